@@ -1,0 +1,32 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.PHONY: demo test check setup install
+PG_CONFIG ?= pg_config
+
+# Watch tables of one scratch cluster follow, by files, into another.
+demo: setup
+	tests/demo
+
+# Prove it: static checks, unit tests, clusters, golden files; nothing is written outside target/ and a scratch folder.
+test: setup check
+	cargo test --lib
+	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
+	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
+	tests/install "$$PG_TABLE_EXPORT_ROOT"
+	cargo test --test '*'
+	tests/installcheck
+
+# Format and lints.
+check:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+# What demo and test need from Debian and from crates.io; does nothing when it is all there.
+setup:
+	tests/setup
+
+# Into a server of your own, with sudo if its folders are not yours: make install PG_CONFIG=/path/to/pg_config
+install:
+	[[ -w $$($(PG_CONFIG) --pkglibdir) ]] || sudo=--sudo
+	PGRX_PG_CONFIG_PATH="$(PG_CONFIG)" cargo pgrx install --release --pg-config "$(PG_CONFIG)" $${sudo-}

@@ -1,0 +1,106 @@
+-- Our own tables. They live in the schema table_export, belong to the owner of the extension, and nobody
+-- else may touch them: the tx_ functions read and write them on a caller's behalf after checking its rights.
+
+CREATE SCHEMA table_export;
+COMMENT ON SCHEMA table_export IS 'catalog and shadow tables of the extension pg_table_export';
+
+CREATE TABLE table_export.tracked (
+    id         integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation   regclass    NOT NULL UNIQUE,
+    key_index  name,
+    segment    smallint    NOT NULL DEFAULT 0 CHECK (segment IN (0, 1)),
+    tracked_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE  table_export.tracked            IS 'tables whose changes are captured';
+COMMENT ON COLUMN table_export.tracked.id         IS 'names the shadow: table_export.shadow_<id>_0 and _1; survives dump and restore, as an OID would not';
+COMMENT ON COLUMN table_export.tracked.relation   IS 'the tracked table';
+COMMENT ON COLUMN table_export.tracked.key_index  IS 'the unique index whose columns are the key; NULL: the primary key';
+COMMENT ON COLUMN table_export.tracked.segment    IS 'the segment of the shadow that changes are appended to';
+COMMENT ON COLUMN table_export.tracked.tracked_at IS 'when tracking began';
+
+CREATE TABLE table_export.target (
+    name              text    PRIMARY KEY CHECK (name <> ''),
+    position          pg_snapshot,
+    system_identifier text,
+    database          oid,
+    number            bigint  NOT NULL DEFAULT 0 CHECK (number >= 0),
+    batch             uuid,
+    exported_at       timestamptz
+);
+COMMENT ON TABLE  table_export.target                   IS 'consumers of batches, each with its own position';
+COMMENT ON COLUMN table_export.target.name              IS 'any name, by custom host/database';
+COMMENT ON COLUMN table_export.target.position          IS 'the snapshot up to which the target has been exported; NULL: the next batch is full and takes the target over';
+COMMENT ON COLUMN table_export.target.system_identifier IS 'the cluster that the position belongs to';
+COMMENT ON COLUMN table_export.target.database          IS 'the database that the position belongs to';
+COMMENT ON COLUMN table_export.target.number            IS 'the number of the last batch';
+COMMENT ON COLUMN table_export.target.batch             IS 'the id of the last batch';
+COMMENT ON COLUMN table_export.target.exported_at       IS 'when the last batch was exported';
+
+CREATE TABLE table_export.target_table (
+    target  text    NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
+    tracked integer NOT NULL REFERENCES table_export.tracked ON DELETE CASCADE,
+    PRIMARY KEY (target, tracked)
+);
+COMMENT ON TABLE  table_export.target_table         IS 'the tables that a target has received in full; any other is sent in full by its next export';
+COMMENT ON COLUMN table_export.target_table.target  IS 'the target';
+COMMENT ON COLUMN table_export.target_table.tracked IS 'the tracked table';
+
+CREATE TABLE table_export.batch (
+    target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
+    number      bigint      NOT NULL,
+    id          uuid        NOT NULL,
+    previous    uuid,
+    kind        text        NOT NULL,
+    tables      integer     NOT NULL,
+    ids         bigint      NOT NULL,
+    records     bigint      NOT NULL,
+    bytes       bigint      NOT NULL,
+    store       text        NOT NULL,
+    exported_at timestamptz NOT NULL,
+    PRIMARY KEY (target, number)
+);
+COMMENT ON TABLE  table_export.batch             IS 'batches that this database has published';
+COMMENT ON COLUMN table_export.batch.target      IS 'the target';
+COMMENT ON COLUMN table_export.batch.number      IS 'position in the chain of the target''s batches';
+COMMENT ON COLUMN table_export.batch.id          IS 'identity of the batch';
+COMMENT ON COLUMN table_export.batch.previous    IS 'identity of the batch before it';
+COMMENT ON COLUMN table_export.batch.kind        IS 'full: stands by itself; changes: needs the batch before it';
+COMMENT ON COLUMN table_export.batch.tables      IS 'tables in the batch';
+COMMENT ON COLUMN table_export.batch.ids         IS 'keys that changed';
+COMMENT ON COLUMN table_export.batch.records     IS 'records shipped';
+COMMENT ON COLUMN table_export.batch.bytes       IS 'size of the files';
+COMMENT ON COLUMN table_export.batch.store       IS 'the store it was published in';
+COMMENT ON COLUMN table_export.batch.exported_at IS 'when it was exported';
+
+CREATE TABLE table_export.receipt (
+    target      text        NOT NULL,
+    number      bigint      NOT NULL,
+    id          uuid        NOT NULL,
+    kind        text        NOT NULL,
+    tables      integer     NOT NULL,
+    deleted     bigint      NOT NULL,
+    inserted    bigint      NOT NULL,
+    bytes       bigint      NOT NULL,
+    exported_at timestamptz NOT NULL,
+    applied_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (target, number)
+);
+COMMENT ON TABLE  table_export.receipt             IS 'batches that this database has applied';
+COMMENT ON COLUMN table_export.receipt.target      IS 'the target whose batch it is';
+COMMENT ON COLUMN table_export.receipt.number      IS 'number of the batch';
+COMMENT ON COLUMN table_export.receipt.id          IS 'identity of the batch';
+COMMENT ON COLUMN table_export.receipt.kind        IS 'full or changes';
+COMMENT ON COLUMN table_export.receipt.tables      IS 'tables in the batch';
+COMMENT ON COLUMN table_export.receipt.deleted     IS 'rows deleted here';
+COMMENT ON COLUMN table_export.receipt.inserted    IS 'rows appended here';
+COMMENT ON COLUMN table_export.receipt.bytes       IS 'size of the files';
+COMMENT ON COLUMN table_export.receipt.exported_at IS 'the instant of the source that the batch shows';
+COMMENT ON COLUMN table_export.receipt.applied_at  IS 'when it was applied here';
+
+-- What pg_dump must carry; without this the rows of an extension's tables are left out.
+SELECT pg_catalog.pg_extension_config_dump('table_export.tracked', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.tracked_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.target', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');

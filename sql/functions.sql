@@ -1,0 +1,73 @@
+-- The functions. Those called tx_ are for people; the others, in table_export, are ours.
+-- Nobody but a superuser may call anything until told so by GRANT EXECUTE.
+
+CREATE FUNCTION tx_track(relation regclass, key_index text DEFAULT NULL,
+                         OUT tracked text, OUT key text[], OUT shadow text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+AS 'MODULE_PATHNAME', 'tx_track_wrapper';
+COMMENT ON FUNCTION tx_track(regclass, text) IS
+'begins to capture the changes of a table, by its primary key or a unique index over NOT NULL columns; the caller must own the table';
+
+CREATE FUNCTION tx_untrack(relation regclass)
+RETURNS text
+LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_untrack_wrapper';
+COMMENT ON FUNCTION tx_untrack(regclass) IS
+'stops capturing the changes of a table and removes its shadow and triggers; the caller must own the table';
+
+CREATE FUNCTION tx_export(target text, format text DEFAULT 'text', compression text DEFAULT 'zstd',
+                          store text DEFAULT NULL, even_if_unchanged boolean DEFAULT false,
+                          OUT batch bigint, OUT table_name text, OUT kind text, OUT ids bigint,
+                          OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_export_wrapper';
+COMMENT ON FUNCTION tx_export(text, text, text, text, boolean) IS
+'publishes what has changed in all tracked tables since the last export for a target, as one batch; the first is full';
+
+CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
+                          OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
+                          OUT inserted bigint, OUT bytes bigint, OUT elapsed_ms double precision)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_import_wrapper';
+COMMENT ON FUNCTION tx_import(text, text, integer) IS
+'applies the batches of a target that have not been applied here, in order, each whole';
+
+CREATE FUNCTION tx_reset(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_reset_wrapper';
+COMMENT ON FUNCTION tx_reset(text, regclass, text) IS
+'makes a target start again: its next export is full, for all tables or one; at a destination, its next import starts from the latest full batch';
+
+CREATE FUNCTION tx_ddl(relation regclass)
+RETURNS text
+LANGUAGE c STRICT STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_ddl_wrapper';
+COMMENT ON FUNCTION tx_ddl(regclass) IS
+'returns the CREATE TABLE for a copy of a table: same columns, types, collations and key, no defaults';
+
+CREATE FUNCTION table_export.capture()
+RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'capture_wrapper';
+COMMENT ON FUNCTION table_export.capture() IS 'the trigger of tracked tables: appends the keys that a statement touched to the shadow';
+
+CREATE FUNCTION table_export.shadow_size(id integer, OUT changes bigint, OUT bytes bigint)
+RETURNS SETOF record
+LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1
+AS 'MODULE_PATHNAME', 'shadow_size_wrapper';
+COMMENT ON FUNCTION table_export.shadow_size(integer) IS 'counts the changes in the shadow of a tracked table, and its bytes';
+
+CREATE FUNCTION table_export.pending_changes(target text)
+RETURNS bigint
+LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'pending_changes_wrapper';
+COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes that the next export of a target finds; null: it is full';
+
+REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
+    tx_import(text, text, integer), tx_reset(text, regclass, text), tx_ddl(regclass), table_export.capture(),
+    table_export.shadow_size(integer), table_export.pending_changes(text)
+FROM PUBLIC;

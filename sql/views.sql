@@ -1,0 +1,77 @@
+-- What there is to look at. Roles with privileges of pg_monitor may look.
+
+CREATE VIEW tx_tracked AS
+SELECT t.relation AS table_name,
+       COALESCE(t.key_index, 'primary key') AS key,
+       s.changes,
+       pg_catalog.pg_size_pretty(s.bytes) AS shadow_size,
+       (SELECT pg_catalog.count(DISTINCT g.tgtype) = 4
+          FROM pg_catalog.pg_trigger AS g
+         WHERE g.tgrelid = t.relation AND g.tgenabled = 'A'
+           AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure) AS triggers_intact,
+       pg_catalog.date_trunc('second', t.tracked_at) AS tracked_at
+  FROM table_export.tracked AS t
+ CROSS JOIN LATERAL table_export.shadow_size(t.id) AS s
+ ORDER BY t.relation::pg_catalog.text;
+COMMENT ON VIEW tx_tracked IS 'tracked tables: changes in the shadow, its size, whether the triggers are intact';
+COMMENT ON COLUMN tx_tracked.table_name IS 'the tracked table';
+COMMENT ON COLUMN tx_tracked.key IS 'the primary key, or the unique index that is the key';
+COMMENT ON COLUMN tx_tracked.changes IS 'changes in the shadow, exported or not; those that all targets have go with a later export';
+COMMENT ON COLUMN tx_tracked.shadow_size IS 'size of the shadow on disk';
+COMMENT ON COLUMN tx_tracked.triggers_intact IS 'false: changes are not captured, and exports are refused';
+COMMENT ON COLUMN tx_tracked.tracked_at IS 'when tracking began';
+
+CREATE VIEW tx_targets AS
+SELECT t.name AS target,
+       NULLIF(t.number, 0) AS last_batch,
+       pg_catalog.date_trunc('second', t.exported_at) AS exported_at,
+       pg_catalog.date_trunc('second', pg_catalog.now() - t.exported_at) AS age,
+       table_export.pending_changes(t.name) AS pending,
+       t.position
+  FROM table_export.target AS t
+ ORDER BY t.name;
+COMMENT ON VIEW tx_targets IS 'targets: the last batch of each, its age, and what waits for the next';
+COMMENT ON COLUMN tx_targets.target IS 'the target';
+COMMENT ON COLUMN tx_targets.last_batch IS 'number of the last batch';
+COMMENT ON COLUMN tx_targets.exported_at IS 'when it was exported';
+COMMENT ON COLUMN tx_targets.age IS 'how long ago that was';
+COMMENT ON COLUMN tx_targets.pending IS 'changes that the next export finds; null: the next export is full';
+COMMENT ON COLUMN tx_targets.position IS 'the snapshot up to which the target has been exported';
+
+CREATE VIEW tx_batches AS
+SELECT target, number AS batch, kind, tables, ids, records, pg_catalog.pg_size_pretty(bytes) AS size,
+       pg_catalog.date_trunc('second', exported_at) AS exported_at, id, store
+  FROM table_export.batch
+ ORDER BY target, number DESC;
+COMMENT ON VIEW tx_batches IS 'batches that this database has published, the latest of each target first';
+COMMENT ON COLUMN tx_batches.target IS 'the target';
+COMMENT ON COLUMN tx_batches.batch IS 'number of the batch';
+COMMENT ON COLUMN tx_batches.kind IS 'full: stands by itself; changes: needs the batch before it';
+COMMENT ON COLUMN tx_batches.tables IS 'tables in the batch';
+COMMENT ON COLUMN tx_batches.ids IS 'keys that changed';
+COMMENT ON COLUMN tx_batches.records IS 'records shipped';
+COMMENT ON COLUMN tx_batches.size IS 'size of the files';
+COMMENT ON COLUMN tx_batches.exported_at IS 'when it was exported';
+COMMENT ON COLUMN tx_batches.id IS 'identity of the batch';
+COMMENT ON COLUMN tx_batches.store IS 'the store it was published in';
+
+CREATE VIEW tx_receipts AS
+SELECT target, number AS batch, kind, tables, deleted, inserted, pg_catalog.pg_size_pretty(bytes) AS size,
+       exported_at, applied_at, applied_at - exported_at AS behind, id
+  FROM table_export.receipt
+ ORDER BY target, number DESC;
+COMMENT ON VIEW tx_receipts IS 'batches that this database has applied, the latest of each target first';
+COMMENT ON COLUMN tx_receipts.target IS 'the target whose batch it is';
+COMMENT ON COLUMN tx_receipts.batch IS 'number of the batch';
+COMMENT ON COLUMN tx_receipts.kind IS 'full or changes';
+COMMENT ON COLUMN tx_receipts.tables IS 'tables in the batch';
+COMMENT ON COLUMN tx_receipts.deleted IS 'rows deleted here';
+COMMENT ON COLUMN tx_receipts.inserted IS 'rows appended here';
+COMMENT ON COLUMN tx_receipts.size IS 'size of the files';
+COMMENT ON COLUMN tx_receipts.exported_at IS 'the instant of the source that the batch shows';
+COMMENT ON COLUMN tx_receipts.applied_at IS 'when it was applied here';
+COMMENT ON COLUMN tx_receipts.behind IS 'the time from the one to the other';
+COMMENT ON COLUMN tx_receipts.id IS 'identity of the batch';
+
+GRANT SELECT ON tx_tracked, tx_targets, tx_batches, tx_receipts TO pg_monitor;
+GRANT EXECUTE ON FUNCTION table_export.shadow_size(integer), table_export.pending_changes(text) TO pg_monitor;

@@ -1,0 +1,252 @@
+//! The SQL surface: what SQL calls is here, and hands on to the stage that does it. `sql/functions.sql` declares it.
+//!
+//! Each function runs as the owner of the extension, with settings pinned; what the caller may do is asked of the
+//! [`Caller`].
+
+use std::sync::Arc;
+
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::prelude::*;
+
+use crate::batch::{Compression, Format};
+use crate::error::Error;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::trigger::Firing;
+use crate::pg::user::Caller;
+use crate::pg::{Oid, settings, transaction};
+use crate::store::{self, Store};
+use crate::{capture, ddl, export, guc, import, reset, status, track};
+
+/// Begins to capture the changes of a table.
+#[pg_extern(sql = false)]
+fn tx_track(
+    relation: Option<Oid>,
+    key_index: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(tracked, String),
+            name!(key, Vec<String>),
+            name!(shadow, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let tracking = track::track(required("relation", relation)?, key_index, &caller)?;
+    if tracking.already {
+        notice!("table \"{}\" is already tracked", tracking.table);
+    }
+    Ok(TableIterator::once((
+        tracking.table,
+        tracking.key,
+        format!("table_export.shadow_{}", tracking.id),
+    )))
+}
+
+/// Stops capturing, and removes every trace of it.
+#[pg_extern(sql = false)]
+fn tx_untrack(relation: Oid) -> Result<String, ErrorReport> {
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    Ok(track::untrack(relation, &caller)?)
+}
+
+/// The trigger of tracked tables.
+#[pg_trigger(sql = false)]
+fn capture<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, ErrorReport> {
+    // pg_trigger turns an Err into a panic without SQLSTATE, so errors are raised here.
+    Firing::of(trigger)
+        .and_then(|firing| capture::capture(&firing))
+        .map_err(ErrorReport::from)
+        .unwrap_or_report();
+    Ok(None)
+}
+
+/// Exports what has changed for a target.
+#[pg_extern(sql = false)]
+fn tx_export(
+    target: Option<&str>,
+    format: Option<&str>,
+    compression: Option<&str>,
+    store: Option<&str>,
+    even_if_unchanged: Option<bool>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, i64),
+            name!(table_name, String),
+            name!(kind, String),
+            name!(ids, i64),
+            name!(records, i64),
+            name!(bytes, i64),
+            name!(elapsed_ms, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let request = export::Request {
+        target: required("target", target)?,
+        format: parse_format(required("format", format)?)?,
+        compression: parse_compression(required("compression", compression)?)?,
+        even_if_unchanged: even_if_unchanged.unwrap_or(false),
+    };
+    let store = open_store(store, c"pg_write_server_files", "pg_write_server_files", &caller)?;
+    let rows = export::export(&request, &store, &caller)?.into_iter().map(|row| {
+        let counts = (row.ids as i64, row.records as i64, row.bytes as i64);
+        (
+            row.batch as i64,
+            row.table,
+            row.kind.to_owned(),
+            counts.0,
+            counts.1,
+            counts.2,
+            row.elapsed_ms,
+        )
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Applies the pending batches of a target.
+#[pg_extern(sql = false)]
+fn tx_import(
+    target: Option<&str>,
+    store: Option<&str>,
+    max_batches: Option<i32>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, i64),
+            name!(table_name, String),
+            name!(kind, String),
+            name!(deleted, i64),
+            name!(inserted, i64),
+            name!(bytes, i64),
+            name!(elapsed_ms, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let caller = Caller::enter()?;
+    let settings = settings::pin();
+    settings.replica_role();
+    let limit = max_batches.map(|limit| u64::try_from(limit).unwrap_or(0));
+    let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
+    let rows = import::import(required("target", target)?, limit, store.as_ref(), &caller)?
+        .into_iter()
+        .map(|row| {
+            let counts = (row.deleted as i64, row.inserted as i64, row.bytes as i64);
+            (
+                row.batch as i64,
+                row.table,
+                row.kind.to_owned(),
+                counts.0,
+                counts.1,
+                counts.2,
+                row.elapsed_ms,
+            )
+        });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Makes a target start again from a full batch.
+#[pg_extern(sql = false)]
+fn tx_reset(target: Option<&str>, relation: Option<Oid>, store: Option<&str>) -> Result<String, ErrorReport> {
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
+    Ok(reset::reset(
+        required("target", target)?,
+        relation,
+        store.as_ref(),
+    )?)
+}
+
+/// Returns the CREATE TABLE for a destination.
+#[pg_extern(sql = false)]
+fn tx_ddl(relation: Oid) -> Result<String, ErrorReport> {
+    let _caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let _fresh = Snapshot::latest();
+    Ok(ddl::create_table(relation)?)
+}
+
+/// Counts what lies in the shadow of a tracked table.
+#[pg_extern(sql = false)]
+fn shadow_size(
+    id: i32,
+) -> Result<TableIterator<'static, (name!(changes, i64), name!(bytes, i64))>, ErrorReport> {
+    let _caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let size = status::shadow_size(id)?;
+    Ok(TableIterator::once((size.changes, size.bytes)))
+}
+
+/// Counts the changes that the next export of a target finds; null if it is full.
+#[pg_extern(sql = false)]
+fn pending_changes(target: &str) -> Result<Option<i64>, ErrorReport> {
+    let _caller = Caller::enter()?;
+    let _settings = settings::pin();
+    Ok(status::pending_changes(target)?)
+}
+
+/// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.
+fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Error> {
+    value.ok_or(Error::NullArgument { argument })
+}
+
+/// Opens the store that the caller has named, if it may, or the configured one.
+fn open_store(
+    location: Option<&str>,
+    role: &std::ffi::CStr,
+    role_name: &'static str,
+    caller: &Caller,
+) -> Result<Arc<dyn Store>, Error> {
+    let configured = guc::store();
+    let named = location.filter(|&location| configured.as_deref() != Some(location));
+    if let Some(location) = named
+        && !caller.has_role(role)
+    {
+        return Err(Error::StoreNotAllowed {
+            location: location.to_owned(),
+            role: role_name,
+        });
+    }
+    Ok(match named.map(str::to_owned).or(configured) {
+        Some(location) => store::open(&location)?,
+        None => store::create(&transaction::data_directory().join("pg_table_export"))?,
+    })
+}
+
+fn parse_format(format: &str) -> Result<Format, Error> {
+    match format {
+        "text" => Ok(Format::Text),
+        "binary" => Ok(Format::Binary),
+        "csv" => Ok(Format::Csv),
+        _ => Err(Error::Argument {
+            argument: "format",
+            value: format.to_owned(),
+            allowed: "text, binary, csv",
+        }),
+    }
+}
+
+fn parse_compression(compression: &str) -> Result<Compression, Error> {
+    match compression {
+        "zstd" => Ok(Compression::Zstd),
+        "none" => Ok(Compression::None),
+        value => Err(Error::Argument {
+            argument: "compression",
+            value: value.to_owned(),
+            allowed: "zstd, none",
+        }),
+    }
+}

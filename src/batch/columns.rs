@@ -1,0 +1,57 @@
+//! The columns file: what the fields of a table's records are, as COPY text that a person can read.
+//!
+//! In go the columns and the key of a part; out comes the file's content, and its hash, the fingerprint of
+//! the schema.
+//!
+//! Invariant: two parts have the same fingerprint exactly if they have the same columns and the same key.
+
+use super::hashed::sha256;
+use super::manifest::Column;
+
+/// Renders one line for each column: name, type, typmod, collation, not-null, position in the key.
+pub(super) fn render(columns: &[Column], key: &[String]) -> Vec<u8> {
+    let mut content = String::new();
+    for column in columns {
+        let position = key
+            .iter()
+            .position(|name| *name == column.name)
+            .map(|index| (index + 1).to_string());
+        let line = [
+            Some(column.name.as_str()),
+            Some(&column.type_name),
+            Some(&column.typmod.to_string()),
+            column.collation.as_deref(),
+            Some(if column.not_null { "t" } else { "f" }),
+            position.as_deref(),
+        ]
+        .map(field)
+        .join("\t");
+        content.push_str(&line);
+        content.push('\n');
+    }
+    content.into_bytes()
+}
+
+/// The SHA-256 of a rendered columns file.
+pub(super) fn fingerprint(columns: &[Column], key: &[String]) -> String {
+    sha256(&render(columns, key))
+}
+
+/// Escapes a field as COPY does.
+fn field(text: Option<&str>) -> String {
+    let Some(text) = text else { return r"\N".into() };
+    let mut field = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => field.push_str(r"\\"),
+            '\t' => field.push_str(r"\t"),
+            '\n' => field.push_str(r"\n"),
+            '\r' => field.push_str(r"\r"),
+            '\u{8}' => field.push_str(r"\b"),
+            '\u{b}' => field.push_str(r"\v"),
+            '\u{c}' => field.push_str(r"\f"),
+            _ => field.push(character),
+        }
+    }
+    field
+}

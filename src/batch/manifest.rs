@@ -1,0 +1,296 @@
+//! The manifest: what a batch is, where it comes from, and what its files must be.
+//!
+//! In go bytes from a store, or the parts that a writer wrote; out comes a manifest that [`Manifest::check`]
+//! passed. The order of the fields here is their order in the file, which people read.
+//!
+//! Invariant: a manifest that was parsed or published agrees with itself, with its path, and with its columns
+//! files.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Error, columns, path};
+
+/// The version of the format that is written; every version up to it can be read.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// A manifest is held in memory, so what is read of one is bounded: enough for tens of thousands of tables.
+pub(super) const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// One published batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format_version: u32,
+    pub target: String,
+    pub number: u64,
+    pub id: Uuid,
+    /// The id of the batch before this one, if there is one.
+    pub previous: Option<Uuid>,
+    pub kind: Kind,
+    pub source: Source,
+    /// The snapshot up to which the target is exported with this batch.
+    pub position: String,
+    /// ISO 8601 in UTC.
+    pub created_at: String,
+    #[serde(rename = "tables")]
+    pub parts: Vec<Part>,
+}
+
+/// What an export says of a batch beside its parts.
+#[derive(Clone, Debug)]
+pub struct Header {
+    pub previous: Option<Uuid>,
+    pub kind: Kind,
+    pub source: Source,
+    pub position: String,
+    pub created_at: String,
+}
+
+/// Whether a batch stands by itself, and whether a part replaces the whole table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Full,
+    Changes,
+}
+
+/// The database that a batch comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    pub system_identifier: String,
+    pub database: String,
+    pub database_oid: u32,
+    pub timeline: u32,
+    pub lsn: String,
+    pub server_version: String,
+    pub encoding: String,
+}
+
+/// What a batch holds of one table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    pub schema: String,
+    pub name: String,
+    pub kind: Kind,
+    pub format: Format,
+    /// In the order of the fields of a record.
+    pub columns: Vec<Column>,
+    /// Names of columns, in the order of the fields of an id.
+    pub key: Vec<String>,
+    /// The SHA-256 of the columns file: it changes exactly when columns or key do.
+    pub fingerprint: String,
+    /// How many keys, which is none in a full part.
+    pub ids: u64,
+    /// How many rows.
+    pub records: u64,
+    pub files: Files,
+}
+
+/// How COPY writes and reads the records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Text,
+    Binary,
+    Csv,
+}
+
+/// One column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub type_name: String,
+    pub typmod: i32,
+    pub collation: Option<String>,
+    pub not_null: bool,
+}
+
+/// The three files of a part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Files {
+    pub columns: File,
+    pub ids: File,
+    pub records: File,
+}
+
+/// One file as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The path below the folder of the batch's data; it says what can be derived, and is only ever compared.
+    pub name: String,
+    /// Bytes as stored.
+    pub size: u64,
+    pub compression: Compression,
+    /// Bytes of the content, without compression.
+    pub content_size: u64,
+    /// Of the bytes as stored, so that `sha256sum` checks it.
+    pub sha256: String,
+}
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    Zstd,
+}
+
+impl Manifest {
+    /// Reads the manifest that was found at `path` where that of batch `number` of `target` is expected.
+    pub(super) fn parse(json: &[u8], path: &str, target: &str, number: u64) -> Result<Self, Error> {
+        // Looked at first and alone: the other fields of a later version can be anything.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let invalid = |reason: String| Error::Manifest {
+            path: path.into(),
+            reason,
+        };
+        let version: Version = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        if version.format_version > FORMAT_VERSION {
+            return Err(Error::FutureFormat {
+                path: path.into(),
+                found: version.format_version,
+                supported: FORMAT_VERSION,
+            });
+        }
+        let manifest: Self = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        if manifest.target != target || manifest.number != number {
+            return Err(invalid(format!(
+                "it is that of batch {} of target \"{}\"",
+                manifest.number, manifest.target
+            )));
+        }
+        manifest.check().map_err(invalid)?;
+        Ok(manifest)
+    }
+
+    /// Renders the manifest that is to stand at `path`, with a line for each field.
+    pub(super) fn render(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let invalid = |reason: String| Error::Manifest {
+            path: path.into(),
+            reason,
+        };
+        self.check().map_err(invalid)?;
+        let mut json = serde_json::to_vec_pretty(self).map_err(|error| invalid(error.to_string()))?;
+        json.push(b'\n');
+        if json.len() as u64 > MANIFEST_BYTES_MAX {
+            return Err(invalid(too_large()));
+        }
+        Ok(json)
+    }
+
+    /// Says what is wrong, if anything is.
+    fn check(&self) -> Result<(), String> {
+        if self.format_version == 0 {
+            return Err("format version 0 does not exist".into());
+        }
+        if self.texts().any(|text| text.contains('\0')) {
+            return Err("it has a text with a null character".into());
+        }
+        if self.previous == Some(self.id) {
+            return Err("it names itself as the batch before".into());
+        }
+        // Not the reverse: a batch of changes can have only full parts, because all other tables are as they
+        // were.
+        let full = !self.parts.is_empty() && self.parts.iter().all(|part| part.kind == Kind::Full);
+        if self.kind == Kind::Full && !full {
+            return Err("it is full, but not all of its parts are, or it has none".into());
+        }
+        let mut tables = HashSet::new();
+        for part in &self.parts {
+            let table = format!("table \"{}\".\"{}\"", part.schema, part.name);
+            if !tables.insert((&part.schema, &part.name)) {
+                return Err(format!("{table} is in it twice"));
+            }
+            part.check().map_err(|reason| format!("{table}: {reason}"))?;
+        }
+        Ok(())
+    }
+
+    /// Every text, for PostgreSQL's texts cannot hold what JSON's can.
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let Source {
+            system_identifier,
+            database,
+            lsn,
+            server_version,
+            encoding,
+            database_oid: _,
+            timeline: _,
+        } = &self.source;
+        let source = [system_identifier, database, lsn, server_version, encoding];
+        let parts = self.parts.iter().flat_map(|part| {
+            let columns = part.columns.iter();
+            // Keys, file names and hashes are compared with what is derived from these.
+            [&part.schema, &part.name]
+                .into_iter()
+                .chain(columns.flat_map(|column| {
+                    [&column.name, &column.type_name]
+                        .into_iter()
+                        .chain(&column.collation)
+                }))
+        });
+        [&self.target, &self.position, &self.created_at]
+            .into_iter()
+            .chain(source)
+            .chain(parts)
+    }
+}
+
+impl Part {
+    fn check(&self) -> Result<(), String> {
+        let names: HashSet<_> = self.columns.iter().map(|column| &column.name).collect();
+        if names.len() < self.columns.len() {
+            return Err("a column is in it twice".into());
+        }
+        let key: HashSet<_> = self.key.iter().collect();
+        if key.is_empty() || key.len() < self.key.len() || !key.is_subset(&names) {
+            return Err("its key is not a list of different columns".into());
+        }
+        let content = columns::render(&self.columns, &self.key);
+        if self.fingerprint != columns::fingerprint(&self.columns, &self.key) {
+            return Err("its fingerprint is not that of its columns and key".into());
+        }
+        let Files {
+            columns,
+            ids,
+            records,
+        } = &self.files;
+        for (stem, file) in [("columns", columns), ("ids", ids), ("records", records)] {
+            let name = path::file(&self.schema, &self.name, stem, file.compression);
+            if file.name != name.map_err(|error| error.to_string())? {
+                return Err(format!("the name of its {stem} file cannot be \"{}\"", file.name));
+            }
+            if file.compression == Compression::None && file.size != file.content_size {
+                return Err(format!("its {stem} file has two sizes without being compressed"));
+            }
+        }
+        let described = (columns.compression, columns.size, &columns.sha256);
+        if described != (Compression::None, content.len() as u64, &self.fingerprint) {
+            return Err("its columns file is not that of its columns and key".into());
+        }
+        if self.kind == Kind::Full && self.ids > 0 {
+            return Err("it is full, but has ids".into());
+        }
+        if (self.ids == 0) != (ids.content_size == 0) {
+            return Err("its ids file has lines without ids, or ids without lines".into());
+        }
+        Ok(())
+    }
+}
+
+/// Why a manifest is refused before it is looked at.
+pub(super) fn too_large() -> String {
+    format!("it has more than {MANIFEST_BYTES_MAX} bytes")
+}

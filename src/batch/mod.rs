@@ -1,0 +1,72 @@
+//! The batch on disk: one manifest, and three files for each table in it; `docs/format.md` is the contract.
+//!
+//! An export writes with [`Writer`]: contents go in through `std::io::Write`, and `publish` makes the batch
+//! exist. An import asks [`reader`]: manifests come out checked, contents through `std::io::Read`, checked at
+//! their end. Nothing here knows PostgreSQL, and nothing in PostgreSQL's floor knows the format.
+//!
+//! Invariant: what is read is what was published, or an error.
+
+mod columns;
+mod hashed;
+mod manifest;
+mod path;
+pub mod reader;
+mod writer;
+
+use std::io;
+
+use crate::store;
+
+pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
+pub use writer::{PartWriter, Writer, sweep};
+
+/// What can go wrong with a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed, or has no such file, or has the batch already.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+
+    /// The manifest is not one, or contradicts itself.
+    #[error("manifest \"{path}\" is not valid: {reason}")]
+    Manifest { path: String, reason: String },
+
+    /// A later version of the extension wrote the batch.
+    #[error(
+        "manifest \"{path}\" has format version {found}, but only versions up to {supported} are supported"
+    )]
+    FutureFormat {
+        path: String,
+        found: u32,
+        supported: u32,
+    },
+
+    /// A file is not the one that the manifest describes.
+    #[error("file \"{path}\" of batch {batch} is damaged: {reason}")]
+    Damaged {
+        path: String,
+        batch: u64,
+        reason: String,
+    },
+
+    /// The number does not fit into ten digits.
+    #[error("batch number {number} is not between 1 and {}", path::NUMBER_MAX)]
+    Number { number: u64 },
+
+    /// A stream failed for a reason of its own.
+    #[error("could not stream a file of a batch: {0}")]
+    Stream(io::Error),
+}
+
+/// Takes back the error that a [`FileReader`] or a [`FileWriter`] had to pass through `std::io`.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        error
+            .downcast::<Error>()
+            .or_else(|error| error.downcast::<store::Error>().map(Error::Store))
+            .unwrap_or_else(Error::Stream)
+    }
+}
+
+#[cfg(test)]
+mod tests;

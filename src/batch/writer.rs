@@ -1,0 +1,255 @@
+//! Writing a batch: contents stream in, files and at last the manifest go into the store.
+//!
+//! A [`Writer`] gives a [`PartWriter`] for each table, and that a [`FileWriter`] for ids and for records. A
+//! content is compressed, hashed and stored in one pass, in memory that does not grow with it, on any thread.
+//!
+//! Invariant: until `publish` nothing of the batch can be seen, and after it nothing of it changes.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use uuid::Uuid;
+use zstd::stream::write::Encoder;
+
+use super::hashed::Hashed;
+use super::manifest::{
+    Column, Compression, FORMAT_VERSION, File, Files, Format, Header, Kind, Manifest, Part,
+};
+use super::{Error, columns, path};
+use crate::store::{Store, Upload};
+
+/// The fastest: 2 million rows of COPY text shrank 3.9-fold at 270 MB/s, which no COPY outruns; level 3 took
+/// 2.4 times as long for no less.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Writes one batch of one target.
+pub struct Writer {
+    store: Arc<dyn Store>,
+    target: String,
+    number: u64,
+    id: Uuid,
+    folder: String,
+    compression: Compression,
+}
+
+impl Writer {
+    /// Begins an attempt at batch `number`, under an id of its own.
+    pub fn new(
+        store: Arc<dyn Store>,
+        target: &str,
+        number: u64,
+        compression: Compression,
+    ) -> Result<Self, Error> {
+        let id = Uuid::new_v4();
+        let folder = path::data(target, number, id)?;
+        Ok(Self {
+            store,
+            target: target.into(),
+            number,
+            id,
+            folder,
+            compression,
+        })
+    }
+
+    /// The id of the batch.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Begins the part of a table, and writes its columns file.
+    pub fn part(
+        &self,
+        schema: &str,
+        name: &str,
+        columns: Vec<Column>,
+        key: Vec<String>,
+        kind: Kind,
+        format: Format,
+    ) -> Result<PartWriter<'_>, Error> {
+        let mut file = self.file(schema, name, "columns", Compression::None)?;
+        file.write_all(&columns::render(&columns, &key))?;
+        let file = file.finish()?;
+        let (schema, name) = (schema.into(), name.into());
+        Ok(PartWriter {
+            batch: self,
+            schema,
+            name,
+            columns,
+            key,
+            kind,
+            format,
+            file,
+        })
+    }
+
+    /// Puts the manifest, from which moment the batch exists.
+    ///
+    /// When another batch has the number, the error is [`crate::store::Error::Exists`]. After any other error
+    /// of the store the batch can exist all the same.
+    pub fn publish(self, header: Header, parts: Vec<Part>) -> Result<Manifest, Error> {
+        let Header {
+            previous,
+            kind,
+            source,
+            position,
+            created_at,
+        } = header;
+        let path = path::manifest(&self.target, self.number)?;
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            target: self.target,
+            number: self.number,
+            id: self.id,
+            previous,
+            kind,
+            source,
+            position,
+            created_at,
+            parts,
+        };
+        let json = manifest.render(&path::full(&*self.store, &path))?;
+        self.store.put_new(&path, &json)?;
+        Ok(manifest)
+    }
+
+    fn file(
+        &self,
+        schema: &str,
+        table: &str,
+        stem: &str,
+        compression: Compression,
+    ) -> Result<FileWriter, Error> {
+        let name = path::file(schema, table, stem, compression)?;
+        let upload = Hashed::new(self.store.put(&format!("{}/{name}", self.folder))?);
+        let stored = match compression {
+            Compression::None => Stored::Plain(upload),
+            Compression::Zstd => Stored::Zstd(Encoder::new(upload, ZSTD_LEVEL)?),
+        };
+        Ok(FileWriter {
+            name,
+            compression,
+            content_size: 0,
+            stored,
+        })
+    }
+}
+
+/// Writes what a batch holds of one table.
+pub struct PartWriter<'a> {
+    batch: &'a Writer,
+    schema: String,
+    name: String,
+    columns: Vec<Column>,
+    key: Vec<String>,
+    kind: Kind,
+    format: Format,
+    file: File,
+}
+
+impl PartWriter<'_> {
+    /// Begins the ids file; a full part has one too, which stays empty.
+    pub fn ids(&self) -> Result<FileWriter, Error> {
+        self.batch
+            .file(&self.schema, &self.name, "ids", self.batch.compression)
+    }
+
+    /// Begins the records file.
+    pub fn records(&self) -> Result<FileWriter, Error> {
+        self.batch
+            .file(&self.schema, &self.name, "records", self.batch.compression)
+    }
+
+    /// Describes the part by the rows in the two files, and the files.
+    pub fn finish(self, (ids, ids_file): (u64, File), (records, records_file): (u64, File)) -> Part {
+        Part {
+            schema: self.schema,
+            name: self.name,
+            kind: self.kind,
+            format: self.format,
+            columns: self.columns,
+            key: self.key,
+            fingerprint: self.file.sha256.clone(),
+            ids,
+            records,
+            files: Files {
+                columns: self.file,
+                ids: ids_file,
+                records: records_file,
+            },
+        }
+    }
+}
+
+/// Writes the content of one file, which is removed when this is dropped before [`FileWriter::finish`].
+///
+/// Errors carry a [`crate::store::Error`] that names the path; `batch::Error::from` takes it out.
+pub struct FileWriter {
+    name: String,
+    compression: Compression,
+    content_size: u64,
+    stored: Stored,
+}
+
+enum Stored {
+    Plain(Hashed<Box<dyn Upload>>),
+    Zstd(Encoder<'static, Hashed<Box<dyn Upload>>>),
+}
+
+impl Write for FileWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &mut self.stored {
+            Stored::Plain(upload) => upload.write(bytes),
+            Stored::Zstd(encoder) => encoder.write(bytes),
+        }?;
+        self.content_size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.stored {
+            Stored::Plain(upload) => upload.flush(),
+            Stored::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
+impl FileWriter {
+    /// Ends the content, makes the file durable, and describes it.
+    pub fn finish(self) -> Result<File, Error> {
+        let Self {
+            name,
+            compression,
+            content_size,
+            stored,
+        } = self;
+        let upload = match stored {
+            Stored::Plain(upload) => upload,
+            Stored::Zstd(encoder) => encoder.finish()?,
+        };
+        let (size, sha256) = (upload.size, upload.sha256());
+        upload.inner.finish()?;
+        Ok(File {
+            name,
+            size,
+            compression,
+            content_size,
+            sha256,
+        })
+    }
+}
+
+/// Removes what attempts other than `keep` left of batch `number`, and counts them.
+///
+/// To be called when the manifest of that number exists: then no other attempt can still be published.
+pub fn sweep(store: &dyn Store, target: &str, number: u64, keep: Uuid) -> Result<usize, Error> {
+    let folder = path::attempts(target, number)?;
+    let mut swept = 0;
+    for name in store.list(&folder, "")? {
+        if Uuid::parse_str(&name).is_ok_and(|id| id != keep) {
+            store.remove(&format!("{folder}/{name}"))?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}

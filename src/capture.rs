@@ -1,0 +1,52 @@
+//! The trigger: which keys a statement has touched, into the shadow.
+//!
+//! Runs inside every statement that writes to a tracked table, as whoever runs it, and must neither miss a change nor
+//! fail where the statement would not. Keys only: records are read when they are exported.
+
+use crate::error::Error;
+use crate::pg::trigger::{Event, Firing};
+use crate::shadow::{Op, Recorder, Shadow};
+
+/// Records the changes of one statement.
+///
+/// An UPDATE that changes a key records both. Old and new rows are compared in pairs, as trigger.c stores them; a
+/// pairing that is off (a trigger has taken rows out of one side) only records more: every new key is recorded, and
+/// every old key that differs from the new key beside it.
+pub fn capture(firing: &Firing) -> Result<(), Error> {
+    let shadow = Shadow::of(firing.table(), firing.argument()?)?;
+    let mut recorder = Recorder::new(&shadow);
+    if firing.event() == Event::Truncate {
+        recorder.everything(Op::Truncate)?;
+    } else if !shadow.fits() {
+        recorder.everything(Op::Unfit)?;
+    } else {
+        record_keys(firing, &shadow, &mut recorder)?;
+    }
+    recorder.finish();
+    Ok(())
+}
+
+fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Result<(), Error> {
+    let (mut old_rows, mut new_rows) = (firing.old_rows(), firing.new_rows());
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    loop {
+        let is_old = old_rows
+            .next_row()
+            .map(|row| row.read(shadow.key(), &mut old))
+            .is_some();
+        let is_new = new_rows
+            .next_row()
+            .map(|row| row.read(shadow.key(), &mut new))
+            .is_some();
+        match (is_old, is_new) {
+            (false, false) => return Ok(()),
+            (true, false) => recorder.change(Op::Delete, &old)?,
+            (false, true) => recorder.change(Op::Insert, &new)?,
+            (true, true) if shadow.same_key(&old, &new) => recorder.change(Op::Update, &new)?,
+            (true, true) => {
+                recorder.change(Op::Delete, &old)?;
+                recorder.change(Op::Insert, &new)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! The rows of our own tables, and who we are. Everything here runs as the owner of the extension.
+
+use std::ffi::CStr;
+
+use crate::error::Error;
+use crate::pg::Oid;
+use crate::pg::query::{read, write};
+use crate::position::Position;
+
+/// The schema of our tables.
+pub const SCHEMA: &CStr = c"table_export";
+/// Attribute numbers in table_export.tracked, for the trigger, which reads it without SQL.
+pub const TRACKED_KEY_INDEX: i32 = 3;
+/// See [`TRACKED_KEY_INDEX`].
+pub const TRACKED_SEGMENT: i32 = 4;
+
+/// Which database this is: what a position, and a chain of batches, belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster, as initdb has numbered it.
+    pub system_identifier: String,
+    /// The database in it.
+    pub database: u32,
+}
+
+/// What a manifest says about its source beside its identity.
+pub struct Source {
+    /// The identity.
+    pub identity: Identity,
+    /// The name of the database.
+    pub database_name: String,
+    /// The history of the cluster's log that we are on: a promotion begins a new one.
+    pub timeline: u32,
+    /// The server's version, as `server_version` gives it.
+    pub server_version: String,
+    /// The encoding of the database.
+    pub encoding: String,
+}
+
+/// Returns what this database is.
+pub fn source() -> Result<Source, Error> {
+    let rows = read(
+        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.oid, d.datname,
+                pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8),
+                pg_catalog.current_setting('server_version'), pg_catalog.pg_encoding_to_char(d.encoding)
+           FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()",
+        &[],
+    )?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::Internal("this database is not in pg_database".into()))?;
+    let timeline: String = row.get(3)?;
+    Ok(Source {
+        identity: Identity {
+            system_identifier: row.get(0)?,
+            database: row.get(1)?,
+        },
+        database_name: row.get(2)?,
+        timeline: u32::from_str_radix(&timeline, 16).map_err(|e| Error::Internal(e.to_string()))?,
+        server_version: row.get(4)?,
+        encoding: row.get(5)?,
+    })
+}
+
+/// A tracked table.
+#[derive(Clone)]
+pub struct Tracked {
+    /// Names the shadow.
+    pub id: i32,
+    /// The table.
+    pub relation: Oid,
+    /// The unique index that is its key; `None`: the primary key.
+    pub key_index: Option<String>,
+    /// All four triggers are there, call our function and are ENABLE ALWAYS.
+    pub is_intact: bool,
+}
+
+/// Returns the tracked tables, in the order in which they are locked.
+pub fn tracked() -> Result<Vec<Tracked>, Error> {
+    read(include_str!("../sql/tracked.sql"), &[])?
+        .iter()
+        .map(|row| {
+            Ok(Tracked {
+                id: row.get(0)?,
+                relation: Oid::from(row.get::<u32>(1)?),
+                key_index: row.optional(2)?,
+                is_intact: row.flag(3),
+            })
+        })
+        .collect()
+}
+
+/// Returns one tracked table, `None` if the table is not tracked.
+pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>, Error> {
+    Ok(tracked()?
+        .into_iter()
+        .find(|tracked| tracked.relation == relation))
+}
+
+/// Adds a tracked table and returns its id.
+pub fn add_tracked(relation: Oid, key_index: Option<&str>) -> Result<i32, Error> {
+    let oid = relation.to_u32().to_string();
+    let rows = write(
+        "INSERT INTO table_export.tracked (relation, key_index)
+         VALUES ($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.name) RETURNING id",
+        &[Some(&oid), key_index],
+    )?;
+    rows.first()
+        .ok_or_else(|| Error::Internal("nothing was inserted".into()))?
+        .get(0)
+}
+
+/// Removes a tracked table.
+pub fn remove_tracked(id: i32) -> Result<(), Error> {
+    write(
+        "DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4",
+        &[Some(&id.to_string())],
+    )?;
+    Ok(())
+}
+
+/// Returns the segment that changes are appended to.
+pub fn current_segment(id: i32) -> Result<i16, Error> {
+    let sql = "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4";
+    write(sql, &[Some(&id.to_string())])?
+        .first()
+        .ok_or(Error::ShadowMissing { id })?
+        .get(0)
+}
+
+/// Makes a segment the one that changes are appended to.
+pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
+    let sql = "UPDATE table_export.tracked SET segment = $2::pg_catalog.int2 WHERE id = $1::pg_catalog.int4";
+    write(sql, &[Some(&id.to_string()), Some(&segment.to_string())])?;
+    Ok(())
+}
+
+/// Says whether any target still wants a change in a segment. Positions of another database want nothing: their
+/// targets are sent everything in full.
+pub fn is_wanted(id: i32, segment: &str, identity: &Identity) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT EXISTS (
+             SELECT FROM table_export.target AS t
+               JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
+               JOIN {segment} AS s
+                 ON s.xid >= pg_catalog.pg_snapshot_xmax(t.position)
+                 OR s.xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position)))
+              WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid)"
+    );
+    let parameters = [
+        Some(id.to_string()),
+        Some(identity.system_identifier.clone()),
+        Some(identity.database.to_string()),
+    ];
+    let rows = write(&sql, &parameters.each_ref().map(|p| p.as_deref()))?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
+}
+
+/// A target, as its last committed export has left it.
+pub struct Target {
+    /// What the position belongs to; `None` before the first export and after a reset.
+    pub position: Option<(Position, Identity)>,
+    /// The number of the last batch, 0 if there is none.
+    pub number: u64,
+    /// The id of the last batch.
+    pub batch: Option<String>,
+    /// The tracked tables that it has received in full.
+    pub tables: Vec<i32>,
+}
+
+/// Takes the lock of a target until the end of the transaction. It assigns no transaction id.
+pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
+    let key = format!("pg_table_export {purpose} {target}");
+    let lock = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
+    if read(lock, &[Some(&key)])?.first().is_some_and(|row| row.flag(0)) {
+        return Ok(());
+    }
+    let holder = "SELECT l.pid FROM pg_catalog.pg_locks AS l, pg_catalog.hashtextextended($1, 0) AS k (key)
+                   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+                     AND (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = k.key";
+    let pid = read(holder, &[Some(&key)])?
+        .first()
+        .map(|row| row.get::<i32>(0))
+        .transpose()?;
+    Err(Error::TargetBusy {
+        target: target.to_owned(),
+        purpose: purpose.to_owned(),
+        pid,
+    })
+}
+
+/// Returns a target in the active snapshot; `None` if there is no such target.
+pub fn target(name: &str) -> Result<Option<Target>, Error> {
+    let rows = read(
+        "SELECT position, system_identifier, database, number, batch FROM table_export.target WHERE name = $1",
+        &[Some(name)],
+    )?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let position = match (row.optional(0)?, row.optional(1)?, row.optional(2)?) {
+        (Some(position), Some(system_identifier), Some(database)) => Some((
+            position,
+            Identity {
+                system_identifier,
+                database,
+            },
+        )),
+        _ => None,
+    };
+    let tables = read(
+        "SELECT tracked FROM table_export.target_table WHERE target = $1",
+        &[Some(name)],
+    )?;
+    Ok(Some(Target {
+        position,
+        number: row.get(3)?,
+        batch: row.optional(4)?,
+        tables: tables.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// Returns the names of all targets.
+pub fn target_names() -> Result<Vec<String>, Error> {
+    write("SELECT name FROM table_export.target ORDER BY name", &[])?
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+/// What is kept of a batch that has been published, or applied.
+pub struct BatchRow<'a> {
+    /// The target.
+    pub target: &'a str,
+    /// Its number.
+    pub number: u64,
+    /// Its id.
+    pub id: String,
+    /// The id of the batch before it.
+    pub previous: Option<String>,
+    /// `full` or `changes`
+    pub kind: &'static str,
+    /// How many tables are in it.
+    pub tables: usize,
+    /// Keys that changed; at the destination: rows deleted.
+    pub ids: u64,
+    /// Records.
+    pub records: u64,
+    /// The size of its files.
+    pub bytes: u64,
+    /// The instant of the source that it shows, in ISO 8601.
+    pub exported_at: &'a str,
+}
+
+/// Writes down a batch, and the new position of its target, with the tables that it has received in full.
+pub fn add_batch(
+    batch: &BatchRow,
+    store: &str,
+    position: &Position,
+    identity: &Identity,
+    full: &[i32],
+) -> Result<(), Error> {
+    write(
+        "INSERT INTO table_export.target AS t
+                (name, position, system_identifier, database, number, batch, exported_at)
+         VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4::pg_catalog.oid, $5::pg_catalog.int8,
+                 $6::pg_catalog.uuid, $7::pg_catalog.timestamptz)
+         ON CONFLICT (name) DO UPDATE
+            SET position = excluded.position, system_identifier = excluded.system_identifier,
+                database = excluded.database, number = excluded.number, batch = excluded.batch,
+                exported_at = excluded.exported_at",
+        &[
+            Some(batch.target),
+            Some(&position.to_string()),
+            Some(&identity.system_identifier),
+            Some(&identity.database.to_string()),
+            Some(&batch.number.to_string()),
+            Some(&batch.id),
+            Some(batch.exported_at),
+        ],
+    )?;
+    write(
+        "INSERT INTO table_export.batch
+                (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at)
+         VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4::pg_catalog.uuid, $5, $6::pg_catalog.int4,
+                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8, $10,
+                 $11::pg_catalog.timestamptz)",
+        &[
+            Some(batch.target),
+            Some(&batch.number.to_string()),
+            Some(&batch.id),
+            batch.previous.as_deref(),
+            Some(batch.kind),
+            Some(&batch.tables.to_string()),
+            Some(&batch.ids.to_string()),
+            Some(&batch.records.to_string()),
+            Some(&batch.bytes.to_string()),
+            Some(store),
+            Some(batch.exported_at),
+        ],
+    )?;
+    for tracked in full {
+        write(
+            "INSERT INTO table_export.target_table (target, tracked) VALUES ($1, $2::pg_catalog.int4)
+             ON CONFLICT DO NOTHING",
+            &[Some(batch.target), Some(&tracked.to_string())],
+        )?;
+    }
+    Ok(())
+}
+
+/// Makes a target start again from a full batch, or one of its tables only.
+pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
+    match tracked {
+        Some(tracked) => {
+            let sql =
+                "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2::pg_catalog.int4";
+            write(sql, &[Some(name), Some(&tracked.to_string())])?;
+        }
+        None => {
+            write(
+                "INSERT INTO table_export.target (name) VALUES ($1)
+                 ON CONFLICT (name) DO UPDATE
+                    SET position = NULL, system_identifier = NULL, database = NULL",
+                &[Some(name)],
+            )?;
+            write(
+                "DELETE FROM table_export.target_table WHERE target = $1",
+                &[Some(name)],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The last batch of a target that was applied here.
+pub struct Applied {
+    /// Its number.
+    pub number: u64,
+    /// Its id.
+    pub id: String,
+}
+
+/// Returns the last batch of a target that was applied here.
+pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
+    let sql = "SELECT number, id FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1";
+    write(sql, &[Some(target)])?
+        .first()
+        .map(|row| {
+            Ok(Applied {
+                number: row.get(0)?,
+                id: row.get(1)?,
+            })
+        })
+        .transpose()
+}
+
+/// Writes down that a batch is applied.
+pub fn add_receipt(batch: &BatchRow) -> Result<(), Error> {
+    write(
+        "INSERT INTO table_export.receipt
+                (target, number, id, kind, tables, deleted, inserted, bytes, exported_at)
+         VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4, $5::pg_catalog.int4, $6::pg_catalog.int8,
+                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.timestamptz)",
+        &[
+            Some(batch.target),
+            Some(&batch.number.to_string()),
+            Some(&batch.id),
+            Some(batch.kind),
+            Some(&batch.tables.to_string()),
+            Some(&batch.ids.to_string()),
+            Some(&batch.records.to_string()),
+            Some(&batch.bytes.to_string()),
+            Some(batch.exported_at),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets what has been applied of a target, and says whether there was anything.
+pub fn forget_receipts(target: &str) -> Result<bool, Error> {
+    let sql = "DELETE FROM table_export.receipt WHERE target = $1 RETURNING number";
+    Ok(!write(sql, &[Some(target)])?.is_empty())
+}

@@ -1,0 +1,403 @@
+//! Every error that we raise ourselves: its message, SQLSTATE, DETAIL and HINT, decided here and nowhere else.
+//!
+//! Messages follow PostgreSQL's style: lower case, no full stop, names in double quotes. Each says what happened and to
+//! which object; DETAIL says what is known about it; HINT says what to type.
+
+use std::io;
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+
+use crate::{batch, store};
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Internal(String),
+    #[error("\"{text}\" cannot be written as UTF-8")]
+    NotUtf8 { text: String },
+    #[error("\"{text}\" contains a null character")]
+    NulByte { text: String },
+    #[error("invalid value for argument \"{argument}\": \"{value}\"")]
+    Argument {
+        argument: &'static str,
+        value: String,
+        allowed: &'static str,
+    },
+
+    #[error("argument \"{argument}\" must not be null")]
+    NullArgument { argument: &'static str },
+
+    // Tracking
+    #[error("there is no table with OID {oid}")]
+    NoTable { oid: u32 },
+    #[error("must be owner of table \"{table}\"")]
+    NotOwner { table: String },
+    #[error("\"{table}\" cannot be tracked")]
+    WrongKind { table: String, what: &'static str },
+    #[error("table \"{table}\" has no key to track it by")]
+    NoKey { table: String, index: Option<String> },
+    #[error("column \"{column}\" of the key of table \"{table}\" is not NOT NULL")]
+    NullableKey { table: String, column: String },
+    #[error("table \"{table}\" is tracked by another key")]
+    OtherKey { table: String },
+    #[error("table \"{table}\" is not tracked")]
+    NotTracked { table: String },
+    #[error("the key of table \"{table}\" has changed since it was tracked")]
+    KeyChanged { table: String },
+    #[error("the triggers that track table \"{table}\" are missing or disabled")]
+    TriggersMissing { table: String },
+    #[error("table with OID {oid} is tracked, but has been dropped")]
+    TableGone { oid: u32 },
+    #[error("shadow {id} does not exist")]
+    ShadowMissing { id: i32 },
+    #[error("the current segment of the shadow does not exist")]
+    SegmentMissing,
+    #[error("function \"table_export.capture\" was not called by one of its own triggers")]
+    NotOurTrigger,
+
+    // Exporting
+    #[error("cannot execute {function} during recovery")]
+    InRecovery { function: &'static str },
+    #[error("tx_export() cannot run in a transaction that has already written")]
+    HasWritten,
+    #[error("no table is tracked in this database")]
+    NothingTracked,
+    #[error("permission denied for table \"{table}\"")]
+    NoPrivilege { table: String, privilege: &'static str },
+    #[error("row security would hide rows of table \"{table}\"")]
+    RowSecurity { table: String },
+    #[error("target \"{target}\" is busy")]
+    TargetBusy {
+        target: String,
+        purpose: String,
+        pid: Option<i32>,
+    },
+    #[error("target \"{target}\" does not exist")]
+    UnknownTarget { target: String, known: Vec<String> },
+    #[error("target \"{target}\" has been taken over by a newer timeline")]
+    NewerTimeline {
+        target: String,
+        number: u64,
+        theirs: u32,
+        ours: u32,
+    },
+    #[error("target \"{target}\" is in use by another database")]
+    OtherDatabase {
+        target: String,
+        number: u64,
+        database: String,
+        system_identifier: String,
+    },
+    #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
+    UnreadableUnknown {
+        target: String,
+        number: u64,
+        reason: batch::Error,
+    },
+    #[error("batch {number} of target \"{target}\" has been published by somebody else")]
+    NumberTaken { target: String, number: u64 },
+
+    // The store
+    #[error("permission denied for store \"{location}\"")]
+    StoreNotAllowed { location: String, role: &'static str },
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Batch(#[from] batch::Error),
+    #[error("could not make a pipe for COPY: {0}")]
+    Pipe(io::Error),
+
+    // Importing
+    #[error("store \"{store}\" holds no batch of target \"{target}\"")]
+    NoBatch {
+        target: String,
+        store: String,
+        known: Vec<String>,
+    },
+    #[error("target \"{target}\" has no full batch to start from")]
+    NoFullBatch { target: String },
+    #[error("batch {expected} of target \"{target}\" is missing")]
+    MissingBatch {
+        target: String,
+        expected: u64,
+        found: u64,
+    },
+    #[error("batch {number} of target \"{target}\" does not follow the batch that was applied here")]
+    Forked { target: String, number: u64 },
+    #[error("store \"{store}\" is behind this database for target \"{target}\"")]
+    StoreBehind {
+        target: String,
+        store: String,
+        applied: u64,
+    },
+    #[error("batch {number} of target \"{target}\" was exported by this very database")]
+    OwnDatabase { target: String, number: u64 },
+    #[error("table \"{table}\" does not exist here")]
+    NoDestination { table: String, batch: u64 },
+    #[error("\"{table}\" cannot be imported into")]
+    WrongDestination { table: String },
+    #[error("column \"{column}\" of table \"{table}\" does not exist here")]
+    NoColumn {
+        table: String,
+        column: String,
+        definition: String,
+    },
+    #[error("column \"{column}\" of table \"{table}\" is generated here")]
+    GeneratedColumn { table: String, column: String },
+    #[error("column \"{column}\" of table \"{table}\" has another type here")]
+    ColumnType {
+        table: String,
+        column: String,
+        source_type: String,
+        own: String,
+    },
+    #[error("type {type_name} of key column \"{column}\" of table \"{table}\" has no equality operator")]
+    NoEquality {
+        table: String,
+        column: String,
+        type_name: String,
+    },
+    #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
+    Count {
+        table: String,
+        number: u64,
+        what: &'static str,
+        declared: u64,
+        found: u64,
+    },
+    #[error("a line of ids has {found} fields instead of {expected}")]
+    FieldCount { expected: usize, found: usize },
+}
+
+impl Error {
+    fn sqlstate(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            Error::Internal(_) => ERRCODE_INTERNAL_ERROR,
+            Error::NotUtf8 { .. } => ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            Error::NulByte { .. } => ERRCODE_INVALID_TEXT_REPRESENTATION,
+            Error::Argument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::NoTable { .. } | Error::NoDestination { .. } => ERRCODE_UNDEFINED_TABLE,
+            Error::NotOwner { .. }
+            | Error::NoPrivilege { .. }
+            | Error::RowSecurity { .. }
+            | Error::StoreNotAllowed { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::WrongKind { .. } | Error::WrongDestination { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::NoKey { .. } | Error::NullableKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
+            Error::NotTracked { .. }
+            | Error::OtherKey { .. }
+            | Error::KeyChanged { .. }
+            | Error::TriggersMissing { .. }
+            | Error::TableGone { .. }
+            | Error::ShadowMissing { .. }
+            | Error::SegmentMissing
+            | Error::NothingTracked
+            | Error::NewerTimeline { .. }
+            | Error::OtherDatabase { .. }
+            | Error::UnreadableUnknown { .. }
+            | Error::NoFullBatch { .. }
+            | Error::MissingBatch { .. }
+            | Error::Forked { .. }
+            | Error::StoreBehind { .. }
+            | Error::OwnDatabase { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NotOurTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::HasWritten => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Error::TargetBusy { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
+            Error::UnknownTarget { .. } | Error::NoBatch { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Error::NumberTaken { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Error::Store(error) => store_sqlstate(error),
+            Error::Batch(error) => batch_sqlstate(error),
+            Error::Pipe(_) => ERRCODE_SYSTEM_ERROR,
+            Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::GeneratedColumn { .. } => ERRCODE_GENERATED_ALWAYS,
+            Error::ColumnType { .. } => ERRCODE_DATATYPE_MISMATCH,
+            Error::NoEquality { .. } => ERRCODE_UNDEFINED_FUNCTION,
+            Error::Count { .. } | Error::FieldCount { .. } => ERRCODE_DATA_CORRUPTED,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Error::WrongKind { what, .. } => Some(format!("It is {what}.")),
+            Error::NoKey { index: None, .. } => Some("It has no primary key.".into()),
+            Error::NoKey {
+                index: Some(index), ..
+            } => Some(format!(
+                "\"{index}\" is not a unique index of it, or is partial, or over expressions."
+            )),
+            Error::NoPrivilege { privilege, .. } => Some(format!("The caller needs {privilege} on it.")),
+            Error::TargetBusy {
+                purpose,
+                pid: Some(pid),
+                ..
+            } => Some(format!(
+                "The process with PID {pid} has an {purpose} of it under way."
+            )),
+            Error::NewerTimeline {
+                number, theirs, ours, ..
+            } => Some(format!(
+                "Batch {number} in the store was published on timeline {theirs}; this server is on timeline {ours}."
+            )),
+            Error::OtherDatabase {
+                number,
+                database,
+                system_identifier,
+                ..
+            } => Some(format!(
+                "Batch {number} in the store was published by database \"{database}\" \
+                 of the cluster with system identifier {system_identifier}."
+            )),
+            Error::UnreadableUnknown { reason, .. } => Some(format!("{reason}.")),
+            Error::StoreNotAllowed { role, .. } => Some(format!(
+                "Only roles with privileges of \"{role}\" may use a store other than pg_table_export.store."
+            )),
+            Error::Batch(_) | Error::Count { .. } => Some("Nothing was changed.".into()),
+            Error::MissingBatch { found, .. } => {
+                Some(format!("The next batch in the store is batch {found}."))
+            }
+            Error::StoreBehind { applied, .. } => Some(format!(
+                "Batch {applied} has been applied here, but the store does not hold it."
+            )),
+            Error::NoDestination { batch, .. } => Some(format!("It is in batch {batch}.")),
+            Error::NoColumn { definition, .. } => Some(format!("At the source it is {definition}.")),
+            Error::ColumnType { source_type, own, .. } => {
+                Some(format!("It is {source_type} at the source, and {own} here."))
+            }
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Argument { allowed, .. } => Some(format!("Allowed: {allowed}.")),
+            Error::WrongKind { .. } => {
+                Some("Track an ordinary, logged table that is no partition and has no children.".into())
+            }
+            Error::NoKey { .. } => Some(
+                "Add a primary key, or name a unique index over NOT NULL columns: \
+                 SELECT tx_track('…', key_index => '…')."
+                    .into(),
+            ),
+            Error::NullableKey { column, table } => {
+                Some(format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL."))
+            }
+            Error::NotTracked { table } => Some(format!("SELECT tx_track('{table}').")),
+            Error::OtherKey { table } | Error::KeyChanged { table } | Error::TriggersMissing { table } => {
+                Some(format!(
+                    "SELECT tx_untrack('{table}'), then tx_track('{table}') again; \
+                     the next export sends the table in full."
+                ))
+            }
+            Error::TableGone { oid } => Some(format!("SELECT tx_untrack({oid}).")),
+            Error::InRecovery { .. } => Some("Run it on the primary.".into()),
+            Error::HasWritten => Some(
+                "Commit first: what this transaction has written would be exported before it is committed.".into(),
+            ),
+            Error::NothingTracked => Some("SELECT tx_track('…') for each table that should be exported.".into()),
+            Error::RowSecurity { .. } => {
+                Some("Export as a role that row security does not apply to, with a table owner to whom it does not apply either.".into())
+            }
+            Error::UnknownTarget { known, .. } | Error::NoBatch { known, .. } => Some(match known.as_slice() {
+                [] => "There is no target yet.".into(),
+                known => format!("Targets: {}.", known.join(", ")),
+            }),
+            Error::NewerTimeline { target, .. } => Some(format!(
+                "Export from the server that was promoted. To export from this one instead: SELECT tx_reset('{target}')."
+            )),
+            Error::OtherDatabase { target, .. } => Some(format!(
+                "Use another name for the target, or take it over: SELECT tx_reset('{target}')."
+            )),
+            Error::UnreadableUnknown { target, .. } => {
+                Some(format!("SELECT tx_reset('{target}'); the next export is full."))
+            }
+            Error::NumberTaken { .. } => Some("Export again.".into()),
+            Error::StoreNotAllowed { role, .. } => Some(format!("GRANT {role} to the caller, or leave the argument \"store\" out.")),
+            Error::Store(store::Error::Unsupported { .. }) => None,
+            Error::Store(store::Error::NotFound { .. }) => {
+                Some("The directory must exist and belong to the operating-system user of the server.".into())
+            }
+            Error::Batch(batch::Error::FutureFormat { .. }) => Some("Upgrade pg_table_export here.".into()),
+            Error::Batch(batch::Error::Manifest { .. } | batch::Error::Damaged { .. }) | Error::Count { .. } => {
+                Some("Carry the batch over again from where it is whole.".into())
+            }
+            Error::Batch(batch::Error::Store(store::Error::NotFound { .. })) => {
+                Some("Carry the files of the batch over completely.".into())
+            }
+            Error::NoFullBatch { target } | Error::MissingBatch { target, .. } => Some(format!(
+                "Carry the batches over completely, or start again at the source: SELECT tx_reset('{target}')."
+            )),
+            Error::Forked { target, .. } | Error::StoreBehind { target, .. } => Some(format!(
+                "To start again from the store's last full batch: SELECT tx_reset('{target}') here."
+            )),
+            Error::OwnDatabase { .. } => Some("Import in another database.".into()),
+            Error::NoDestination { .. } => {
+                Some("Create it with what tx_ddl() returns at the source.".into())
+            }
+            Error::WrongDestination { .. } => Some("Import into an ordinary or partitioned table.".into()),
+            Error::NoColumn { table, column, definition } => {
+                Some(format!("ALTER TABLE {table} ADD COLUMN \"{column}\" {definition}."))
+            }
+            Error::GeneratedColumn { table, column } => {
+                Some(format!("ALTER TABLE {table} ALTER COLUMN \"{column}\" DROP EXPRESSION."))
+            }
+            Error::ColumnType { table, column, source_type, .. } => {
+                Some(format!("ALTER TABLE {table} ALTER COLUMN \"{column}\" TYPE {source_type}."))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Takes out the error that a source or a sink of COPY has carried through `std::io`.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Batch(batch::Error::from(error))
+    }
+}
+
+/// As errcode_for_file_access maps errno (elog.c).
+fn store_sqlstate(error: &store::Error) -> PgSqlErrorCode {
+    use PgSqlErrorCode::*;
+    match error {
+        store::Error::NotFound { .. } => ERRCODE_UNDEFINED_FILE,
+        store::Error::Exists { .. } => ERRCODE_DUPLICATE_FILE,
+        store::Error::Name { .. } => ERRCODE_INVALID_NAME,
+        store::Error::Unsupported { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+        store::Error::Io { source, .. } => match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ERRCODE_DISK_FULL,
+            io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => ERRCODE_WRONG_OBJECT_TYPE,
+            _ => ERRCODE_IO_ERROR,
+        },
+    }
+}
+
+fn batch_sqlstate(error: &batch::Error) -> PgSqlErrorCode {
+    use PgSqlErrorCode::*;
+    match error {
+        batch::Error::Store(error) => store_sqlstate(error),
+        batch::Error::Manifest { .. } | batch::Error::Damaged { .. } => ERRCODE_DATA_CORRUPTED,
+        batch::Error::FutureFormat { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+        batch::Error::Number { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        batch::Error::Stream(_) => ERRCODE_IO_ERROR,
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> ErrorReport {
+        let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), "pg_table_export");
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}

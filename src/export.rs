@@ -1,0 +1,453 @@
+//! An export: the shadow's changes and the tables' records of one instant, into one batch of one target.
+//!
+//! The order of the steps is what the guarantees rest on: lock, heal, take the snapshot, write files, write down the
+//! batch, flush the log, put the manifest, commit. `docs/design.md` gives the reason for each.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Writer, sweep};
+use crate::catalog::{self, BatchRow, Source, Target, Tracked};
+use crate::error::Error;
+use crate::fork::{self, Fork, Healing};
+use crate::pg::copy::copy_to;
+use crate::pg::query;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::table::{Lock, Right, Table};
+use crate::pg::transaction;
+use crate::pg::user::Caller;
+use crate::position::Position;
+use crate::shadow;
+use crate::shape::{KeyColumn, Shape};
+use crate::store::{self, Store};
+use crate::track;
+
+/// What to export, and how.
+pub struct Request<'a> {
+    /// The target.
+    pub target: &'a str,
+    /// The format of the records.
+    pub format: Format,
+    /// The compression of ids and records.
+    pub compression: Compression,
+    /// Publish a batch even if nothing has changed.
+    pub even_if_unchanged: bool,
+}
+
+/// What one table contributed to the batch.
+pub struct Exported {
+    /// The number of the batch.
+    pub batch: u64,
+    /// The table's qualified name.
+    pub table: String,
+    /// `full` or `changes`
+    pub kind: &'static str,
+    /// Keys that changed.
+    pub ids: u64,
+    /// Records.
+    pub records: u64,
+    /// The size of the files.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed_ms: f64,
+}
+
+/// A tracked table, locked and checked, and what unknown batches have done to it.
+struct Candidate {
+    tracked: Tracked,
+    table: Table,
+    shape: Shape,
+    key: Vec<KeyColumn>,
+    healing: Healing,
+}
+
+/// Exports what has changed since the target's position, or everything if it has none.
+pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<Exported>, Error> {
+    require_exportable_transaction()?;
+    let source = catalog::source()?;
+    catalog::lock_target("export", request.target)?;
+
+    // The lock is ours: from here on nobody else moves the position. A fresh snapshot, because the caller's was taken
+    // before the lock.
+    let before = Snapshot::latest();
+    let target = catalog::target(request.target)?;
+    let fork = fork::look(store.as_ref(), request.target, target.as_ref(), &source)?;
+    let mut candidates = lock_tables(caller)?;
+    if target.as_ref().is_some_and(|target| target.position.is_some()) {
+        heal(&mut candidates, &fork, store)?;
+    }
+    drop(before);
+
+    let now = Snapshot::latest();
+    let position = current_position()?;
+    let since = usable_position(target.as_ref(), &source, &position);
+    let candidates = visible(candidates)?;
+    let known = target.as_ref().map_or(&[][..], |target| &target.tables);
+    let planned = plan(candidates, since, known)?;
+    if planned.is_empty() && !request.even_if_unchanged {
+        drop(now);
+        pgrx::notice!("nothing has changed for target \"{}\"", request.target);
+        rotate(&source)?;
+        return Ok(Vec::new());
+    }
+    let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
+    let mut exported = Vec::new();
+    let mut parts = Vec::new();
+    for (candidate, kind) in &planned {
+        let started = Instant::now();
+        let part = write_part(&writer, candidate, *kind, since, request.format, caller)?;
+        exported.push(describe(fork.next, &part, started));
+        parts.push(part);
+    }
+    let header = header(&fork, &source, &position, is_all_full(&planned)?)?;
+    let full = planned
+        .iter()
+        .filter(|(_, kind)| *kind == Kind::Full)
+        .map(|(candidate, _)| candidate.tracked.id);
+    let written = Written {
+        number: fork.next,
+        writer,
+        header,
+        parts,
+        position,
+        full: full.collect(),
+    };
+    drop(now);
+    publish(request.target, store, &source, written)?;
+    rotate(&source)?;
+    Ok(exported)
+}
+
+/// A batch whose files are written, and which does not exist yet.
+struct Written {
+    number: u64,
+    writer: Writer,
+    header: Header,
+    parts: Vec<Part>,
+    position: Position,
+    /// The tracked tables that are in it in full.
+    full: Vec<i32>,
+}
+
+/// Refuses a transaction whose own writes would be exported before they are committed, or cannot be committed.
+fn require_exportable_transaction() -> Result<(), Error> {
+    if transaction::in_recovery() {
+        // A standby's snapshots do not list transactions in progress as ours must.
+        return Err(Error::InRecovery {
+            function: "tx_export()",
+        });
+    }
+    transaction::require_writable(c"tx_export()");
+    if transaction::assigned_xid().is_some() {
+        return Err(Error::HasWritten);
+    }
+    Ok(())
+}
+
+/// Locks the tracked tables and their shadows in the order of their ids, and checks them.
+///
+/// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the reading.
+fn lock_tables(caller: &Caller) -> Result<Vec<Candidate>, Error> {
+    let tracked = catalog::tracked()?;
+    if tracked.is_empty() {
+        return Err(Error::NothingTracked);
+    }
+    tracked
+        .into_iter()
+        .map(|tracked| lock_table(tracked, caller))
+        .collect()
+}
+
+fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
+    let gone = || Error::TableGone {
+        oid: tracked.relation.to_u32(),
+    };
+    let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
+    shadow::keep(tracked.id)?;
+    let fresh = Snapshot::latest();
+    let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
+    track::require_trackable(&shape)?;
+    let name = shape.display();
+    if !table.grants(caller.role(), &[Right::Select]) {
+        return Err(Error::NoPrivilege {
+            table: name,
+            privilege: "SELECT",
+        });
+    }
+    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
+        return Err(Error::RowSecurity { table: name });
+    }
+    let key = track::usable_key(tracked.relation, &shape, tracked.key_index.as_deref())?;
+    if !shadow::fits(tracked.id, &table, &key)? {
+        return Err(Error::KeyChanged { table: name });
+    }
+    drop(fresh);
+    Ok(Candidate {
+        tracked,
+        table,
+        shape,
+        key,
+        healing: Healing::Nothing,
+    })
+}
+
+fn heal(candidates: &mut [Candidate], fork: &Fork, store: &Arc<dyn Store>) -> Result<(), Error> {
+    for candidate in candidates.iter_mut() {
+        let owner = candidate.table.owner_name()?;
+        let Candidate {
+            tracked, shape, key, ..
+        } = &*candidate;
+        candidate.healing = fork::heal(store, &fork.unknown, tracked.id, shape, key, &owner)?;
+    }
+    if !fork.unknown.is_empty() {
+        transaction::increment_command();
+    }
+    Ok(())
+}
+
+/// Returns the position that the active snapshot is. A transaction id that healing has assigned counts as in progress.
+fn current_position() -> Result<Position, Error> {
+    let rows = query::read("SELECT pg_catalog.pg_current_snapshot()", &[])?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::Internal("there is no snapshot".into()))?;
+    let mut position: Position = row.get(0)?;
+    if let Some(xid) = transaction::assigned_xid() {
+        position.add_in_progress(xid);
+    }
+    Ok(position)
+}
+
+/// Returns the target's position if it means anything here. Restored into another cluster or database, it does not: its
+/// transaction ids are those of another history.
+fn usable_position<'a>(target: Option<&'a Target>, source: &Source, now: &Position) -> Option<&'a Position> {
+    let (position, identity) = target?.position.as_ref()?;
+    (*identity == source.identity && position.xmax() <= now.xmax()).then_some(position)
+}
+
+/// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers. Checks the
+/// triggers of the others.
+fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
+    let tracked = catalog::tracked()?;
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let seen = tracked
+                .iter()
+                .find(|tracked| tracked.id == candidate.tracked.id)?;
+            let table = candidate.shape.display();
+            Some(if seen.is_intact {
+                Ok(candidate)
+            } else {
+                Err(Error::TriggersMissing { table })
+            })
+        })
+        .collect()
+}
+
+/// Decides for each table whether it is sent in full, or its changes are, or nothing.
+fn plan(
+    candidates: Vec<Candidate>,
+    since: Option<&Position>,
+    known: &[i32],
+) -> Result<Vec<(Candidate, Kind)>, Error> {
+    let mut planned = Vec::new();
+    for candidate in candidates {
+        let id = candidate.tracked.id;
+        let kind = match (since.filter(|_| known.contains(&id)), &candidate.healing) {
+            (None, _) | (_, Healing::Everything) => Some(Kind::Full),
+            (Some(since), healing) => {
+                let pending = shadow::pending(id, since)?;
+                let any = pending.any || matches!(healing, Healing::Keys(_));
+                if pending.everything {
+                    Some(Kind::Full)
+                } else {
+                    any.then_some(Kind::Changes)
+                }
+            }
+        };
+        planned.extend(kind.map(|kind| (candidate, kind)));
+    }
+    Ok(planned)
+}
+
+/// Writes the three files of a table, read as its owner.
+fn write_part(
+    writer: &Writer,
+    candidate: &Candidate,
+    kind: Kind,
+    since: Option<&Position>,
+    format: Format,
+    caller: &Caller,
+) -> Result<Part, Error> {
+    let Candidate {
+        tracked,
+        table,
+        shape,
+        key,
+        healing,
+    } = candidate;
+    let part = begin_part(writer, shape, key, kind, format)?;
+    let healed = match healing {
+        Healing::Keys(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let acting = caller.act_as_owner(table);
+    let (ids, query) = match (kind, since) {
+        (Kind::Changes, Some(since)) => {
+            let keys = shadow::keys_query(tracked.id, since, key, healed);
+            (
+                copy_to(&keys, c"text", part.ids()?)?,
+                shadow::records_query(shape, key, &keys),
+            )
+        }
+        _ => ((0, part.ids()?), shadow::all_records_query(shape)),
+    };
+    let records = copy_to(&query, format_name(format), part.records()?)?;
+    drop(acting);
+    Ok(part.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
+}
+
+fn begin_part<'a>(
+    writer: &'a Writer,
+    shape: &Shape,
+    key: &[KeyColumn],
+    kind: Kind,
+    format: Format,
+) -> Result<PartWriter<'a>, Error> {
+    let columns = shape
+        .columns
+        .iter()
+        .map(|column| batch::Column {
+            name: column.name.clone(),
+            type_name: column.type_name.clone(),
+            typmod: column.typmod,
+            collation: column.collation.clone(),
+            not_null: column.not_null,
+        })
+        .collect();
+    let key = key.iter().map(|column| column.name.clone()).collect();
+    Ok(writer.part(&shape.schema, &shape.name, columns, key, kind, format)?)
+}
+
+/// A batch stands by itself if every tracked table is in it in full.
+fn is_all_full(planned: &[(Candidate, Kind)]) -> Result<bool, Error> {
+    Ok(planned.iter().all(|(_, kind)| *kind == Kind::Full) && planned.len() == catalog::tracked()?.len())
+}
+
+fn header(fork: &Fork, source: &Source, position: &Position, is_full: bool) -> Result<Header, Error> {
+    let rows = query::read(
+        "SELECT pg_catalog.pg_current_wal_insert_lsn(),
+                pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        &[],
+    )?;
+    let row = rows
+        .first()
+        .ok_or_else(|| Error::Internal("there is no log position".into()))?;
+    Ok(Header {
+        previous: fork.previous,
+        kind: if is_full { Kind::Full } else { Kind::Changes },
+        source: batch::Source {
+            system_identifier: source.identity.system_identifier.clone(),
+            database: source.database_name.clone(),
+            database_oid: source.identity.database,
+            timeline: source.timeline,
+            lsn: row.get(0)?,
+            server_version: source.server_version.clone(),
+            encoding: source.encoding.clone(),
+        },
+        position: position.to_string(),
+        created_at: row.get(1)?,
+    })
+}
+
+/// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax; the log is
+/// flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and the commit is forced to
+/// be durable, so that no crash forgets the position.
+fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Written) -> Result<(), Error> {
+    let Written {
+        number,
+        writer,
+        header,
+        parts,
+        position,
+        full,
+    } = written;
+    let id = writer.id();
+    let exported_at = header.created_at.clone();
+    let row = BatchRow {
+        target,
+        number,
+        id: id.to_string(),
+        previous: header.previous.map(|id| id.to_string()),
+        kind: kind_name(header.kind),
+        tables: parts.len(),
+        ids: parts.iter().map(|part| part.ids).sum(),
+        records: parts.iter().map(|part| part.records).sum(),
+        bytes: parts.iter().map(part_bytes).sum(),
+        exported_at: &exported_at,
+    };
+    catalog::add_batch(&row, &store.url(), &position, &source.identity, &full)?;
+    transaction::flush_log();
+    transaction::force_sync_commit();
+    writer.publish(header, parts).map_err(|error| match error {
+        batch::Error::Store(store::Error::Exists { .. }) => Error::NumberTaken {
+            target: target.to_owned(),
+            number,
+        },
+        error => error.into(),
+    })?;
+    // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the export.
+    if let Err(error) = sweep(store.as_ref(), target, number, id) {
+        pgrx::warning!("could not remove files of abandoned exports: {error}");
+    }
+    Ok(())
+}
+
+/// Truncates what every target has passed. At REPEATABLE READ and above positions would be seen as they were before the
+/// lock, so it is left to another export.
+fn rotate(source: &Source) -> Result<(), Error> {
+    if transaction::is_read_committed() {
+        let tracked = {
+            let _fresh = Snapshot::latest();
+            catalog::tracked()?
+        };
+        for tracked in tracked {
+            shadow::rotate(&tracked, &source.identity)?;
+        }
+    }
+    Ok(())
+}
+
+fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
+    Exported {
+        batch,
+        table: format!("{}.{}", part.schema, part.name),
+        kind: kind_name(part.kind),
+        ids: part.ids,
+        records: part.records,
+        bytes: part_bytes(part),
+        elapsed_ms: started.elapsed().as_secs_f64() * 1000.0,
+    }
+}
+
+fn part_bytes(part: &Part) -> u64 {
+    part.files.columns.size + part.files.ids.size + part.files.records.size
+}
+
+/// Returns the name of a kind, as manifests and our tables say it.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Full => "full",
+        Kind::Changes => "changes",
+    }
+}
+
+/// Returns the name that COPY has for a format.
+pub fn format_name(format: Format) -> &'static std::ffi::CStr {
+    match format {
+        Format::Text => c"text",
+        Format::Binary => c"binary",
+        Format::Csv => c"csv",
+    }
+}

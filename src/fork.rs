@@ -1,0 +1,156 @@
+//! Batches in the store that this database does not know: how a forked history heals.
+//!
+//! There are such batches when an export published and its transaction did not commit, when a standby was promoted
+//! without the last commits, when the database was restored to an earlier point, or when its files were copied. One rule
+//! serves all: our next batch follows them, and carries the keys of all of them beside our own, with their records as
+//! they are here and now. Positions come from our own tables alone, so whoever can write to the store can make us send
+//! more, never less.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::batch::{Kind, Manifest, Part, reader};
+use crate::catalog::{Source, Target};
+use crate::error::Error;
+use crate::pg::copy;
+use crate::pg::table::{Lock, Table};
+use crate::shadow;
+use crate::shape::{KeyColumn, Shape};
+use crate::store::Store;
+
+/// What the store holds after the last batch that we know.
+pub struct Fork {
+    /// The number that the next batch takes.
+    pub next: u64,
+    /// The batch that it follows.
+    pub previous: Option<Uuid>,
+    /// Batches that we do not know, and have to make good. None after a reset: that starts anew.
+    pub unknown: Vec<Manifest>,
+}
+
+/// What unknown batches have done to a table.
+pub enum Healing {
+    /// Nothing.
+    Nothing,
+    /// They touched the keys in this table, which has the columns k1 … kn.
+    Keys(String),
+    /// They replaced all of it, or had another key: it is sent in full.
+    Everything,
+}
+
+/// Looks at what follows our last batch of a target, and refuses what is not for us to make good.
+pub fn look(store: &dyn Store, name: &str, target: Option<&Target>, source: &Source) -> Result<Fork, Error> {
+    let known = target.map_or(0, |target| target.number);
+    let last = target
+        .and_then(|target| target.batch.as_deref())
+        .and_then(|id| Uuid::parse_str(id).ok());
+    let numbers = reader::numbers(store, name, known)?;
+    let next = numbers.last().copied().unwrap_or(known) + 1;
+    if target.is_some_and(|target| target.position.is_none()) {
+        // Reset. The batch before is named if it can be read; a full batch needs none.
+        let previous = numbers
+            .last()
+            .map_or(last, |&n| reader::manifest(store, name, n).ok().map(|m| m.id));
+        return Ok(Fork {
+            next,
+            previous,
+            unknown: Vec::new(),
+        });
+    }
+    let unknown = numbers
+        .iter()
+        .map(|&number| {
+            let manifest =
+                reader::manifest(store, name, number).map_err(|reason| Error::UnreadableUnknown {
+                    target: name.to_owned(),
+                    number,
+                    reason,
+                })?;
+            require_ours(&manifest, source)?;
+            Ok(manifest)
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let previous = unknown.last().map(|manifest| manifest.id).or(last);
+    Ok(Fork {
+        next,
+        previous,
+        unknown,
+    })
+}
+
+/// An unknown batch is ours to make good if this database published it, on the history that we are on or before.
+fn require_ours(manifest: &Manifest, ours: &Source) -> Result<(), Error> {
+    let (target, number, theirs) = (manifest.target.clone(), manifest.number, &manifest.source);
+    let identity = &ours.identity;
+    if (&theirs.system_identifier, theirs.database_oid) != (&identity.system_identifier, identity.database) {
+        let (database, system_identifier) = (theirs.database.clone(), theirs.system_identifier.clone());
+        return Err(Error::OtherDatabase {
+            target,
+            number,
+            database,
+            system_identifier,
+        });
+    }
+    if theirs.timeline > ours.timeline {
+        return Err(Error::NewerTimeline {
+            target,
+            number,
+            theirs: theirs.timeline,
+            ours: ours.timeline,
+        });
+    }
+    Ok(())
+}
+
+/// Collects the keys of a table in unknown batches into a temporary table.
+///
+/// This assigns a transaction id, before the snapshot of the export is taken: its position counts that id as in
+/// progress.
+pub fn heal(
+    store: &Arc<dyn Store>,
+    unknown: &[Manifest],
+    id: i32,
+    shape: &Shape,
+    key: &[KeyColumn],
+    owner: &str,
+) -> Result<Healing, Error> {
+    let is_this = |part: &&Part| part.schema == shape.schema && part.name == shape.name;
+    let parts = unknown
+        .iter()
+        .filter_map(|manifest| manifest.parts.iter().find(is_this).map(|part| (manifest, part)))
+        .collect::<Vec<_>>();
+    if parts.is_empty() {
+        return Ok(Healing::Nothing);
+    }
+    if parts
+        .iter()
+        .any(|(_, part)| part.kind == Kind::Full || !has_key(part, shape, key))
+    {
+        return Ok(Healing::Everything);
+    }
+    let (oid, name) = shadow::create_healed(id, owner)?;
+    let table = Table::open(oid, Lock::Write).ok_or(Error::NoTable { oid: oid.to_u32() })?;
+    let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
+    let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
+    for (manifest, part) in parts {
+        let ids = reader::ids(store.as_ref(), manifest, part).map_err(|reason| Error::UnreadableUnknown {
+            target: manifest.target.clone(),
+            number: manifest.number,
+            reason,
+        })?;
+        copy::copy_from(&table, &columns, c"text", ids)?;
+    }
+    Ok(Healing::Keys(name))
+}
+
+/// Says whether a part has the key that the table has now, in names and types.
+fn has_key(part: &Part, shape: &Shape, key: &[KeyColumn]) -> bool {
+    let names = key.iter().map(|column| &column.name);
+    names.eq(&part.key)
+        && part.key.iter().all(|name| {
+            let theirs = part.columns.iter().find(|column| column.name == *name);
+            let ours = shape.columns.iter().find(|column| column.name == *name);
+            matches!((theirs, ours), (Some(theirs), Some(ours)) if theirs.type_name == ours.type_name)
+        })
+}

@@ -1,0 +1,223 @@
+//! An import: the batches of a target that have not been applied here, in order, each whole.
+//!
+//! Which batches those are is decided by our receipts and by the chain that the manifests form. Everything about a
+//! batch is checked before the first row changes, except the hashes of files, which are checked as they stream: one that
+//! does not match undoes the whole import.
+
+use crate::apply::{self, Applied};
+use crate::batch::{Kind, Manifest, reader};
+use crate::catalog::{self, BatchRow};
+use crate::error::Error;
+use crate::export::kind_name;
+use crate::pg::transaction;
+use crate::pg::user::Caller;
+use crate::store::Store;
+
+/// What one table of a batch did to its destination.
+pub struct Imported {
+    /// The number of the batch.
+    pub batch: u64,
+    /// The table's qualified name.
+    pub table: String,
+    /// `full` or `changes`
+    pub kind: &'static str,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows appended.
+    pub inserted: u64,
+    /// The size of the files.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed_ms: f64,
+}
+
+/// Applies what is pending, at most `limit` batches.
+pub fn import(
+    target: &str,
+    limit: Option<u64>,
+    store: &dyn Store,
+    caller: &Caller,
+) -> Result<Vec<Imported>, Error> {
+    if transaction::in_recovery() {
+        return Err(Error::InRecovery {
+            function: "tx_import()",
+        });
+    }
+    transaction::require_writable(c"tx_import()");
+    catalog::lock_target("import", target)?;
+    let mut chain = Chain::new(target, store)?;
+    let mut imported = Vec::new();
+    let mut batches = 0;
+    while limit.is_none_or(|limit| batches < limit)
+        && let Some(manifest) = chain.next_batch()?
+    {
+        refuse_own(&manifest)?;
+        let applied = apply::apply(store, &manifest, caller)?;
+        catalog::add_receipt(&receipt(&manifest, &applied))?;
+        imported.extend(applied.iter().map(|part| describe(&manifest, part)));
+        batches += 1;
+    }
+    Ok(imported)
+}
+
+/// The batches after the one that was applied last.
+struct Chain<'a> {
+    target: &'a str,
+    store: &'a dyn Store,
+    /// Number and id of the batch that was applied last.
+    last: Option<(u64, String)>,
+    /// Numbers of the batches in the store after it, the next one at the end.
+    ahead: Vec<u64>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(target: &'a str, store: &'a dyn Store) -> Result<Chain<'a>, Error> {
+        let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
+        let mut ahead = reader::numbers(store, target, last.as_ref().map_or(0, |last| last.0))?;
+        ahead.reverse();
+        let chain = Chain {
+            target,
+            store,
+            last,
+            ahead,
+        };
+        match &chain.last {
+            Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
+            None if chain.ahead.is_empty() => return Err(chain.no_batch()),
+            _ => {}
+        }
+        Ok(chain)
+    }
+
+    /// Returns the next batch to apply: the one that follows the last, or else a later full one.
+    fn next_batch(&mut self) -> Result<Option<Manifest>, Error> {
+        let manifest = match (&self.last, self.ahead.last()) {
+            (_, None) => return Ok(None),
+            (None, Some(_)) => self.skip_to_latest_full()?,
+            (Some(last), Some(&number)) => {
+                let manifest = reader::manifest(self.store, self.target, number)?;
+                let previous = manifest.previous.map(|id| id.to_string());
+                if manifest.kind == Kind::Full || previous.as_ref() == Some(&last.1) {
+                    manifest
+                } else {
+                    let broken = broken(self.target, last.0, number);
+                    self.skip_to_next_full()
+                        .map_err(|error| error.unwrap_or(broken))?
+                }
+            }
+        };
+        self.ahead.retain(|&number| number > manifest.number);
+        self.last = Some((manifest.number, manifest.id.to_string()));
+        Ok(Some(manifest))
+    }
+
+    fn skip_to_latest_full(&self) -> Result<Manifest, Error> {
+        self.first_full(self.ahead.iter())?
+            .ok_or_else(|| Error::NoFullBatch {
+                target: self.target.to_owned(),
+            })
+    }
+
+    /// Skips what cannot be applied, up to a full batch. `Err(None)` if there is none.
+    fn skip_to_next_full(&self) -> Result<Manifest, Option<Error>> {
+        let manifest = self
+            .first_full(self.ahead.iter().rev())
+            .map_err(Some)?
+            .ok_or(None)?;
+        pgrx::notice!("continuing with batch {}, which is full", manifest.number);
+        Ok(manifest)
+    }
+
+    fn first_full<'n>(&self, numbers: impl Iterator<Item = &'n u64>) -> Result<Option<Manifest>, Error> {
+        for &number in numbers {
+            let manifest = reader::manifest(self.store, self.target, number)?;
+            if manifest.kind == Kind::Full {
+                return Ok(Some(manifest));
+            }
+        }
+        Ok(None)
+    }
+
+    /// With nothing ahead, makes sure that the store still ends with the batch that was applied.
+    fn require_same(&self, number: u64, id: &str) -> Result<(), Error> {
+        let target = self.target.to_owned();
+        if reader::numbers(self.store, self.target, number - 1)?.is_empty() {
+            return Err(Error::StoreBehind {
+                target,
+                store: self.store.url(),
+                applied: number,
+            });
+        }
+        let is_same = reader::manifest(self.store, self.target, number)?.id.to_string() == id;
+        if is_same {
+            Ok(())
+        } else {
+            Err(Error::Forked { target, number })
+        }
+    }
+
+    fn no_batch(&self) -> Error {
+        let known = reader::targets(self.store).unwrap_or_default();
+        Error::NoBatch {
+            target: self.target.to_owned(),
+            store: self.store.url(),
+            known,
+        }
+    }
+}
+
+fn broken(target: &str, last: u64, number: u64) -> Error {
+    let target = target.to_owned();
+    if number == last + 1 {
+        Error::Forked { target, number }
+    } else {
+        Error::MissingBatch {
+            target,
+            expected: last + 1,
+            found: number,
+        }
+    }
+}
+
+/// Refuses a batch that would write the source's own tables over with an older state of themselves.
+fn refuse_own(manifest: &Manifest) -> Result<(), Error> {
+    let here = catalog::source()?;
+    let theirs = &manifest.source;
+    let is_own = theirs.system_identifier == here.identity.system_identifier
+        && theirs.database_oid == here.identity.database
+        && theirs.timeline == here.timeline;
+    if is_own {
+        return Err(Error::OwnDatabase {
+            target: manifest.target.clone(),
+            number: manifest.number,
+        });
+    }
+    Ok(())
+}
+
+fn receipt<'a>(manifest: &'a Manifest, applied: &[Applied]) -> BatchRow<'a> {
+    BatchRow {
+        target: &manifest.target,
+        number: manifest.number,
+        id: manifest.id.to_string(),
+        previous: manifest.previous.map(|id| id.to_string()),
+        kind: kind_name(manifest.kind),
+        tables: applied.len(),
+        ids: applied.iter().map(|part| part.deleted).sum(),
+        records: applied.iter().map(|part| part.inserted).sum(),
+        bytes: applied.iter().map(|part| part.bytes).sum(),
+        exported_at: &manifest.created_at,
+    }
+}
+
+fn describe(manifest: &Manifest, part: &Applied) -> Imported {
+    Imported {
+        batch: manifest.number,
+        table: part.table.clone(),
+        kind: part.kind,
+        deleted: part.deleted,
+        inserted: part.inserted,
+        bytes: part.bytes,
+        elapsed_ms: part.elapsed_ms,
+    }
+}

@@ -1,0 +1,301 @@
+//! PostgreSQL's own COPY, with a Rust `Write` or `Read` at its other end.
+//!
+//! COPY TO can call us back for each row only from version 16 on, so it is given a pipe to write to, and a thread
+//! that knows nothing of PostgreSQL carries what arrives there into the sink: compression and hashing run on another
+//! core. COPY FROM asks for bytes through a callback that has no argument of ours, so its source waits in a stack.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_int, c_void};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use pgrx::pg_guard;
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+
+use crate::error::Error;
+use crate::pg::encoding;
+use crate::pg::table::Table;
+
+/// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by default.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// Runs `COPY (query) TO` in the active snapshot and returns the number of rows, and the sink to be finished.
+///
+/// `format` is `text`, `csv` or `binary`; the encoding is always UTF-8. Whoever is the current user must be allowed to
+/// read what the query reads.
+pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &CStr, sink: W) -> Result<(u64, W), Error> {
+    let query = encoding::to_server(query)?;
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| Error::Pipe(errno.into()))?;
+    // The default of 64 KiB works as well, only slower.
+    let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+    let path = encoding::to_server(&format!("/dev/fd/{}", writer.as_raw_fd()))?;
+    let pump = Pump::start(reader, sink)?;
+    let copied = pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, format, &path)))
+        .catch_others(Err)
+        .execute();
+    drop(writer);
+    match copied {
+        Ok(rows) => Ok((rows, pump.join().map_err(Error::from)?)),
+        // COPY found the pipe closed; the cause is what made the pump close it.
+        Err(_) if pump.has_failed() => pump.join().map(|sink| (0, sink)).map_err(Error::from),
+        Err(error) => error.rethrow(),
+    }
+}
+
+fn copy_query_to_file(query: &CStr, format: &CStr, path: &CStr) -> u64 {
+    // SAFETY: as DoCopy does it (copy.c); everything is allocated in the current memory context. The caller checks
+    // rights by being the current user when the executor starts.
+    unsafe {
+        let state = pg_sys::make_parsestate(std::ptr::null_mut());
+        (*state).p_sourcetext = query.as_ptr();
+        let statements = pgrx::PgList::<pg_sys::RawStmt>::from_pg(pg_sys::pg_parse_query(query.as_ptr()));
+        let statement = statements.get_ptr(0).unwrap_or(std::ptr::null_mut());
+        let copy = pg_sys::BeginCopyTo(
+            state,
+            std::ptr::null_mut(),
+            statement,
+            pg_sys::Oid::INVALID,
+            path.as_ptr(),
+            false,
+            #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
+            None,
+            std::ptr::null_mut(),
+            options(format),
+        );
+        let rows = pg_sys::DoCopyTo(copy);
+        pg_sys::EndCopyTo(copy);
+        pg_sys::free_parsestate(state);
+        rows
+    }
+}
+
+/// The thread between the pipe and the sink. It ends with the sink when the pipe is closed at its other end.
+struct Pump<W> {
+    thread: JoinHandle<io::Result<W>>,
+    failed: Arc<AtomicBool>,
+}
+
+impl<W: Write + Send + 'static> Pump<W> {
+    fn start(reader: OwnedFd, sink: W) -> Result<Pump<W>, Error> {
+        let failed = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&failed);
+        let carry = move || {
+            let reader = std::fs::File::from(reader);
+            // The flag is up before the pipe is closed: whoever finds the pipe closed can rely on it.
+            pump(&reader, sink).inspect_err(|_| flag.store(true, Ordering::SeqCst))
+        };
+        // The backend's signal handlers must run in the backend's own thread, so this one takes no signals.
+        let blocked = BlockedSignals::block();
+        let thread = std::thread::Builder::new().name("copy pump".into()).spawn(carry);
+        drop(blocked);
+        thread.map(|thread| Pump { thread, failed }).map_err(Error::from)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    fn join(self) -> io::Result<W> {
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that writes the file has panicked")))
+    }
+}
+
+fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W) -> io::Result<W> {
+    let mut buffer = vec![0; PIPE_BYTES / 4];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(sink),
+            length => sink.write_all(&buffer[..length])?,
+        }
+    }
+}
+
+/// All signals, blocked for this thread and for those that it starts meanwhile.
+struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    fn block() -> BlockedSignals {
+        // SAFETY: sigset_t is plain data, filled before it is read.
+        unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            BlockedSignals(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the mask that `block` found.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// Runs `COPY table (columns) FROM` and returns the number of rows that were appended.
+///
+/// No rights are checked here. Triggers, defaults and constraints work as in any COPY.
+pub fn copy_from(
+    table: &Table,
+    columns: &[&str],
+    format: &CStr,
+    source: impl Read + 'static,
+) -> Result<u64, Error> {
+    let source = Source::push(source);
+    // SAFETY: as copy_table does it (tablesync.c): an open and locked table, our callback, lists of nodes.
+    let rows = unsafe {
+        let state = pg_sys::make_parsestate(std::ptr::null_mut());
+        let (relation, lock) = (table.relation(), pg_sys::RowExclusiveLock as i32);
+        pg_sys::addRangeTableEntryForRelation(state, relation, lock, std::ptr::null_mut(), false, false);
+        let copy = begin_copy_from(state, table, columns, format)?;
+        let rows = pg_sys::CopyFrom(copy);
+        pg_sys::EndCopyFrom(copy);
+        pg_sys::free_parsestate(state);
+        rows
+    };
+    source.finish()?;
+    Ok(rows)
+}
+
+/// Reads rows in COPY's text format without storing them, and hands the fields of each to `take`.
+pub fn read_fields(
+    table: &Table,
+    columns: &[&str],
+    source: impl Read + 'static,
+    mut take: impl FnMut(&[Option<&CStr>]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let source = Source::push(source);
+    // SAFETY: an open table; the state and what it returns live in a memory context of COPY's own.
+    let copy = unsafe { begin_copy_from(std::ptr::null_mut(), table, columns, c"text")? };
+    let mut row_context = pgrx::PgMemoryContexts::new("pg_table_export row");
+    loop {
+        let (mut fields, mut count) = (std::ptr::null_mut(), 0);
+        // SAFETY: the state is open; the fields are good until the next call (copyfromparse.c).
+        let found = unsafe { pg_sys::NextCopyFromRawFields(copy, &raw mut fields, &raw mut count) };
+        if !found {
+            break;
+        }
+        // SAFETY: `count` pointers, each null or a C string.
+        let fields = unsafe { std::slice::from_raw_parts(fields, count as usize) }
+            .iter()
+            // SAFETY: as above.
+            .map(|&field| (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) }))
+            .collect::<Vec<_>>();
+        pgrx::check_for_interrupts!();
+        // SAFETY: what `take` allocates does not outlive the row: it hands on copies.
+        unsafe { row_context.switch_to(|_| take(&fields))? };
+        // SAFETY: nothing points into the context any more.
+        unsafe { row_context.reset() };
+    }
+    // SAFETY: open, ended once.
+    unsafe { pg_sys::EndCopyFrom(copy) };
+    source.finish()
+}
+
+/// # Safety
+/// `state` is null or a parse state that has the table in its range table.
+unsafe fn begin_copy_from(
+    state: *mut pg_sys::ParseState,
+    table: &Table,
+    columns: &[&str],
+    format: &CStr,
+) -> Result<pg_sys::CopyFromState, Error> {
+    let names = columns
+        .iter()
+        .map(|name| encoding::to_server(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut list = pgrx::PgList::<pg_sys::Node>::new();
+    for name in &names {
+        list.push(string_node(name));
+    }
+    // SAFETY: the caller's promise; the lists are made of palloc'd nodes.
+    Ok(unsafe {
+        pg_sys::BeginCopyFrom(
+            state,
+            table.relation(),
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            false,
+            Some(supply),
+            list.into_pg(),
+            options(format),
+        )
+    })
+}
+
+fn options(format: &CStr) -> *mut pg_sys::List {
+    let mut options = pgrx::PgList::<pg_sys::DefElem>::new();
+    for (name, value) in [(c"format", format), (c"encoding", c"UTF8")] {
+        // SAFETY: the name is static; the node holds a copy of the value.
+        options.push(unsafe { pg_sys::makeDefElem(name.as_ptr().cast_mut(), string_node(value), -1) });
+    }
+    options.into_pg()
+}
+
+fn string_node(text: &CStr) -> *mut pg_sys::Node {
+    // SAFETY: the node holds a palloc'd copy.
+    unsafe { pg_sys::makeString(pg_sys::pstrdup(text.as_ptr())).cast() }
+}
+
+thread_local! {
+    /// The sources of the COPY commands that run, the innermost last: a trigger may import as well.
+    static SOURCES: RefCell<Vec<Box<dyn Read>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The top of the stack of sources, for as long as a COPY reads it.
+struct Source(usize);
+
+impl Source {
+    fn push(source: impl Read + 'static) -> Source {
+        SOURCES.with_borrow_mut(|sources| {
+            sources.push(Box::new(source));
+            Source(sources.len() - 1)
+        })
+    }
+}
+
+impl Source {
+    /// Reads what COPY has left, which is nothing but the end of the stream: there, and only there, a source tells
+    /// whether all of it was what it should be.
+    fn finish(self) -> Result<(), Error> {
+        let source = SOURCES.with_borrow_mut(|sources| sources.pop());
+        source.map_or(Ok(0), |mut source| io::copy(&mut source, &mut io::sink()))?;
+        Ok(())
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // Also while an error unwinds: this is plain Rust.
+        SOURCES.with_borrow_mut(|sources| sources.truncate(self.0));
+    }
+}
+
+/// Gives COPY FROM its next bytes: at least one, at most `most`, 0 at the end.
+#[pg_guard]
+unsafe extern "C-unwind" fn supply(buffer: *mut c_void, _least: c_int, most: c_int) -> c_int {
+    // SAFETY: COPY owns a buffer of `most` bytes (copyfromparse.c, CopyGetData).
+    let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), most as usize) };
+    let read = SOURCES.with_borrow_mut(|sources| match sources.last_mut() {
+        Some(source) => read_some(source, buffer),
+        None => Ok(0),
+    });
+    read.map_err(|reason| ErrorReport::from(Error::from(reason)))
+        .unwrap_or_report() as c_int
+}
+
+fn read_some(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

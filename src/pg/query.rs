@@ -1,0 +1,170 @@
+//! SQL inside the backend: parameters and results as text, and a plain choice of what a query sees.
+//!
+//! pgrx's own SPI client decides by itself between the active snapshot and a fresh one, and assigns a
+//! transaction id on the way. An export must decide both, so this module talks to SPI directly.
+
+use std::ffi::CStr;
+use std::str::FromStr;
+
+use pgrx::pg_sys;
+
+use crate::error::Error;
+use crate::pg::encoding;
+use crate::pg::staged::Staged;
+
+/// One row of a result, its values in PostgreSQL's text form.
+pub struct Row(Vec<Option<String>>);
+
+impl Row {
+    /// Returns the value of a column (counted from 0) that is not null.
+    pub fn get<T: FromStr>(&self, column: usize) -> Result<T, Error> {
+        self.optional(column)?
+            .ok_or_else(|| Error::Internal(format!("column {column} of a catalog query is null")))
+    }
+
+    /// Returns the value of a column (counted from 0), `None` for null.
+    pub fn optional<T: FromStr>(&self, column: usize) -> Result<Option<T>, Error> {
+        let Some(text) = self.0.get(column).and_then(Option::as_deref) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|_| Error::Internal(format!("\"{text}\" in a catalog query is not what it should be")))
+    }
+
+    /// Returns whether a boolean column (counted from 0) is true.
+    pub fn flag(&self, column: usize) -> bool {
+        self.0.get(column).and_then(Option::as_deref) == Some("t")
+    }
+}
+
+/// Runs a query in the active snapshot: it sees that instant and nothing later, and assigns no transaction id.
+///
+/// Parameters are of type text: cast them in the query.
+pub fn read(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
+    execute(sql, parameters, &[], true).map(|(rows, _)| rows)
+}
+
+/// Runs a query in a fresh snapshot, with the effects of the transaction so far, and returns its rows.
+pub fn write(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
+    execute(sql, parameters, &[], false).map(|(rows, _)| rows)
+}
+
+/// Runs a data-modifying query that names staged rows as tables, and returns how many rows it touched.
+pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
+    execute(sql, &[], relations, false).map(|(_, processed)| processed)
+}
+
+fn execute(
+    sql: &str,
+    parameters: &[Option<&str>],
+    relations: &[&Staged],
+    read_only: bool,
+) -> Result<(Vec<Row>, u64), Error> {
+    let sql = encoding::to_server(sql)?;
+    let values = parameters
+        .iter()
+        .map(|p| p.map(encoding::to_server).transpose())
+        .collect::<Result<Vec<_>, _>>()?;
+    let connection = Connection::open();
+    for relation in relations {
+        relation.register();
+    }
+    let mut types = vec![pg_sys::TEXTOID; values.len()];
+    let mut datums = values
+        .iter()
+        .map(|value| text_datum(value.as_deref()))
+        .collect::<Vec<_>>();
+    let nulls = values
+        .iter()
+        .map(|value| if value.is_some() { b' ' } else { b'n' })
+        .collect::<Vec<_>>();
+    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call (spi.c).
+    let status = unsafe {
+        pg_sys::SPI_execute_with_args(
+            sql.as_ptr(),
+            values.len() as i32,
+            types.as_mut_ptr(),
+            datums.as_mut_ptr(),
+            nulls.as_ptr().cast(),
+            read_only,
+            0,
+        )
+    };
+    if status < 0 {
+        return Err(Error::Internal(format!(
+            "SPI_execute_with_args returned {status}"
+        )));
+    }
+    // SAFETY: SPI sets both for the query just executed, before it returns.
+    let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };
+    let rows = if table.is_null() {
+        Vec::new()
+    } else {
+        fetch(table, processed as usize)?
+    };
+    drop(connection);
+    Ok((rows, processed))
+}
+
+fn text_datum(value: Option<&CStr>) -> pg_sys::Datum {
+    match value {
+        // SAFETY: a C string in the server's encoding; the copy lives in the current memory context.
+        Some(value) => pg_sys::Datum::from(unsafe { pg_sys::cstring_to_text(value.as_ptr()) }),
+        None => pg_sys::Datum::null(),
+    }
+}
+
+fn fetch(table: *mut pg_sys::SPITupleTable, count: usize) -> Result<Vec<Row>, Error> {
+    // SAFETY: SPI_tuptable of a query that returned `count` rows; both stay until SPI_finish.
+    let (descriptor, tuples) =
+        unsafe { ((*table).tupdesc, std::slice::from_raw_parts((*table).vals, count)) };
+    // SAFETY: as above.
+    let columns = unsafe { (*descriptor).natts };
+    tuples
+        .iter()
+        .map(|&tuple| {
+            (1..=columns)
+                .map(|column| {
+                    // SAFETY: column is within the descriptor; null or a palloc'd C string (spi.c, SPI_getvalue).
+                    let value = unsafe { pg_sys::SPI_getvalue(tuple, descriptor, column) };
+                    // SAFETY: not null, so a C string that lives until SPI_finish.
+                    (!value.is_null())
+                        .then(|| encoding::from_server(unsafe { CStr::from_ptr(value) }))
+                        .transpose()
+                })
+                .collect::<Result<Vec<_>, _>>()
+                .map(Row)
+        })
+        .collect()
+}
+
+/// An open SPI connection.
+struct Connection;
+
+impl Connection {
+    fn open() -> Connection {
+        // SAFETY: may be nested; only fails with an error (spi.c, SPI_connect).
+        unsafe { pg_sys::SPI_connect() };
+        Connection
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the innermost connection is this one; after an error AtEOSubXact_SPI closes it instead.
+            unsafe { pg_sys::SPI_finish() };
+        }
+    }
+}
+
+/// Quotes a name with PostgreSQL's own rules.
+pub fn quote_identifier(name: &str) -> String {
+    pgrx::spi::quote_identifier(name)
+}
+
+/// Quotes a qualified name with PostgreSQL's own rules.
+pub fn quote_qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quote_identifier(schema), quote_identifier(name))
+}

@@ -1,0 +1,34 @@
+//! Errors that PostgreSQL raises: where they come from is told in their DETAIL.
+//!
+//! PostgreSQL's own CONTEXT ("COPY t, line 3") does not survive the way through Rust frames, so what we know about the
+//! place is added here.
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgTryBuilder};
+
+use crate::error::Error;
+
+/// Runs something, and adds a sentence to the DETAIL of an error that PostgreSQL raises meanwhile.
+pub fn with_detail<T>(place: &str, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
+        .catch_others(|error| match error {
+            CaughtError::PostgresError(report) => {
+                let detail = report
+                    .detail()
+                    .map_or_else(|| place.to_owned(), |detail| format!("{detail}\n{place}"));
+                let located = ErrorReport::new(
+                    report.sql_error_code(),
+                    report.message().to_owned(),
+                    "pg_table_export",
+                );
+                let located = located.set_detail(detail);
+                match report.hint() {
+                    Some(hint) => located.set_hint(hint).report(PgLogLevel::ERROR),
+                    None => located.report(PgLogLevel::ERROR),
+                }
+                unreachable!("an error does not return")
+            }
+            other => other.rethrow(),
+        })
+        .execute()
+}

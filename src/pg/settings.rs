@@ -1,0 +1,71 @@
+//! Settings that hold for one call, whatever the session has set.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+/// The settings under which values become text and text becomes values, the same at source and destination.
+///
+/// A superset of what pg_dump sets for the same reason (pg_dump.c, setup_connection).
+const PINNED: &[(&CStr, &CStr)] = &[
+    (c"array_nulls", c"on"),
+    (c"bytea_output", c"hex"),
+    (c"datestyle", c"ISO, YMD"),
+    (c"extra_float_digits", c"3"),
+    (c"intervalstyle", c"postgres"),
+    (c"lc_monetary", c"C"),
+    (c"quote_all_identifiers", c"off"),
+    (c"row_security", c"off"),
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"timezone", c"UTC"),
+    (c"xmloption", c"content"),
+];
+
+/// Settings in force while this value lives.
+pub struct Settings {
+    level: i32,
+}
+
+/// Pins search_path and everything that decides how values look as text.
+pub fn pin() -> Settings {
+    // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    let settings = Settings { level };
+    for &(name, value) in PINNED {
+        settings.set(name, value);
+    }
+    settings
+}
+
+impl Settings {
+    /// Writes rows as logical replication does: foreign keys are not checked again, and the destination's
+    /// triggers fire only if they are ENABLE REPLICA or ENABLE ALWAYS.
+    pub fn replica_role(&self) {
+        self.set(c"session_replication_role", c"replica");
+    }
+
+    fn set(&self, name: &CStr, value: &CStr) {
+        // SAFETY: C strings; an error is raised for a value that is not allowed.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            )
+        };
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: the level opened by `pin`.
+            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+        }
+    }
+}

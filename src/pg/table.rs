@@ -1,0 +1,223 @@
+//! Tables: locks that last to the end of the transaction, and what the relation cache knows.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys::{self, Oid};
+
+use crate::error::Error;
+use crate::pg::{compat, encoding, query};
+
+/// The lock modes that we use, by what they are for (lockdefs.h).
+#[derive(Clone, Copy)]
+pub enum Lock {
+    /// ACCESS SHARE: keeps TRUNCATE and DROP away from a reader.
+    Read,
+    /// ROW EXCLUSIVE: a writer.
+    Write,
+    /// SHARE ROW EXCLUSIVE: keeps writers away, as CREATE TRIGGER does.
+    Alter,
+    /// ACCESS EXCLUSIVE: keeps everybody away.
+    Exclusive,
+}
+
+impl Lock {
+    pub(super) fn mode(self) -> i32 {
+        let mode = match self {
+            Lock::Read => pg_sys::AccessShareLock,
+            Lock::Write => pg_sys::RowExclusiveLock,
+            Lock::Alter => pg_sys::ShareRowExclusiveLock,
+            Lock::Exclusive => pg_sys::AccessExclusiveLock,
+        };
+        mode as i32
+    }
+}
+
+/// An open table. Closing it keeps its lock.
+pub struct Table {
+    relation: pg_sys::Relation,
+}
+
+impl Table {
+    /// Locks and opens a table, which need not exist any more.
+    pub fn open(oid: Oid, lock: Lock) -> Option<Table> {
+        // SAFETY: null if there is no such relation (relation.c, try_relation_open).
+        let relation = unsafe { pg_sys::try_relation_open(oid, lock.mode()) };
+        (!relation.is_null()).then_some(Table { relation })
+    }
+
+    /// Locks and opens a table if nobody holds a lock in the way.
+    pub fn open_if_free(oid: Oid, lock: Lock) -> Option<Table> {
+        // SAFETY: any oid may be locked; the lock is released at the end of the transaction.
+        let free = unsafe { pg_sys::ConditionalLockRelationOid(oid, lock.mode()) };
+        if free { Table::open(oid, lock) } else { None }
+    }
+
+    /// Returns the oid.
+    pub fn oid(&self) -> Oid {
+        // SAFETY: open.
+        unsafe { (*self.relation).rd_id }
+    }
+
+    /// Returns the owner.
+    pub fn owner(&self) -> Oid {
+        // SAFETY: open.
+        unsafe { (*(*self.relation).rd_rel).relowner }
+    }
+
+    /// Returns the name of the owner.
+    pub fn owner_name(&self) -> Result<String, Error> {
+        // SAFETY: a palloc'd string; an unknown role is an error.
+        encoding::from_server(unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(self.owner(), false)) })
+    }
+
+    /// Says whether the table is the root of partitions.
+    pub fn is_partitioned(&self) -> bool {
+        // SAFETY: open.
+        unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
+    }
+
+    /// Says whether a user has all of the given rights on the whole table.
+    pub fn grants(&self, user: Oid, rights: &[Right]) -> bool {
+        rights.iter().all(|right| {
+            // SAFETY: an open table and the id of a role.
+            let result = unsafe { pg_sys::pg_class_aclcheck(self.oid(), user, right.bits()) };
+            result == pg_sys::AclResult::ACLCHECK_OK
+        })
+    }
+
+    /// Says whether row security would hide rows of the table from a user.
+    pub fn hides_rows_from(&self, user: Oid) -> bool {
+        // SAFETY: an open table and the id of a role; noError, so it only answers (rls.c).
+        let status = unsafe { pg_sys::check_enable_rls(self.oid(), user, true) };
+        status == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+    }
+
+    /// Returns the columns of the primary key, or of the unique index with the given name, as attribute numbers
+    /// in the order of the index. `None` if there is no such index, or it is partial or over expressions.
+    pub fn key(&self, index: Option<&CStr>) -> Option<Vec<i16>> {
+        // SAFETY: open; the list is a copy in the current memory context (relcache.c).
+        let indexes = unsafe { pgrx::PgList::<()>::from_pg(pg_sys::RelationGetIndexList(self.relation)) };
+        indexes.iter_oid().find_map(|oid| index_columns(oid, index))
+    }
+
+    /// Returns the type of a column, domains taken to what they are over; `None` if there is no such column.
+    pub fn base_type(&self, attnum: i16) -> Option<Oid> {
+        self.attribute(attnum).map(|attribute| {
+            // SAFETY: the oid of a type (lsyscache.c).
+            unsafe { pg_sys::getBaseType(attribute.atttypid) }
+        })
+    }
+
+    /// Returns how the values of a column are stored: by value or not, and their length (pg_type.typlen).
+    pub fn storage(&self, attnum: i16) -> Option<(bool, i16)> {
+        self.attribute(attnum)
+            .map(|attribute| (attribute.attbyval, attribute.attlen))
+    }
+
+    /// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.
+    pub fn equality(&self, attnum: i16) -> Result<Option<String>, Error> {
+        let Some(type_oid) = self.attribute(attnum).map(|attribute| attribute.atttypid) else {
+            return Ok(None);
+        };
+        // SAFETY: the oid of a type; the entry is never freed (typcache.c).
+        let operator = unsafe {
+            (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32))
+                .eq_opr
+                .to_u32()
+                .to_string()
+        };
+        let rows = query::write(
+            "SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+               FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
+              WHERE o.oid = $1::pg_catalog.oid",
+            &[Some(&operator)],
+        )?;
+        rows.first().map(|row| row.get(0)).transpose()
+    }
+
+    fn attribute(&self, attnum: i16) -> Option<&pg_sys::FormData_pg_attribute> {
+        // SAFETY: open; the descriptor lives as long as the table is open.
+        let descriptor = unsafe { &*(*self.relation).rd_att };
+        (attnum >= 1 && i32::from(attnum) <= descriptor.natts).then(|| {
+            // SAFETY: within the descriptor.
+            unsafe { &*compat::attribute(descriptor, attnum as usize - 1) }
+        })
+    }
+
+    pub(super) fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
+    pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
+        // SAFETY: open.
+        unsafe { (*self.relation).rd_att }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: open; no lock is released.
+            unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as i32) };
+        }
+    }
+}
+
+fn index_columns(oid: Oid, name: Option<&CStr>) -> Option<Vec<i16>> {
+    // SAFETY: a syscache look-up by the oid of an index of an open table, released again; the struct and its
+    // int2vector are read while it is pinned.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::INDEXRELID as i32,
+            pg_sys::Datum::from(oid),
+        );
+        if tuple.is_null() {
+            return None;
+        }
+        let index = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_index>();
+        let is_named = |name: &CStr| {
+            let found = pg_sys::get_rel_name(oid);
+            !found.is_null() && CStr::from_ptr(found) == name
+        };
+        let wanted = match name {
+            None => index.indisprimary,
+            Some(name) => index.indisunique && is_named(name),
+        };
+        let columns = index.indkey.values.as_slice(index.indnkeyatts as usize).to_vec();
+        let predicate =
+            pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut());
+        let usable = index.indisvalid && predicate && columns.iter().all(|&attnum| attnum > 0);
+        pg_sys::ReleaseSysCache(tuple);
+        (wanted && usable).then_some(columns)
+    }
+}
+
+/// What a caller may be asked to hold on a table (acl.h).
+#[derive(Clone, Copy)]
+pub enum Right {
+    /// SELECT
+    Select,
+    /// INSERT
+    Insert,
+    /// DELETE
+    Delete,
+}
+
+impl Right {
+    fn bits(self) -> pg_sys::AclMode {
+        let bits = match self {
+            Right::Select => pg_sys::ACL_SELECT,
+            Right::Insert => pg_sys::ACL_INSERT,
+            Right::Delete => pg_sys::ACL_DELETE,
+        };
+        bits as pg_sys::AclMode
+    }
+}
+
+/// Finds a relation by name; `None` if there is none.
+pub fn find(schema: &CStr, name: &CStr) -> Option<Oid> {
+    // SAFETY: C strings; missing_ok, so InvalidOid if there is no such schema or relation.
+    let oid =
+        unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(schema.as_ptr(), true)) };
+    (oid != Oid::INVALID).then_some(oid)
+}

@@ -1,0 +1,70 @@
+//! The transaction we run in, and its write-ahead log.
+
+use std::ffi::CStr;
+use std::path::PathBuf;
+
+use pgrx::pg_sys;
+
+/// Says whether the server is a standby.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Raises an error in a read-only transaction.
+pub fn require_writable(command: &CStr) {
+    // SAFETY: a C string.
+    unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
+}
+
+/// Returns the id of the top-level transaction, if it has one.
+pub fn assigned_xid() -> Option<u64> {
+    // SAFETY: inside a transaction; assigns nothing.
+    let xid = unsafe { pg_sys::GetTopFullTransactionIdIfAny() }.value;
+    (xid != 0).then_some(xid)
+}
+
+/// Returns the id of the top-level transaction, and assigns one if it has none.
+pub fn xid() -> u64 {
+    // SAFETY: inside a transaction.
+    unsafe { pg_sys::GetTopFullTransactionId() }.value
+}
+
+/// Says whether each statement of the transaction sees what has been committed meanwhile.
+pub fn is_read_committed() -> bool {
+    // SAFETY: a plain variable of the backend.
+    unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Makes durable everything up to the last record that this transaction wrote to the log, and with it every
+/// commit that any snapshot taken before could see.
+pub fn flush_log() {
+    // SAFETY: XactLastRecEnd is the end of a record that exists (xlog.c). The insert position would not do: at
+    // the boundary of a page it lies after a header that nobody has written yet, and XLogFlush refuses it.
+    unsafe { pg_sys::XLogFlush(pg_sys::XactLastRecEnd) };
+}
+
+/// Makes the commit wait for its log record even with `synchronous_commit = off`.
+pub fn force_sync_commit() {
+    // SAFETY: sets a flag of the transaction.
+    unsafe { pg_sys::ForceSyncCommit() };
+}
+
+/// Makes the effects of the transaction so far visible to what follows.
+pub fn increment_command() {
+    // SAFETY: inside a transaction, not in a parallel worker.
+    unsafe { pg_sys::CommandCounterIncrement() };
+}
+
+/// Tells all backends, at commit, to forget what they keep about a table.
+pub fn invalidate(table: pg_sys::Oid) {
+    // SAFETY: the oid of a table that exists and is locked.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) };
+}
+
+/// Returns the data directory.
+pub fn data_directory() -> PathBuf {
+    // SAFETY: set before any backend starts, never changed.
+    let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
+    PathBuf::from(path.to_string_lossy().into_owned())
+}

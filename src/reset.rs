@@ -1,0 +1,49 @@
+//! A reset: a target starts again from a full batch.
+
+use crate::batch::reader;
+use crate::catalog;
+use crate::error::Error;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::{Oid, transaction};
+use crate::store::Store;
+
+/// At the source the next export is full, for all tables or one; at a destination the next import starts from the latest
+/// full batch. Returns what will happen, in a sentence.
+///
+/// A target that is known in neither way, but has batches in the store, belongs to another database: it is taken over.
+pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<String, Error> {
+    transaction::require_writable(c"tx_reset()");
+    catalog::lock_target("export", target)?;
+    catalog::lock_target("import", target)?;
+    let _fresh = Snapshot::latest();
+    let known = catalog::target(target)?.is_some();
+    if let Some(relation) = relation {
+        let table = relation.to_u32().to_string();
+        let tracked = catalog::tracked_table(relation)?.ok_or(Error::NotTracked { table })?;
+        if !known {
+            return Err(unknown(target)?);
+        }
+        catalog::reset_target(target, Some(tracked.id))?;
+        return Ok(format!(
+            "the next export of target \"{target}\" sends this table in full"
+        ));
+    }
+    let forgotten = catalog::forget_receipts(target)?;
+    if forgotten && !known {
+        return Ok(format!(
+            "the next import of target \"{target}\" starts from its latest full batch"
+        ));
+    }
+    if !known && reader::numbers(store, target, 0)?.is_empty() {
+        return Err(unknown(target)?);
+    }
+    catalog::reset_target(target, None)?;
+    Ok(format!("the next export of target \"{target}\" is full"))
+}
+
+fn unknown(target: &str) -> Result<Error, Error> {
+    Ok(Error::UnknownTarget {
+        target: target.to_owned(),
+        known: catalog::target_names()?,
+    })
+}

@@ -1,0 +1,424 @@
+//! The shadow: the changes of one tracked table, `(xid, op, k1 … kn)`, in two segments.
+//!
+//! Rows are only ever appended, to the segment that is current, and leave when a whole segment is truncated. Which
+//! segment is current is a matter of tidiness alone: readers always read both, and a segment is truncated only under a
+//! lock that no writer or export holds, when no position wants anything in it. See `docs/design.md`.
+
+use std::ffi::CString;
+use std::rc::Rc;
+
+use crate::catalog::{self, Tracked};
+use crate::error::Error;
+use crate::pg::append::Append;
+use crate::pg::table::{self, Lock, Table};
+use crate::pg::{Datum, Oid, cache, query, scan, slot, transaction};
+use crate::position::Position;
+use crate::shape::{KeyColumn, Shape};
+
+/// Columns of a shadow before those of the key.
+const COLUMNS_BEFORE_KEY: i16 = 2;
+
+/// What happened to a key, or to all of them. The letters are those of the column `op`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// The key appeared.
+    Insert = b'I' as isize,
+    /// The row was changed and kept its key.
+    Update = b'U' as isize,
+    /// The key disappeared.
+    Delete = b'D' as isize,
+    /// Everything disappeared.
+    Truncate = b'T' as isize,
+    /// Something was written that the shadow has no columns for: the key has become another one since.
+    Unfit = b'F' as isize,
+}
+
+/// What a writing backend knows of a shadow, and keeps until the tracked table changes.
+pub struct Shadow {
+    current: Oid,
+    key: Vec<i16>,
+    storage: Vec<(bool, i16)>,
+    fits: bool,
+}
+
+impl Shadow {
+    /// Returns the shadow with the given id, for the tracked table that is being written to.
+    pub fn of(table: Oid, id: i32) -> Result<Rc<Shadow>, Error> {
+        cache::remember(table, || Shadow::look_up(table, id))
+    }
+
+    fn look_up(table: Oid, id: i32) -> Result<Shadow, Error> {
+        let missing = || Error::ShadowMissing { id };
+        let catalog = |name| table::find(catalog::SCHEMA, name).ok_or_else(missing);
+        let (key_index, current) = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
+            (
+                row.name(catalog::TRACKED_KEY_INDEX),
+                row.smallint(catalog::TRACKED_SEGMENT),
+            )
+        })
+        .ok_or_else(missing)?;
+        let name = CString::new(segment_name(id, current.unwrap_or(0))).map_err(|_| missing())?;
+        let segment = Table::open(catalog(&name)?, Lock::Read).ok_or_else(missing)?;
+        let table = Table::open(table, Lock::Read).ok_or_else(missing)?;
+        let key = table.key(key_index.as_deref()).unwrap_or_default();
+        let fits = !key.is_empty()
+            && (1..).zip(&key).all(|(k, &attnum)| {
+                segment
+                    .base_type(COLUMNS_BEFORE_KEY + k)
+                    .is_some_and(|t| Some(t) == table.base_type(attnum))
+            })
+            && segment
+                .base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1)
+                .is_none();
+        let storage = key.iter().filter_map(|&attnum| table.storage(attnum)).collect();
+        Ok(Shadow {
+            current: segment.oid(),
+            key,
+            storage,
+            fits,
+        })
+    }
+
+    /// Returns the key columns of the tracked table, as attribute numbers.
+    pub fn key(&self) -> &[i16] {
+        &self.key
+    }
+
+    /// Says whether the shadow has the columns that the table's key now has.
+    pub fn fits(&self) -> bool {
+        self.fits
+    }
+
+    /// Says whether two keys are the same, byte by byte.
+    pub fn same_key(&self, a: &[(Datum, bool)], b: &[(Datum, bool)]) -> bool {
+        slot::same_values(a, b, &self.storage)
+    }
+}
+
+/// The changes of one statement on their way into the shadow. Nothing is opened before the first.
+pub struct Recorder<'a> {
+    shadow: &'a Shadow,
+    open: Option<(Append, u64)>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Starts with no change.
+    pub fn new(shadow: &'a Shadow) -> Recorder<'a> {
+        Recorder { shadow, open: None }
+    }
+
+    /// Records a change of one key.
+    pub fn change(&mut self, op: Op, key: &[(Datum, bool)]) -> Result<(), Error> {
+        self.append(op, key.iter().copied())
+    }
+
+    /// Records a change that may have touched every row.
+    pub fn everything(&mut self, op: Op) -> Result<(), Error> {
+        self.append(op, std::iter::repeat((Datum::null(), true)))
+    }
+
+    /// Writes the changes.
+    pub fn finish(self) {
+        if let Some((append, _)) = self.open {
+            append.finish();
+        }
+    }
+
+    fn append(&mut self, op: Op, key: impl Iterator<Item = (Datum, bool)>) -> Result<(), Error> {
+        if self.open.is_none() {
+            let append = Append::to(self.shadow.current).ok_or(Error::SegmentMissing)?;
+            // Of the top-level transaction: a subtransaction's id is in no snapshot.
+            self.open = Some((append, transaction::xid()));
+        }
+        if let Some((append, xid)) = &mut self.open {
+            let change = [(Datum::from(*xid), false), (Datum::from(op as u8), false)];
+            append.push(change.into_iter().chain(key));
+        }
+        Ok(())
+    }
+}
+
+fn segment_name(id: i32, segment: i16) -> String {
+    format!("shadow_{id}_{segment}")
+}
+
+fn segment(id: i32, segment: i16) -> String {
+    query::quote_qualified("table_export", &segment_name(id, segment))
+}
+
+/// Makes the shadow of a table, and lets the table's owner read it: as him, exports read both.
+pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
+    let columns = (1..)
+        .zip(key)
+        .map(|(k, column)| {
+            // Byte by byte: keys that a collation takes for equal are different keys all the same.
+            let collate = if column.collate.is_empty() {
+                ""
+            } else {
+                " COLLATE pg_catalog.\"C\""
+            };
+            format!(", k{k} {}{collate}", column.shadow_type)
+        })
+        .collect::<String>();
+    for n in [0, 1] {
+        let segment = segment(id, n);
+        query::write(
+            &format!(
+                "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL{columns})"
+            ),
+            &[],
+        )?;
+    }
+    grant(id, owner)
+}
+
+/// Lets the owner of the table read its shadow.
+pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
+    let owner = query::quote_identifier(owner);
+    query::write(
+        &format!(
+            "GRANT SELECT ON {}, {} TO {owner}",
+            segment(id, 0),
+            segment(id, 1)
+        ),
+        &[],
+    )?;
+    query::write(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
+    Ok(())
+}
+
+/// Takes back the right to look into our schema from a role that owns no tracked table any more.
+pub fn revoke_unused(owner: &str) -> Result<(), Error> {
+    let owns = "SELECT EXISTS (SELECT FROM table_export.tracked AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relation
+                                WHERE pg_catalog.pg_get_userbyid(c.relowner) = $1)";
+    if !query::write(owns, &[Some(owner)])?
+        .first()
+        .is_some_and(|row| row.flag(0))
+    {
+        let owner = query::quote_identifier(owner);
+        query::write(&format!("REVOKE USAGE ON SCHEMA table_export FROM {owner}"), &[])?;
+    }
+    Ok(())
+}
+
+/// Drops the shadow of a table.
+pub fn drop_tables(id: i32) -> Result<(), Error> {
+    query::write(
+        &format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)),
+        &[],
+    )?;
+    Ok(())
+}
+
+/// Keeps the segments of a shadow from being truncated until the end of the transaction.
+///
+/// An export holds this lock from before its snapshot until its position is committed. A target whose position is not
+/// committed yet (its first export, or one after a reset) is seen by nobody, and would lose what others have passed.
+pub fn keep(id: i32) -> Result<(), Error> {
+    for n in [0, 1] {
+        segment_table(id, n, Lock::Read)?;
+    }
+    Ok(())
+}
+
+fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table, Error> {
+    let name = CString::new(segment_name(id, n)).map_err(|_| Error::ShadowMissing { id })?;
+    table::find(catalog::SCHEMA, &name)
+        .and_then(|oid| Table::open(oid, lock))
+        .ok_or(Error::ShadowMissing { id })
+}
+
+/// Says whether the shadow still has the columns of the table's key.
+pub fn fits(id: i32, table: &Table, key: &[KeyColumn]) -> Result<bool, Error> {
+    let segment = segment_table(id, 0, Lock::Read)?;
+    let same = (1..).zip(key).all(|(k, column)| {
+        segment
+            .base_type(COLUMNS_BEFORE_KEY + k)
+            .is_some_and(|t| Some(t) == table.base_type(column.attnum))
+    });
+    Ok(same
+        && segment
+            .base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1)
+            .is_none())
+}
+
+/// What lies in a shadow after a position, seen in the active snapshot.
+pub struct Pending {
+    /// There is any change.
+    pub any: bool,
+    /// There is one that may have touched every row.
+    pub everything: bool,
+}
+
+/// Looks for changes after a position.
+pub fn pending(id: i32, position: &Position) -> Result<Pending, Error> {
+    let rows = query::read(
+        &format!(
+            "SELECT count(*) > 0, count(*) FILTER (WHERE op IN ('{}', '{}')) > 0 FROM {} WHERE {}",
+            Op::Truncate as u8 as char,
+            Op::Unfit as u8 as char,
+            both_segments(id),
+            position.changes_after()
+        ),
+        &[],
+    )?;
+    Ok(rows.first().map_or(
+        Pending {
+            any: false,
+            everything: false,
+        },
+        |row| Pending {
+            any: row.flag(0),
+            everything: row.flag(1),
+        },
+    ))
+}
+
+/// Returns the query for the keys that changed after a position, each once, with those of a healed table if there is
+/// one. Its columns are k1 … kn.
+pub fn keys_query(id: i32, position: &Position, key: &[KeyColumn], healed: Option<&str>) -> String {
+    let columns = (1..=key.len())
+        .map(|k| format!("k{k}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let changed = format!(
+        "SELECT {columns} FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
+        both_segments(id),
+        position.changes_after()
+    );
+    match healed {
+        None => changed.replacen("SELECT", "SELECT DISTINCT", 1),
+        Some(healed) => format!("{changed} UNION SELECT {columns} FROM {healed}"),
+    }
+}
+
+/// Returns the query for the records, as they are now, of the keys that another query gives.
+pub fn records_query(shape: &Shape, key: &[KeyColumn], keys: &str) -> String {
+    let join = (1..)
+        .zip(key)
+        .map(|(k, c)| {
+            format!(
+                "t.{} {} k.k{k}{}",
+                query::quote_identifier(&c.name),
+                c.equality,
+                c.collate
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(" AND ");
+    format!(
+        "SELECT {} FROM ({keys}) AS k JOIN ONLY {} AS t ON {join}",
+        column_list(shape),
+        shape.quoted()
+    )
+}
+
+/// Returns the query for all records of a table.
+pub fn all_records_query(shape: &Shape) -> String {
+    format!("SELECT {} FROM ONLY {} AS t", column_list(shape), shape.quoted())
+}
+
+fn column_list(shape: &Shape) -> String {
+    shape
+        .columns
+        .iter()
+        .map(|column| format!("t.{}", column.quoted()))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn both_segments(id: i32) -> String {
+    format!(
+        "(SELECT * FROM {} UNION ALL SELECT * FROM {}) AS s",
+        segment(id, 0),
+        segment(id, 1)
+    )
+}
+
+/// Makes a temporary table for the keys of batches that this database does not know, and returns its oid and name.
+pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
+    let name = format!("pg_temp.healed_{id}");
+    let like = segment(id, 0);
+    query::write(
+        &format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"),
+        &[],
+    )?;
+    query::write(
+        &format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op"),
+        &[],
+    )?;
+    query::write(
+        &format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)),
+        &[],
+    )?;
+    let rows = query::write(
+        "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid",
+        &[Some(&name)],
+    )?;
+    let oid: u32 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
+    Ok((Oid::from(oid), name))
+}
+
+/// Truncates the segment that is not current, if no position wants anything in it, and makes it current.
+///
+/// The last thing that an export does, because the lock stays to the end of the transaction. The lock is taken only
+/// if it is free: no writer and no export is ever waited for. Positions are read after the lock was taken, so each is
+/// either committed or this transaction's own, which is undone together with the truncation.
+pub fn rotate(tracked: &Tracked, identity: &catalog::Identity) -> Result<(), Error> {
+    let id = tracked.id;
+    let idle = 1 - catalog::current_segment(id)?;
+    let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
+    let Some(idle_table) = table::find(catalog::SCHEMA, &name) else {
+        return Err(Error::ShadowMissing { id });
+    };
+    if !is_empty(id, idle)? {
+        let locked = Table::open_if_free(idle_table, Lock::Exclusive);
+        let still_idle = locked.is_some() && 1 - catalog::current_segment(id)? == idle;
+        if !still_idle || catalog::is_wanted(id, &segment(id, idle), identity)? {
+            return Ok(());
+        }
+        drop(locked);
+        query::write(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
+    }
+    if !is_empty(id, 1 - idle)? {
+        catalog::set_segment(id, idle)?;
+        transaction::invalidate(tracked.relation);
+    }
+    Ok(())
+}
+
+fn is_empty(id: i32, n: i16) -> Result<bool, Error> {
+    let sql = format!(
+        "SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass) = 0",
+        segment(id, n)
+    );
+    Ok(query::write(&sql, &[])?.first().is_some_and(|row| row.flag(0)))
+}
+
+/// Returns how many committed changes a shadow holds, and the bytes of both segments.
+pub fn size(id: i32) -> Result<(i64, i64), Error> {
+    let sql = format!(
+        "SELECT (SELECT pg_catalog.count(*) FROM {}),
+                pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)
+                    + pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)",
+        both_segments(id),
+        segment(id, 0),
+        segment(id, 1)
+    );
+    let rows = query::read(&sql, &[])?;
+    let row = rows.first().ok_or(Error::ShadowMissing { id })?;
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+/// Counts the changes after a position.
+pub fn count_after(id: i32, position: &Position) -> Result<i64, Error> {
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} WHERE {}",
+        both_segments(id),
+        position.changes_after()
+    );
+    query::read(&sql, &[])?
+        .first()
+        .ok_or(Error::ShadowMissing { id })?
+        .get(0)
+}

@@ -1,0 +1,144 @@
+//! The shape of a table as PostgreSQL's catalog tells it: what it is, its columns, its key.
+//!
+//! Track, export and import all look at tables through here, so that they agree on what a column or a key is.
+
+use crate::error::Error;
+use crate::pg::query::{self, quote_identifier};
+use crate::pg::{Oid, query::Row};
+
+/// What a table is.
+pub struct Shape {
+    /// The schema of the table.
+    pub schema: String,
+    /// The name of the table.
+    pub name: String,
+    /// pg_class.relkind
+    pub kind: char,
+    /// pg_class.relpersistence
+    pub persistence: char,
+    /// Whether it belongs to the system or to this extension.
+    pub is_system: bool,
+    /// Whether it is a partition, or takes part in inheritance.
+    pub has_relatives: bool,
+    /// Whether a subscription writes to it.
+    pub is_subscribed: bool,
+    /// The columns that exist, in order.
+    pub columns: Vec<Column>,
+}
+
+/// One column.
+pub struct Column {
+    /// pg_attribute.attnum
+    pub attnum: i16,
+    /// The name.
+    pub name: String,
+    /// The type without its modifier, its name qualified unless it is in pg_catalog.
+    pub type_name: String,
+    /// pg_attribute.atttypmod, -1 for none
+    pub typmod: i32,
+    /// The type with its modifier, as DDL says it.
+    pub definition: String,
+    /// The collation, quoted and qualified, if it differs from that of the type.
+    pub collation: Option<String>,
+    /// Whether it is NOT NULL.
+    pub not_null: bool,
+    /// Whether it is GENERATED ALWAYS AS (expression).
+    pub is_generated: bool,
+    /// pg_attribute.atttypid
+    type_oid: String,
+}
+
+/// One column of a key.
+pub struct KeyColumn {
+    /// pg_attribute.attnum in the table
+    pub attnum: i16,
+    /// The name.
+    pub name: String,
+    /// Whether the column is NOT NULL.
+    pub not_null: bool,
+    /// The type that the shadow keeps it in: without domain and modifier, so that any old value fits.
+    pub shadow_type: String,
+    /// `OPERATOR(schema.=)`: the equality of the index's operator class, whatever search_path says.
+    pub equality: String,
+    /// ` COLLATE "schema"."name"`: the index's collation, or nothing for a type that has none.
+    pub collate: String,
+}
+
+impl Shape {
+    /// Looks at a relation; `None` if it does not exist. The relation must be locked.
+    pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
+        let oid = table.to_u32().to_string();
+        let rows = query::read(include_str!("../sql/shape.sql"), &[Some(&oid)])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let columns = query::read(include_str!("../sql/columns.sql"), &[Some(&oid)])?;
+        Ok(Some(Shape {
+            schema: row.get(0)?,
+            name: row.get(1)?,
+            kind: row.get(2)?,
+            persistence: row.get(3)?,
+            is_system: row.flag(4),
+            has_relatives: row.flag(5),
+            is_subscribed: row.flag(6),
+            columns: columns.iter().map(Column::from_row).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    /// Returns the qualified name, quoted.
+    pub fn quoted(&self) -> String {
+        query::quote_qualified(&self.schema, &self.name)
+    }
+
+    /// Returns the qualified name as messages say it.
+    pub fn display(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+}
+
+impl Column {
+    fn from_row(row: &Row) -> Result<Column, Error> {
+        Ok(Column {
+            attnum: row.get(0)?,
+            name: row.get(1)?,
+            type_name: row.get(2)?,
+            typmod: row.get(3)?,
+            definition: row.get(4)?,
+            collation: row.optional(5)?,
+            not_null: row.flag(6),
+            is_generated: row.flag(7),
+            type_oid: row.get(8)?,
+        })
+    }
+
+    /// Returns the name, quoted.
+    pub fn quoted(&self) -> String {
+        quote_identifier(&self.name)
+    }
+}
+
+/// Returns the type of a column as DDL would say it with another modifier.
+pub fn definition(column: &Column, typmod: i32) -> Result<String, Error> {
+    let sql = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)";
+    let rows = query::read(sql, &[Some(&column.type_oid), Some(&typmod.to_string())])?;
+    rows.first()
+        .ok_or_else(|| Error::Internal("format_type returned nothing".into()))?
+        .get(0)
+}
+
+/// Returns the columns of the primary key, or of the named unique index; empty if there is no such index, or it
+/// is partial or over expressions.
+pub fn key(table: Oid, index: Option<&str>) -> Result<Vec<KeyColumn>, Error> {
+    let oid = table.to_u32().to_string();
+    query::read(include_str!("../sql/key.sql"), &[Some(&oid), index])?
+        .iter()
+        .map(|row| {
+            Ok(KeyColumn {
+                attnum: row.get(0)?,
+                name: row.get(1)?,
+                not_null: row.flag(2),
+                shadow_type: row.get(3)?,
+                equality: row.get(4)?,
+                collate: row.optional(5)?.unwrap_or_default(),
+            })
+        })
+        .collect()
+}

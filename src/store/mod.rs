@@ -1,0 +1,153 @@
+//! Where batches live: a tree of files under one location, written by an export and read by an import.
+//!
+//! In go relative paths whose components come from [`encode`], and bytes; out come bytes, and errors that
+//! name the whole path. `directory` is the one implementation; object storage can be another, because the
+//! trait asks for no more than both can do.
+//!
+//! Invariant: a path that [`Store::put_new`] returned for is whole, durable, and stays what it is.
+
+mod directory;
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+use directory::Directory;
+
+/// A place for files, addressed by relative paths with `/` between the components.
+pub trait Store: Send + Sync {
+    /// Starts a new file, durable once [`Upload::finish`] returns; dropped before that, it is removed.
+    fn put(&self, path: &str) -> Result<Box<dyn Upload>, Error>;
+
+    /// Creates a file at once: whole or absent, and never in place of another ([`Error::Exists`]).
+    ///
+    /// After any other error the file can be there all the same, whole: nobody can know more when a disk or a
+    /// network fails halfway.
+    fn put_new(&self, path: &str, content: &[u8]) -> Result<(), Error>;
+
+    /// Opens a file for reading.
+    fn get(&self, path: &str) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// Names what stands directly in a folder and sorts after `after`, in order; an absent folder is empty.
+    fn list(&self, folder: &str, after: &str) -> Result<Vec<String>, Error>;
+
+    /// Removes a file, or a folder with everything in it; what is absent is removed already.
+    fn remove(&self, path: &str) -> Result<(), Error>;
+
+    /// Names the store, so that [`open`] would find it again.
+    fn url(&self) -> String;
+}
+
+/// A file on its way into a store.
+pub trait Upload: Write + Send {
+    /// Makes the file durable under its path.
+    fn finish(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// Opens an existing store: an absolute directory, or a `file://` URL.
+///
+/// A directory that does not exist is an error and not created, for it may be the mount point of a disk that
+/// is away.
+pub fn open(location: &str) -> Result<Arc<dyn Store>, Error> {
+    let unsupported = || Error::Unsupported {
+        location: location.into(),
+    };
+    if location.starts_with('/') {
+        return Ok(Arc::new(Directory::open(Path::new(location))?));
+    }
+    let url = Url::parse(location).map_err(|_| unsupported())?;
+    let plain = location.contains("://") && url.query().is_none() && url.fragment().is_none();
+    if url.scheme() != "file" || !plain {
+        return Err(unsupported());
+    }
+    let directory = url.to_file_path().map_err(|()| unsupported())?;
+    Ok(Arc::new(Directory::open(&directory)?))
+}
+
+/// Opens the store in a directory, which is made if it is missing; its parent must exist.
+pub fn create(directory: &Path) -> Result<Arc<dyn Store>, Error> {
+    Ok(Arc::new(Directory::create(directory)?))
+}
+
+/// Everything but ASCII letters, digits, `-`, `_` and `.` is encoded.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// What every common file system takes as one name.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Turns any text into one component of a path, which can neither climb, nor hide, nor separate.
+pub fn encode(name: &str) -> Result<String, Error> {
+    let refused = |reason| Error::Name {
+        name: name.into(),
+        reason,
+    };
+    let encoded = match name.strip_prefix('.') {
+        Some(rest) => format!("%2E{}", utf8_percent_encode(rest, ENCODED)),
+        None => utf8_percent_encode(name, ENCODED).to_string(),
+    };
+    match encoded.len() {
+        0 => Err(refused("it is empty")),
+        1..=NAME_BYTES_MAX => Ok(encoded),
+        _ => Err(refused("it is longer than 255 bytes when percent-encoded")),
+    }
+}
+
+/// What can go wrong in a store. Paths are whole: the store's location, then the path in it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing is there.
+    #[error("\"{path}\" does not exist")]
+    NotFound { path: String },
+
+    /// Something is there already, and is left as it is.
+    #[error("\"{path}\" already exists")]
+    Exists { path: String },
+
+    /// The text cannot be a component of a path.
+    #[error("\"{name}\" cannot be the name of a file: {reason}")]
+    Name { name: String, reason: &'static str },
+
+    /// The location is not one of a store.
+    #[error("store \"{location}\" is neither an absolute directory nor a file:// URL of one")]
+    Unsupported { location: String },
+
+    /// The operating system refused.
+    #[error("could not {action} \"{path}\": {source}")]
+    Io {
+        action: &'static str,
+        path: String,
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Says what was being done, and to which path, when the operating system refused.
+    fn io(action: &'static str, path: &str, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::NotFound { path },
+            io::ErrorKind::AlreadyExists => Self::Exists { path },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+/// Carries the error through `Read` and `Write`; `io::Error::downcast` gives it back.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::NotFound { .. } => io::ErrorKind::NotFound,
+            Error::Exists { .. } => io::ErrorKind::AlreadyExists,
+            Error::Name { .. } => io::ErrorKind::InvalidInput,
+            Error::Unsupported { .. } => io::ErrorKind::Unsupported,
+            Error::Io { source, .. } => source.kind(),
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

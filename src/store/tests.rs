@@ -1,0 +1,332 @@
+//! What a store promises, tried on a directory.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{Error, Store, create, encode, open};
+
+fn store() -> (TempDir, Arc<dyn Store>) {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path().to_str().unwrap()).unwrap();
+    (directory, store)
+}
+
+fn put(store: &dyn Store, path: &str, content: &[u8]) {
+    let mut upload = store.put(path).unwrap();
+    upload.write_all(content).unwrap();
+    upload.finish().unwrap();
+}
+
+fn get(store: &dyn Store, path: &str) -> Result<Vec<u8>, Error> {
+    let mut content = Vec::new();
+    store.get(path)?.read_to_end(&mut content).unwrap();
+    Ok(content)
+}
+
+/// Every name below a directory, hidden ones too.
+fn tree(directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            names.extend(
+                tree(&entry.path())
+                    .into_iter()
+                    .map(|below| format!("{name}/{below}")),
+            );
+        }
+        names.push(name);
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn a_finished_file_can_be_read_but_not_by_everybody() {
+    let (directory, store) = store();
+    put(&*store, "a/b/file", b"content");
+    assert_eq!(get(&*store, "a/b/file").unwrap(), b"content");
+    for path in ["a", "a/b", "a/b/file"] {
+        let mode = fs::metadata(directory.path().join(path))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o007, 0, "{path}");
+    }
+}
+
+#[test]
+fn a_dropped_upload_leaves_no_file() {
+    let (directory, store) = store();
+    let mut upload = store.put("a/file").unwrap();
+    upload.write_all(&[0; 1 << 20]).unwrap();
+    drop(upload);
+    assert_eq!(tree(directory.path()), ["a"]);
+}
+
+#[test]
+fn put_takes_no_path_twice() {
+    let (_directory, store) = store();
+    put(&*store, "file", b"first");
+    assert!(matches!(store.put("file"), Err(Error::Exists { path }) if path.ends_with("/file")));
+    assert_eq!(get(&*store, "file").unwrap(), b"first");
+}
+
+#[test]
+fn put_new_takes_no_path_twice_and_leaves_no_temporary() {
+    let (directory, store) = store();
+    store.put_new("a/file", b"first").unwrap();
+    assert!(matches!(
+        store.put_new("a/file", b"second"),
+        Err(Error::Exists { .. })
+    ));
+    assert_eq!(get(&*store, "a/file").unwrap(), b"first");
+    assert_eq!(tree(directory.path()), ["a", "a/file"]);
+}
+
+#[test]
+fn put_new_takes_no_path_of_a_folder_or_a_dangling_link() {
+    let (directory, store) = store();
+    fs::create_dir(directory.path().join("folder")).unwrap();
+    symlink("nowhere", directory.path().join("link")).unwrap();
+    for path in ["folder", "link"] {
+        assert!(matches!(
+            store.put_new(path, b"content"),
+            Err(Error::Exists { .. })
+        ));
+    }
+    assert_eq!(tree(directory.path()), ["folder", "link"]);
+}
+
+#[test]
+fn of_many_put_new_one_wins_and_nobody_sees_a_partial_file() {
+    let (_directory, store) = store();
+    let content = |writer: u8| vec![writer; 300_000];
+    let winners: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                let store = &store;
+                scope.spawn(move || usize::from(store.put_new("a/file", &content(writer)).is_ok()))
+            })
+            .collect();
+        scope.spawn(|| {
+            loop {
+                match get(&*store, "a/file") {
+                    Ok(read) => return assert_eq!(read, content(read[0])),
+                    Err(Error::NotFound { .. }) => (),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    assert_eq!(winners, 1);
+}
+
+#[test]
+fn a_rename_in_place_of_a_link_takes_no_path_twice_either() {
+    let (directory, store) = store();
+    put(&*store, "from", b"new");
+    put(&*store, "taken", b"old");
+    let folder = cap_std::fs::Dir::open_ambient_dir(directory.path(), cap_std::ambient_authority()).unwrap();
+    let refused = super::directory::rename_new(&folder, "from", "taken").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
+    super::directory::rename_new(&folder, "from", "free").unwrap();
+    assert_eq!(
+        (get(&*store, "taken").unwrap(), get(&*store, "free").unwrap()),
+        (b"old".into(), b"new".into())
+    );
+}
+
+#[test]
+fn links_lead_nowhere() {
+    let (directory, store) = store();
+    let outside = TempDir::new().unwrap();
+    fs::write(outside.path().join("secret"), "secret").unwrap();
+    put(&*store, "file", b"content");
+    symlink(outside.path(), directory.path().join("folder")).unwrap();
+    symlink(outside.path().join("secret"), directory.path().join("outside")).unwrap();
+    symlink("file", directory.path().join("inside")).unwrap();
+
+    for path in ["folder/secret", "outside", "inside"] {
+        assert!(
+            matches!(get(&*store, path), Err(Error::Io { action: "open", .. })),
+            "{path}"
+        );
+    }
+    assert!(store.list("folder", "").is_err());
+    assert!(store.put("folder/new").is_err());
+    assert!(store.put("outside").is_err());
+    assert!(store.put_new("folder/new", b"").is_err());
+    assert!(store.remove("folder/secret").is_err());
+    store.remove("folder").unwrap();
+    assert_eq!(tree(outside.path()), ["secret"]);
+    assert_eq!(fs::read(outside.path().join("secret")).unwrap(), b"secret");
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    let (directory, store) = store();
+    assert!(
+        Command::new("mkfifo")
+            .arg(directory.path().join("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    fs::create_dir(directory.path().join("folder")).unwrap();
+    for path in ["fifo", "folder"] {
+        let error = get(&*store, path).unwrap_err().to_string();
+        assert!(error.ends_with("it is not a regular file"), "{error}");
+    }
+}
+
+#[test]
+fn list_is_sorted_begins_after_and_hides_the_hidden() {
+    let (directory, store) = store();
+    for name in ["b", "a", "c", ".hidden"] {
+        fs::write(directory.path().join(name), "").unwrap();
+    }
+    assert_eq!(store.list("", "").unwrap(), ["a", "b", "c"]);
+    assert_eq!(store.list("", "a").unwrap(), ["b", "c"]);
+    assert!(store.list("absent/folder", "").unwrap().is_empty());
+    assert!(matches!(store.list("a", ""), Err(Error::Io { .. })));
+}
+
+#[test]
+fn remove_takes_folders_whole_and_does_not_mind_the_absent() {
+    let (directory, store) = store();
+    put(&*store, "a/b/file", b"");
+    put(&*store, "a/other", b"");
+    store.remove("a/b").unwrap();
+    store.remove("a/b").unwrap();
+    store.remove("absent/file").unwrap();
+    assert_eq!(tree(directory.path()), ["a", "a/other"]);
+    store.remove("a/other").unwrap();
+    put(&*store, "a/b/file", b"again");
+    assert_eq!(get(&*store, "a/b/file").unwrap(), b"again");
+}
+
+#[test]
+fn errors_name_the_whole_path_and_pass_through_io() {
+    let (directory, store) = store();
+    let error = get(&*store, "a/file").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("\"{}/a/file\" does not exist", directory.path().display())
+    );
+
+    fs::write(directory.path().join("a"), "").unwrap();
+    let error = std::io::Error::from(store.put("a/file").map(drop).unwrap_err());
+    assert!(matches!(
+        error.downcast::<Error>(),
+        Ok(Error::Io {
+            action: "create directory",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_store_is_an_absolute_directory_or_a_file_url() {
+    let directory = TempDir::with_prefix("a store ").unwrap();
+    let path = directory.path().to_str().unwrap();
+    let url = open(path).unwrap().url();
+    assert!(url.starts_with("file:///") && url.contains("a%20store%20"));
+    for location in [
+        url.clone(),
+        url.replace("file:///", "file://localhost/"),
+        format!("{path}/"),
+    ] {
+        put(&*open(&location).unwrap(), "file", location.as_bytes());
+        assert_eq!(
+            fs::read(directory.path().join("file")).unwrap(),
+            location.as_bytes()
+        );
+        fs::remove_file(directory.path().join("file")).unwrap();
+    }
+
+    for location in [
+        "",
+        "relative",
+        "./x",
+        "file:relative",
+        "file://host/x",
+        "file:///x?y",
+        "file:///x#y",
+        "s3://bucket/x",
+    ] {
+        assert!(
+            matches!(open(location), Err(Error::Unsupported { .. })),
+            "{location}"
+        );
+    }
+    assert!(matches!(
+        open(&format!("{path}/absent")),
+        Err(Error::NotFound { .. })
+    ));
+    fs::write(directory.path().join("file"), "").unwrap();
+    assert!(matches!(
+        open(&format!("{path}/file")),
+        Err(Error::Io {
+            action: "open directory",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn create_makes_one_private_directory() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store");
+    for _ in 0..2 {
+        put(&*create(&path).unwrap(), "file", b"");
+        fs::remove_file(path.join("file")).unwrap();
+    }
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(matches!(
+        create(&path.join("absent/store")),
+        Err(Error::NotFound { .. })
+    ));
+}
+
+#[test]
+fn names_are_encoded() {
+    for (name, encoded) in [
+        ("users", "users"),
+        ("Order-Items_2.0", "Order-Items_2.0"),
+        ("..", "%2E."),
+        (".hidden", "%2Ehidden"),
+        ("a/b", "a%2Fb"),
+        ("a b\n", "a%20b%0A"),
+        ("100%", "100%25"),
+        ("\0", "%00"),
+        ("größe", "gr%C3%B6%C3%9Fe"),
+    ] {
+        assert_eq!(encode(name).unwrap(), encoded);
+    }
+    assert!(encode(&"a".repeat(255)).is_ok());
+    for name in ["", &"a".repeat(300), &"ü".repeat(43)] {
+        assert!(matches!(encode(name), Err(Error::Name { .. })), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn encoded_names_are_single_and_different(one in any::<String>(), other in any::<String>()) {
+        if let (Ok(a), Ok(b)) = (encode(&one), encode(&other)) {
+            prop_assert_eq!(one == other, a == b);
+            prop_assert!(!a.starts_with('.') && !a.contains(['/', '\\', '\0']));
+            prop_assert_eq!(percent_encoding::percent_decode_str(&a).decode_utf8().unwrap(), one);
+        }
+    }
+}

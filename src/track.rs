@@ -1,0 +1,199 @@
+//! Tracking: from a plain table to one whose changes are captured, and back.
+
+use crate::catalog::{self, Tracked};
+use crate::error::Error;
+use crate::pg::query::{self, quote_identifier};
+use crate::pg::table::{Lock, Table};
+use crate::pg::user::Caller;
+use crate::pg::{Oid, transaction};
+use crate::shadow;
+use crate::shape::{self, KeyColumn, Shape};
+
+/// The four triggers: their event, and the transition tables that this event has.
+const TRIGGERS: [(&str, &str); 4] = [
+    ("insert", "REFERENCING NEW TABLE AS new_rows"),
+    (
+        "update",
+        "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    ),
+    ("delete", "REFERENCING OLD TABLE AS old_rows"),
+    ("truncate", ""),
+];
+
+/// What tracking has set up.
+pub struct Tracking {
+    /// The table's qualified name.
+    pub table: String,
+    /// The names of the key's columns.
+    pub key: Vec<String>,
+    /// The id that names the shadow.
+    pub id: i32,
+    /// The table was tracked before.
+    pub already: bool,
+}
+
+/// Begins to capture the changes of a table.
+///
+/// Writers are kept away until the transaction ends, as by CREATE TRIGGER. So every transaction that wrote without the
+/// triggers has ended before, and any snapshot that sees the row in `tracked` sees everything that was not captured.
+pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking, Error> {
+    transaction::require_writable(c"tx_track()");
+    let table = Table::open(relation, Lock::Alter).ok_or(Error::NoTable {
+        oid: relation.to_u32(),
+    })?;
+    let shape = Shape::of(relation)?.ok_or(Error::NoTable {
+        oid: relation.to_u32(),
+    })?;
+    if !caller.owns(&table) {
+        return Err(Error::NotOwner {
+            table: shape.display(),
+        });
+    }
+    require_trackable(&shape)?;
+    if let Some(tracked) = catalog::tracked_table(relation)? {
+        return already_tracked(&tracked, &table, &shape, key_index);
+    }
+    let key = usable_key(relation, &shape, key_index)?;
+    let owner = table.owner_name()?;
+    // Closed, its lock kept: ALTER TABLE refuses a table that is open.
+    drop(table);
+    let id = catalog::add_tracked(relation, key_index)?;
+    shadow::create(id, &key, &owner)?;
+    create_triggers(id, &shape)?;
+    Ok(Tracking {
+        table: shape.display(),
+        key: names(&key),
+        id,
+        already: false,
+    })
+}
+
+/// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself may be
+/// gone already.
+pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
+    transaction::require_writable(c"tx_untrack()");
+    let table = Table::open(relation, Lock::Alter);
+    let shape = Shape::of(relation)?;
+    let name = shape
+        .as_ref()
+        .map_or_else(|| relation.to_u32().to_string(), Shape::display);
+    match &table {
+        Some(table) if !caller.owns(table) => return Err(Error::NotOwner { table: name }),
+        None if !caller.is_extension_owner() => return Err(Error::NotOwner { table: name }),
+        _ => {}
+    }
+    let tracked =
+        catalog::tracked_table(relation)?.ok_or_else(|| Error::NotTracked { table: name.clone() })?;
+    let owner = table.map(|table| table.owner_name()).transpose()?;
+    if let Some(shape) = &shape {
+        for (event, _) in TRIGGERS {
+            query::write(
+                &format!(
+                    "DROP TRIGGER IF EXISTS pg_table_export_{event} ON {}",
+                    shape.quoted()
+                ),
+                &[],
+            )?;
+        }
+    }
+    shadow::drop_tables(tracked.id)?;
+    catalog::remove_tracked(tracked.id)?;
+    if let Some(owner) = owner {
+        shadow::revoke_unused(&owner)?;
+    }
+    Ok(name)
+}
+
+/// Refuses what cannot be tracked without missing a write.
+pub fn require_trackable(shape: &Shape) -> Result<(), Error> {
+    let table = shape.display();
+    let refuse = |what| {
+        Err(Error::WrongKind {
+            table: table.clone(),
+            what,
+        })
+    };
+    match (shape.kind, shape.persistence) {
+        _ if shape.is_system => refuse("a system table"),
+        ('v', _) => refuse("a view"),
+        ('m', _) => refuse("a materialized view"),
+        ('f', _) => refuse("a foreign table"),
+        ('p', _) => refuse("a partitioned table"),
+        ('r', 't') => refuse("a temporary table"),
+        ('r', 'u') => refuse("an unlogged table"),
+        ('r', _) if shape.has_relatives => refuse("a partition, or part of an inheritance tree"),
+        ('r', _) if shape.is_subscribed => refuse("written by a subscription"),
+        ('r', _) => Ok(()),
+        _ => refuse("not a table"),
+    }
+}
+
+/// Returns the key of a table, all its columns NOT NULL.
+pub fn usable_key(relation: Oid, shape: &Shape, index: Option<&str>) -> Result<Vec<KeyColumn>, Error> {
+    let key = shape::key(relation, index)?;
+    let table = shape.display();
+    match key.iter().find(|column| !column.not_null) {
+        Some(column) => Err(Error::NullableKey {
+            table,
+            column: column.name.clone(),
+        }),
+        None if key.is_empty() => Err(Error::NoKey {
+            table,
+            index: index.map(str::to_owned),
+        }),
+        None => Ok(key),
+    }
+}
+
+fn already_tracked(
+    tracked: &Tracked,
+    table: &Table,
+    shape: &Shape,
+    key_index: Option<&str>,
+) -> Result<Tracking, Error> {
+    if key_index.is_some() && key_index != tracked.key_index.as_deref() {
+        return Err(Error::OtherKey {
+            table: shape.display(),
+        });
+    }
+    let key = usable_key(tracked.relation, shape, tracked.key_index.as_deref())?;
+    if !shadow::fits(tracked.id, table, &key)? {
+        return Err(Error::KeyChanged {
+            table: shape.display(),
+        });
+    }
+    if !tracked.is_intact {
+        return Err(Error::TriggersMissing {
+            table: shape.display(),
+        });
+    }
+    // The table may have another owner by now.
+    shadow::grant(tracked.id, &table.owner_name()?)?;
+    Ok(Tracking {
+        table: shape.display(),
+        key: names(&key),
+        id: tracked.id,
+        already: true,
+    })
+}
+
+fn create_triggers(id: i32, shape: &Shape) -> Result<(), Error> {
+    let table = shape.quoted();
+    for (event, transition) in TRIGGERS {
+        let name = quote_identifier(&format!("pg_table_export_{event}"));
+        query::write(
+            &format!(
+                "CREATE TRIGGER {name} AFTER {event} ON {table} {transition} \
+                 FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture('{id}')"
+            ),
+            &[],
+        )?;
+        // ALWAYS: also for writes made under session_replication_role = replica.
+        query::write(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"), &[])?;
+    }
+    Ok(())
+}
+
+fn names(key: &[KeyColumn]) -> Vec<String> {
+    key.iter().map(|column| column.name.clone()).collect()
+}
