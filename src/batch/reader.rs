@@ -23,7 +23,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 pub fn targets(store: &dyn Store) -> Result<Vec<String>, Error> {
     let decode = |name: String| {
         let target = percent_decode_str(&name).decode_utf8().ok()?.into_owned();
-        encode(&target)
+        store::encode(&target)
             .is_ok_and(|encoded| encoded == name)
             .then_some(target)
     };

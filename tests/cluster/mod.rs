@@ -352,6 +352,7 @@ struct Folder {
 impl Folder {
     /// The keeper waits for the end of its standard input, a pipe from this process. A server that still runs then
     /// is stopped; one that was killed has left a shared memory segment behind, named in line 7 of its pid file.
+    /// An initdb that is still at work can make the first removal fail.
     const KEEPER: &str = r#"
         cat >/dev/null
         pid_file=$1/data/postmaster.pid
@@ -361,7 +362,7 @@ impl Folder {
             kill -QUIT "$pid" 2>/dev/null || ipcrm --shmem-id "$segment" 2>/dev/null
             while [ -e "$pid_file" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
         fi
-        rm -rf "$1"
+        until rm -rf "$1" 2>/dev/null; do sleep 0.05; done
     "#;
 
     fn new() -> Folder {
