@@ -37,13 +37,15 @@ COMMENT ON COLUMN table_export.target.batch             IS 'the id of the last b
 COMMENT ON COLUMN table_export.target.exported_at       IS 'when the last batch was exported';
 
 CREATE TABLE table_export.target_table (
-    target  text    NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
-    tracked integer NOT NULL REFERENCES table_export.tracked ON DELETE CASCADE,
+    target      text    NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
+    tracked     integer NOT NULL REFERENCES table_export.tracked ON DELETE CASCADE,
+    fingerprint text    NOT NULL,
     PRIMARY KEY (target, tracked)
 );
-COMMENT ON TABLE  table_export.target_table         IS 'the tables that a target has received in full; any other is sent in full by its next export';
-COMMENT ON COLUMN table_export.target_table.target  IS 'the target';
-COMMENT ON COLUMN table_export.target_table.tracked IS 'the tracked table';
+COMMENT ON TABLE  table_export.target_table             IS 'the tables that a target has received in full; any other is sent in full by its next export';
+COMMENT ON COLUMN table_export.target_table.target      IS 'the target';
+COMMENT ON COLUMN table_export.target_table.tracked     IS 'the tracked table';
+COMMENT ON COLUMN table_export.target_table.fingerprint IS 'the columns and key that were sent; with others the table is sent in full, because DDL changes rows without changing them';
 
 CREATE TABLE table_export.batch (
     target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,

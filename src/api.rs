@@ -23,14 +23,7 @@ fn tx_track(
     relation: Option<Oid>,
     key_index: Option<&str>,
 ) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(tracked, String),
-            name!(key, Vec<String>),
-            name!(shadow, String),
-        ),
-    >,
+    TableIterator<'static, (name!(tracked, String), name!(key, Vec<String>), name!(shadow, String))>,
     ErrorReport,
 > {
     let caller = Caller::enter()?;
@@ -39,11 +32,7 @@ fn tx_track(
     if tracking.already {
         notice!("table \"{}\" is already tracked", tracking.table);
     }
-    Ok(TableIterator::once((
-        tracking.table,
-        tracking.key,
-        format!("table_export.shadow_{}", tracking.id),
-    )))
+    Ok(TableIterator::once((tracking.table, tracking.key, format!("table_export.shadow_{}", tracking.id))))
 }
 
 /// Stops capturing, and removes every trace of it.
@@ -101,15 +90,7 @@ fn tx_export(
     let store = open_store(store, c"pg_write_server_files", "pg_write_server_files", &caller)?;
     let rows = export::export(&request, &store, &caller)?.into_iter().map(|row| {
         let counts = (row.ids as i64, row.records as i64, row.bytes as i64);
-        (
-            row.batch as i64,
-            row.table,
-            row.kind.to_owned(),
-            counts.0,
-            counts.1,
-            counts.2,
-            row.elapsed_ms,
-        )
+        (row.batch as i64, row.table, row.kind.to_owned(), counts.0, counts.1, counts.2, row.elapsed_ms)
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
@@ -140,19 +121,10 @@ fn tx_import(
     settings.replica_role();
     let limit = max_batches.map(|limit| u64::try_from(limit).unwrap_or(0));
     let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
-    let rows = import::import(required("target", target)?, limit, store.as_ref(), &caller)?
-        .into_iter()
-        .map(|row| {
+    let rows =
+        import::import(required("target", target)?, limit, store.as_ref(), &caller)?.into_iter().map(|row| {
             let counts = (row.deleted as i64, row.inserted as i64, row.bytes as i64);
-            (
-                row.batch as i64,
-                row.table,
-                row.kind.to_owned(),
-                counts.0,
-                counts.1,
-                counts.2,
-                row.elapsed_ms,
-            )
+            (row.batch as i64, row.table, row.kind.to_owned(), counts.0, counts.1, counts.2, row.elapsed_ms)
         });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
@@ -163,11 +135,7 @@ fn tx_reset(target: Option<&str>, relation: Option<Oid>, store: Option<&str>) ->
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
-    Ok(reset::reset(
-        required("target", target)?,
-        relation,
-        store.as_ref(),
-    )?)
+    Ok(reset::reset(required("target", target)?, relation, store.as_ref())?)
 }
 
 /// Returns the CREATE TABLE for a destination.
@@ -215,10 +183,7 @@ fn open_store(
     if let Some(location) = named
         && !caller.has_role(role)
     {
-        return Err(Error::StoreNotAllowed {
-            location: location.to_owned(),
-            role: role_name,
-        });
+        return Err(Error::StoreNotAllowed { location: location.to_owned(), role: role_name });
     }
     Ok(match named.map(str::to_owned).or(configured) {
         Some(location) => store::open(&location)?,
@@ -243,10 +208,8 @@ fn parse_compression(compression: &str) -> Result<Compression, Error> {
     match compression {
         "zstd" => Ok(Compression::Zstd),
         "none" => Ok(Compression::None),
-        value => Err(Error::Argument {
-            argument: "compression",
-            value: value.to_owned(),
-            allowed: "zstd, none",
-        }),
+        value => {
+            Err(Error::Argument { argument: "compression", value: value.to_owned(), allowed: "zstd, none" })
+        }
     }
 }

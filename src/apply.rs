@@ -42,10 +42,8 @@ pub fn apply(store: &dyn Store, manifest: &Manifest, caller: &Caller) -> Result<
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     // One order for all imports, so that two of them never wait for each other in a circle.
     parts.sort_by_key(|part| (&part.schema, &part.name));
-    let destinations = parts
-        .iter()
-        .map(|part| resolve(manifest, part, caller))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let destinations =
+        parts.iter().map(|part| resolve(manifest, part, caller)).collect::<Result<Vec<_>, Error>>()?;
     parts
         .iter()
         .zip(&destinations)
@@ -63,14 +61,8 @@ pub fn apply(store: &dyn Store, manifest: &Manifest, caller: &Caller) -> Result<
 
 fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destination, Error> {
     let name = format!("{}.{}", part.schema, part.name);
-    let missing = || Error::NoDestination {
-        table: name.clone(),
-        batch: manifest.number,
-    };
-    let found = table::find(
-        &encoding::to_server(&part.schema)?,
-        &encoding::to_server(&part.name)?,
-    );
+    let missing = || Error::NoDestination { table: name.clone(), batch: manifest.number };
+    let found = table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?);
     let oid = found.ok_or_else(missing)?;
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
     let shape = Shape::of(oid)?.ok_or_else(missing)?;
@@ -78,10 +70,7 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
         return Err(Error::WrongDestination { table: name });
     }
     if !table.grants(caller.role(), &[Right::Insert, Right::Delete]) {
-        return Err(Error::NoPrivilege {
-            table: name,
-            privilege: "INSERT and DELETE",
-        });
+        return Err(Error::NoPrivilege { table: name, privilege: "INSERT and DELETE" });
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
         return Err(Error::RowSecurity { table: name });
@@ -97,11 +86,7 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
 fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
     let (table, column) = (shape.display(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        return Err(Error::NoColumn {
-            table,
-            column,
-            definition: theirs.type_name.clone(),
-        });
+        return Err(Error::NoColumn { table, column, definition: theirs.type_name.clone() });
     };
     if ours.is_generated {
         return Err(Error::GeneratedColumn { table, column });
@@ -111,17 +96,9 @@ fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
     let is_checked_by_input = matches!(ours.type_name.as_str(), "character varying" | "bit varying");
     let same_modifier = ours.typmod == theirs.typmod || ours.typmod == -1 || is_checked_by_input;
     if !same_type || !same_modifier {
-        let source_type = if same_type {
-            shape::definition(ours, theirs.typmod)?
-        } else {
-            theirs.type_name.clone()
-        };
-        return Err(Error::ColumnType {
-            table,
-            column,
-            source_type,
-            own: ours.definition.clone(),
-        });
+        let source_type =
+            if same_type { shape::definition(ours, theirs.typmod)? } else { theirs.type_name.clone() };
+        return Err(Error::ColumnType { table, column, source_type, own: ours.definition.clone() });
     }
     Ok(())
 }
@@ -141,11 +118,7 @@ fn apply_part(
         Kind::Full => delete_all(table, shape)?,
         Kind::Changes => delete_ids(store, manifest, part, destination)?,
     };
-    let columns = part
-        .columns
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect::<Vec<_>>();
+    let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
     let records = reader::records(store, manifest, part)?;
     let inserted = copy::copy_from(table, &columns, format_name(part.format), records)?;
     drop(acting);
@@ -172,17 +145,11 @@ fn delete_ids(
     destination: &Destination,
 ) -> Result<u64, Error> {
     let Destination { table, shape } = destination;
-    let key = part
-        .key
-        .iter()
-        .map(|name| own_column(shape, name))
-        .collect::<Result<Vec<_>, Error>>()?;
+    let key = part.key.iter().map(|name| own_column(shape, name)).collect::<Result<Vec<_>, Error>>()?;
     let attnums = key.iter().map(|column| column.attnum).collect::<Vec<_>>();
     let names = key.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
     let mut ids = Staged::like("ids", table, &attnums)?;
-    copy::read_fields(table, &names, reader::ids(store, manifest, part)?, |fields| {
-        ids.push(fields)
-    })?;
+    copy::read_fields(table, &names, reader::ids(store, manifest, part)?, |fields| ids.push(fields))?;
     require_count(manifest, shape, "ids", part.ids, ids.rows())?;
     let matches = key
         .iter()
@@ -197,10 +164,7 @@ fn delete_ids(
         .collect::<Result<Vec<_>, Error>>()?
         .join(" AND ");
     query::modify(
-        &format!(
-            "DELETE FROM {} USING ids AS i WHERE {matches}",
-            target_of_delete(table, shape)
-        ),
+        &format!("DELETE FROM {} USING ids AS i WHERE {matches}", target_of_delete(table, shape)),
         &[&ids],
     )
 }
@@ -212,15 +176,11 @@ fn target_of_delete(table: &Table, shape: &Shape) -> String {
 }
 
 fn own_column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column, Error> {
-    shape
-        .columns
-        .iter()
-        .find(|column| column.name == name)
-        .ok_or_else(|| Error::NoColumn {
-            table: shape.display(),
-            column: name.to_owned(),
-            definition: "part of the key".into(),
-        })
+    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
+        table: shape.display(),
+        column: name.to_owned(),
+        definition: "part of the key".into(),
+    })
 }
 
 fn require_count(
@@ -233,11 +193,5 @@ fn require_count(
     if declared == found {
         return Ok(());
     }
-    Err(Error::Count {
-        table: shape.display(),
-        number: manifest.number,
-        what,
-        declared,
-        found,
-    })
+    Err(Error::Count { table: shape.display(), number: manifest.number, what, declared, found })
 }

@@ -30,14 +30,8 @@ fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Res
     let (mut old_rows, mut new_rows) = (firing.old_rows(), firing.new_rows());
     let (mut old, mut new) = (Vec::new(), Vec::new());
     loop {
-        let is_old = old_rows
-            .next_row()
-            .map(|row| row.read(shadow.key(), &mut old))
-            .is_some();
-        let is_new = new_rows
-            .next_row()
-            .map(|row| row.read(shadow.key(), &mut new))
-            .is_some();
+        let is_old = old_rows.next_row().map(|row| row.read(shadow.key(), &mut old)).is_some();
+        let is_new = new_rows.next_row().map(|row| row.read(shadow.key(), &mut new)).is_some();
         match (is_old, is_new) {
             (false, false) => return Ok(()),
             (true, false) => recorder.change(Op::Delete, &old)?,

@@ -42,19 +42,14 @@ pub fn source() -> Result<Source, Error> {
     let rows = read(
         "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.oid, d.datname,
                 pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8),
-                pg_catalog.current_setting('server_version'), pg_catalog.pg_encoding_to_char(d.encoding)
+                pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1), pg_catalog.pg_encoding_to_char(d.encoding)
            FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()",
         &[],
     )?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::Internal("this database is not in pg_database".into()))?;
+    let row = rows.first().ok_or_else(|| Error::Internal("this database is not in pg_database".into()))?;
     let timeline: String = row.get(3)?;
     Ok(Source {
-        identity: Identity {
-            system_identifier: row.get(0)?,
-            database: row.get(1)?,
-        },
+        identity: Identity { system_identifier: row.get(0)?, database: row.get(1)? },
         database_name: row.get(2)?,
         timeline: u32::from_str_radix(&timeline, 16).map_err(|e| Error::Internal(e.to_string()))?,
         server_version: row.get(4)?,
@@ -92,9 +87,7 @@ pub fn tracked() -> Result<Vec<Tracked>, Error> {
 
 /// Returns one tracked table, `None` if the table is not tracked.
 pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>, Error> {
-    Ok(tracked()?
-        .into_iter()
-        .find(|tracked| tracked.relation == relation))
+    Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
 }
 
 /// Adds a tracked table and returns its id.
@@ -105,27 +98,19 @@ pub fn add_tracked(relation: Oid, key_index: Option<&str>) -> Result<i32, Error>
          VALUES ($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.name) RETURNING id",
         &[Some(&oid), key_index],
     )?;
-    rows.first()
-        .ok_or_else(|| Error::Internal("nothing was inserted".into()))?
-        .get(0)
+    rows.first().ok_or_else(|| Error::Internal("nothing was inserted".into()))?.get(0)
 }
 
 /// Removes a tracked table.
 pub fn remove_tracked(id: i32) -> Result<(), Error> {
-    write(
-        "DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4",
-        &[Some(&id.to_string())],
-    )?;
+    write("DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4", &[Some(&id.to_string())])?;
     Ok(())
 }
 
 /// Returns the segment that changes are appended to.
 pub fn current_segment(id: i32) -> Result<i16, Error> {
     let sql = "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4";
-    write(sql, &[Some(&id.to_string())])?
-        .first()
-        .ok_or(Error::ShadowMissing { id })?
-        .get(0)
+    write(sql, &[Some(&id.to_string())])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
 }
 
 /// Makes a segment the one that changes are appended to.
@@ -147,11 +132,8 @@ pub fn is_wanted(id: i32, segment: &str, identity: &Identity) -> Result<bool, Er
                  OR s.xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position)))
               WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid)"
     );
-    let parameters = [
-        Some(id.to_string()),
-        Some(identity.system_identifier.clone()),
-        Some(identity.database.to_string()),
-    ];
+    let parameters =
+        [Some(id.to_string()), Some(identity.system_identifier.clone()), Some(identity.database.to_string())];
     let rows = write(&sql, &parameters.each_ref().map(|p| p.as_deref()))?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
@@ -165,7 +147,15 @@ pub struct Target {
     /// The id of the last batch.
     pub batch: Option<String>,
     /// The tracked tables that it has received in full.
-    pub tables: Vec<i32>,
+    pub tables: Vec<Received>,
+}
+
+/// A tracked table that a target has received in full.
+pub struct Received {
+    /// The id of the tracked table.
+    pub tracked: i32,
+    /// The columns and key that were sent.
+    pub fingerprint: String,
 }
 
 /// Takes the lock of a target until the end of the transaction. It assigns no transaction id.
@@ -179,15 +169,8 @@ pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
                      AND (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = k.key";
-    let pid = read(holder, &[Some(&key)])?
-        .first()
-        .map(|row| row.get::<i32>(0))
-        .transpose()?;
-    Err(Error::TargetBusy {
-        target: target.to_owned(),
-        purpose: purpose.to_owned(),
-        pid,
-    })
+    let pid = read(holder, &[Some(&key)])?.first().map(|row| row.get::<i32>(0)).transpose()?;
+    Err(Error::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid })
 }
 
 /// Returns a target in the active snapshot; `None` if there is no such target.
@@ -198,33 +181,27 @@ pub fn target(name: &str) -> Result<Option<Target>, Error> {
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
     let position = match (row.optional(0)?, row.optional(1)?, row.optional(2)?) {
-        (Some(position), Some(system_identifier), Some(database)) => Some((
-            position,
-            Identity {
-                system_identifier,
-                database,
-            },
-        )),
+        (Some(position), Some(system_identifier), Some(database)) => {
+            Some((position, Identity { system_identifier, database }))
+        }
         _ => None,
     };
-    let tables = read(
-        "SELECT tracked FROM table_export.target_table WHERE target = $1",
-        &[Some(name)],
-    )?;
+    let tables =
+        read("SELECT tracked, fingerprint FROM table_export.target_table WHERE target = $1", &[Some(name)])?;
     Ok(Some(Target {
         position,
         number: row.get(3)?,
         batch: row.optional(4)?,
-        tables: tables.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?,
+        tables: tables
+            .iter()
+            .map(|row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)? }))
+            .collect::<Result<_, Error>>()?,
     }))
 }
 
 /// Returns the names of all targets.
 pub fn target_names() -> Result<Vec<String>, Error> {
-    write("SELECT name FROM table_export.target ORDER BY name", &[])?
-        .iter()
-        .map(|row| row.get(0))
-        .collect()
+    write("SELECT name FROM table_export.target ORDER BY name", &[])?.iter().map(|row| row.get(0)).collect()
 }
 
 /// What is kept of a batch that has been published, or applied.
@@ -257,7 +234,7 @@ pub fn add_batch(
     store: &str,
     position: &Position,
     identity: &Identity,
-    full: &[i32],
+    full: &[Received],
 ) -> Result<(), Error> {
     write(
         "INSERT INTO table_export.target AS t
@@ -298,11 +275,11 @@ pub fn add_batch(
             Some(batch.exported_at),
         ],
     )?;
-    for tracked in full {
+    for received in full {
         write(
-            "INSERT INTO table_export.target_table (target, tracked) VALUES ($1, $2::pg_catalog.int4)
-             ON CONFLICT DO NOTHING",
-            &[Some(batch.target), Some(&tracked.to_string())],
+            "INSERT INTO table_export.target_table (target, tracked, fingerprint) VALUES ($1, $2::pg_catalog.int4, $3)
+             ON CONFLICT (target, tracked) DO UPDATE SET fingerprint = excluded.fingerprint",
+            &[Some(batch.target), Some(&received.tracked.to_string()), Some(&received.fingerprint)],
         )?;
     }
     Ok(())
@@ -323,10 +300,7 @@ pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
                     SET position = NULL, system_identifier = NULL, database = NULL",
                 &[Some(name)],
             )?;
-            write(
-                "DELETE FROM table_export.target_table WHERE target = $1",
-                &[Some(name)],
-            )?;
+            write("DELETE FROM table_export.target_table WHERE target = $1", &[Some(name)])?;
         }
     }
     Ok(())
@@ -345,12 +319,7 @@ pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
     let sql = "SELECT number, id FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1";
     write(sql, &[Some(target)])?
         .first()
-        .map(|row| {
-            Ok(Applied {
-                number: row.get(0)?,
-                id: row.get(1)?,
-            })
-        })
+        .map(|row| Ok(Applied { number: row.get(0)?, id: row.get(1)? }))
         .transpose()
 }
 

@@ -10,34 +10,21 @@ use crate::shape::{self, Column, Shape};
 /// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences, generation
 /// expressions or other constraints, because values arrive as they are.
 pub fn create_table(relation: Oid) -> Result<String, Error> {
-    let missing = || Error::NoTable {
-        oid: relation.to_u32(),
-    };
+    let missing = || Error::NoTable { oid: relation.to_u32() };
     let _table = Table::open(relation, Lock::Read).ok_or_else(missing)?;
     let shape = Shape::of(relation)?.ok_or_else(missing)?;
     let index = catalog::tracked_table(relation)?.and_then(|tracked| tracked.key_index);
     let key = shape::key(relation, index.as_deref())?;
     let mut lines = shape.columns.iter().map(column_definition).collect::<Vec<_>>();
     if !key.is_empty() {
-        let columns = key
-            .iter()
-            .map(|column| quote_identifier(&column.name))
-            .collect::<Vec<_>>();
+        let columns = key.iter().map(|column| quote_identifier(&column.name)).collect::<Vec<_>>();
         lines.push(format!("PRIMARY KEY ({})", columns.join(", ")));
     }
-    Ok(format!(
-        "CREATE TABLE {} (\n    {}\n);",
-        shape.quoted(),
-        lines.join(",\n    ")
-    ))
+    Ok(format!("CREATE TABLE {} (\n    {}\n);", shape.quoted(), lines.join(",\n    ")))
 }
 
 fn column_definition(column: &Column) -> String {
-    let collate = column
-        .collation
-        .as_ref()
-        .map(|name| format!(" COLLATE {name}"))
-        .unwrap_or_default();
+    let collate = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
     let not_null = if column.not_null { " NOT NULL" } else { "" };
     format!("{} {}{collate}{not_null}", column.quoted(), column.definition)
 }

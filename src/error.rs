@@ -20,11 +20,7 @@ pub enum Error {
     #[error("\"{text}\" contains a null character")]
     NulByte { text: String },
     #[error("invalid value for argument \"{argument}\": \"{value}\"")]
-    Argument {
-        argument: &'static str,
-        value: String,
-        allowed: &'static str,
-    },
+    Argument { argument: &'static str, value: String, allowed: &'static str },
 
     #[error("argument \"{argument}\" must not be null")]
     NullArgument { argument: &'static str },
@@ -69,33 +65,15 @@ pub enum Error {
     #[error("row security would hide rows of table \"{table}\"")]
     RowSecurity { table: String },
     #[error("target \"{target}\" is busy")]
-    TargetBusy {
-        target: String,
-        purpose: String,
-        pid: Option<i32>,
-    },
+    TargetBusy { target: String, purpose: String, pid: Option<i32> },
     #[error("target \"{target}\" does not exist")]
     UnknownTarget { target: String, known: Vec<String> },
     #[error("target \"{target}\" has been taken over by a newer timeline")]
-    NewerTimeline {
-        target: String,
-        number: u64,
-        theirs: u32,
-        ours: u32,
-    },
+    NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
     #[error("target \"{target}\" is in use by another database")]
-    OtherDatabase {
-        target: String,
-        number: u64,
-        database: String,
-        system_identifier: String,
-    },
+    OtherDatabase { target: String, number: u64, database: String, system_identifier: String },
     #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
-    UnreadableUnknown {
-        target: String,
-        number: u64,
-        reason: batch::Error,
-    },
+    UnreadableUnknown { target: String, number: u64, reason: batch::Error },
     #[error("batch {number} of target \"{target}\" has been published by somebody else")]
     NumberTaken { target: String, number: u64 },
 
@@ -111,27 +89,15 @@ pub enum Error {
 
     // Importing
     #[error("store \"{store}\" holds no batch of target \"{target}\"")]
-    NoBatch {
-        target: String,
-        store: String,
-        known: Vec<String>,
-    },
+    NoBatch { target: String, store: String, known: Vec<String> },
     #[error("target \"{target}\" has no full batch to start from")]
     NoFullBatch { target: String },
     #[error("batch {expected} of target \"{target}\" is missing")]
-    MissingBatch {
-        target: String,
-        expected: u64,
-        found: u64,
-    },
+    MissingBatch { target: String, expected: u64, found: u64 },
     #[error("batch {number} of target \"{target}\" does not follow the batch that was applied here")]
     Forked { target: String, number: u64 },
     #[error("store \"{store}\" is behind this database for target \"{target}\"")]
-    StoreBehind {
-        target: String,
-        store: String,
-        applied: u64,
-    },
+    StoreBehind { target: String, store: String, applied: u64 },
     #[error("batch {number} of target \"{target}\" was exported by this very database")]
     OwnDatabase { target: String, number: u64 },
     #[error("table \"{table}\" does not exist here")]
@@ -139,34 +105,15 @@ pub enum Error {
     #[error("\"{table}\" cannot be imported into")]
     WrongDestination { table: String },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
-    NoColumn {
-        table: String,
-        column: String,
-        definition: String,
-    },
+    NoColumn { table: String, column: String, definition: String },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: String, column: String },
     #[error("column \"{column}\" of table \"{table}\" has another type here")]
-    ColumnType {
-        table: String,
-        column: String,
-        source_type: String,
-        own: String,
-    },
+    ColumnType { table: String, column: String, source_type: String, own: String },
     #[error("type {type_name} of key column \"{column}\" of table \"{table}\" has no equality operator")]
-    NoEquality {
-        table: String,
-        column: String,
-        type_name: String,
-    },
+    NoEquality { table: String, column: String, type_name: String },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
-    Count {
-        table: String,
-        number: u64,
-        what: &'static str,
-        declared: u64,
-        found: u64,
-    },
+    Count { table: String, number: u64, what: &'static str, declared: u64, found: u64 },
     #[error("a line of ids has {found} fields instead of {expected}")]
     FieldCount { expected: usize, found: usize },
 }
@@ -224,30 +171,17 @@ impl Error {
         match self {
             Error::WrongKind { what, .. } => Some(format!("It is {what}.")),
             Error::NoKey { index: None, .. } => Some("It has no primary key.".into()),
-            Error::NoKey {
-                index: Some(index), ..
-            } => Some(format!(
-                "\"{index}\" is not a unique index of it, or is partial, or over expressions."
-            )),
+            Error::NoKey { index: Some(index), .. } => {
+                Some(format!("\"{index}\" is not a unique index of it, or is partial, or over expressions."))
+            }
             Error::NoPrivilege { privilege, .. } => Some(format!("The caller needs {privilege} on it.")),
-            Error::TargetBusy {
-                purpose,
-                pid: Some(pid),
-                ..
-            } => Some(format!(
-                "The process with PID {pid} has an {purpose} of it under way."
-            )),
-            Error::NewerTimeline {
-                number, theirs, ours, ..
-            } => Some(format!(
+            Error::TargetBusy { purpose, pid: Some(pid), .. } => {
+                Some(format!("The process with PID {pid} has an {purpose} of it under way."))
+            }
+            Error::NewerTimeline { number, theirs, ours, .. } => Some(format!(
                 "Batch {number} in the store was published on timeline {theirs}; this server is on timeline {ours}."
             )),
-            Error::OtherDatabase {
-                number,
-                database,
-                system_identifier,
-                ..
-            } => Some(format!(
+            Error::OtherDatabase { number, database, system_identifier, .. } => Some(format!(
                 "Batch {number} in the store was published by database \"{database}\" \
                  of the cluster with system identifier {system_identifier}."
             )),
@@ -259,9 +193,9 @@ impl Error {
             Error::MissingBatch { found, .. } => {
                 Some(format!("The next batch in the store is batch {found}."))
             }
-            Error::StoreBehind { applied, .. } => Some(format!(
-                "Batch {applied} has been applied here, but the store does not hold it."
-            )),
+            Error::StoreBehind { applied, .. } => {
+                Some(format!("Batch {applied} has been applied here, but the store does not hold it."))
+            }
             Error::NoDestination { batch, .. } => Some(format!("It is in batch {batch}.")),
             Error::NoColumn { definition, .. } => Some(format!("At the source it is {definition}.")),
             Error::ColumnType { source_type, own, .. } => {

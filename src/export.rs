@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Writer, sweep};
-use crate::catalog::{self, BatchRow, Source, Target, Tracked};
+use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
 use crate::error::Error;
 use crate::fork::{self, Fork, Healing};
 use crate::pg::copy::copy_to;
@@ -18,7 +18,7 @@ use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::position::Position;
 use crate::shadow;
-use crate::shape::{KeyColumn, Shape};
+use crate::shape::{Column, KeyColumn, Shape};
 use crate::store::{self, Store};
 use crate::track;
 
@@ -58,7 +58,16 @@ struct Candidate {
     table: Table,
     shape: Shape,
     key: Vec<KeyColumn>,
+    /// What the columns and the key are, for a comparison with what was sent before.
+    fingerprint: String,
     healing: Healing,
+}
+
+/// The instant that an export reads in.
+struct Moment {
+    position: Position,
+    lsn: String,
+    time: String,
 }
 
 /// Exports what has changed since the target's position, or everything if it has none.
@@ -79,9 +88,10 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     drop(before);
 
     let now = Snapshot::latest();
-    let position = current_position()?;
-    let since = usable_position(target.as_ref(), &source, &position);
+    let moment = current_moment()?;
+    let since = usable_position(target.as_ref(), &source, &moment.position);
     let candidates = visible(candidates)?;
+    let tables = candidates.len();
     let known = target.as_ref().map_or(&[][..], |target| &target.tables);
     let planned = plan(candidates, since, known)?;
     if planned.is_empty() && !request.even_if_unchanged {
@@ -99,21 +109,22 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         exported.push(describe(fork.next, &part, started));
         parts.push(part);
     }
-    let header = header(&fork, &source, &position, is_all_full(&planned)?)?;
-    let full = planned
-        .iter()
-        .filter(|(_, kind)| *kind == Kind::Full)
-        .map(|(candidate, _)| candidate.tracked.id);
-    let written = Written {
-        number: fork.next,
-        writer,
-        header,
-        parts,
-        position,
-        full: full.collect(),
-    };
     drop(now);
-    publish(request.target, store, &source, written)?;
+    let full = planned.iter().filter(|(_, kind)| *kind == Kind::Full).map(|(candidate, _)| Received {
+        tracked: candidate.tracked.id,
+        fingerprint: candidate.fingerprint.clone(),
+    });
+    let full = full.collect::<Vec<_>>();
+    // Standing by itself: every table is in it in full.
+    let kind = if full.len() == tables { Kind::Full } else { Kind::Changes };
+    let header = header(&fork, &source, &moment, kind);
+    let position = moment.position;
+    publish(
+        request.target,
+        store,
+        &source,
+        Written { number: fork.next, writer, header, parts, position, full },
+    )?;
     rotate(&source)?;
     Ok(exported)
 }
@@ -126,16 +137,14 @@ struct Written {
     parts: Vec<Part>,
     position: Position,
     /// The tracked tables that are in it in full.
-    full: Vec<i32>,
+    full: Vec<Received>,
 }
 
 /// Refuses a transaction whose own writes would be exported before they are committed, or cannot be committed.
 fn require_exportable_transaction() -> Result<(), Error> {
     if transaction::in_recovery() {
         // A standby's snapshots do not list transactions in progress as ours must.
-        return Err(Error::InRecovery {
-            function: "tx_export()",
-        });
+        return Err(Error::InRecovery { function: "tx_export()" });
     }
     transaction::require_writable(c"tx_export()");
     if transaction::assigned_xid().is_some() {
@@ -152,16 +161,11 @@ fn lock_tables(caller: &Caller) -> Result<Vec<Candidate>, Error> {
     if tracked.is_empty() {
         return Err(Error::NothingTracked);
     }
-    tracked
-        .into_iter()
-        .map(|tracked| lock_table(tracked, caller))
-        .collect()
+    tracked.into_iter().map(|tracked| lock_table(tracked, caller)).collect()
 }
 
 fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
-    let gone = || Error::TableGone {
-        oid: tracked.relation.to_u32(),
-    };
+    let gone = || Error::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     shadow::keep(tracked.id)?;
     let fresh = Snapshot::latest();
@@ -169,10 +173,7 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
     track::require_trackable(&shape)?;
     let name = shape.display();
     if !table.grants(caller.role(), &[Right::Select]) {
-        return Err(Error::NoPrivilege {
-            table: name,
-            privilege: "SELECT",
-        });
+        return Err(Error::NoPrivilege { table: name, privilege: "SELECT" });
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
         return Err(Error::RowSecurity { table: name });
@@ -182,21 +183,14 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
         return Err(Error::KeyChanged { table: name });
     }
     drop(fresh);
-    Ok(Candidate {
-        tracked,
-        table,
-        shape,
-        key,
-        healing: Healing::Nothing,
-    })
+    let fingerprint = batch::fingerprint(&columns(&shape), &key_names(&key));
+    Ok(Candidate { tracked, table, shape, key, fingerprint, healing: Healing::Nothing })
 }
 
 fn heal(candidates: &mut [Candidate], fork: &Fork, store: &Arc<dyn Store>) -> Result<(), Error> {
     for candidate in candidates.iter_mut() {
         let owner = candidate.table.owner_name()?;
-        let Candidate {
-            tracked, shape, key, ..
-        } = &*candidate;
+        let Candidate { tracked, shape, key, .. } = &*candidate;
         candidate.healing = fork::heal(store, &fork.unknown, tracked.id, shape, key, &owner)?;
     }
     if !fork.unknown.is_empty() {
@@ -205,17 +199,19 @@ fn heal(candidates: &mut [Candidate], fork: &Fork, store: &Arc<dyn Store>) -> Re
     Ok(())
 }
 
-/// Returns the position that the active snapshot is. A transaction id that healing has assigned counts as in progress.
-fn current_position() -> Result<Position, Error> {
-    let rows = query::read("SELECT pg_catalog.pg_current_snapshot()", &[])?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::Internal("there is no snapshot".into()))?;
-    let mut position: Position = row.get(0)?;
+/// Returns the instant of the active snapshot. A transaction id that healing has assigned counts as in progress.
+fn current_moment() -> Result<Moment, Error> {
+    let rows = query::read(
+        "SELECT pg_catalog.pg_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn(),
+                pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        &[],
+    )?;
+    let row = rows.first().ok_or_else(|| Error::Internal("there is no snapshot".into()))?;
+    let mut moment = Moment { position: row.get(0)?, lsn: row.get(1)?, time: row.get(2)? };
     if let Some(xid) = transaction::assigned_xid() {
-        position.add_in_progress(xid);
+        moment.position.add_in_progress(xid);
     }
-    Ok(position)
+    Ok(moment)
 }
 
 /// Returns the target's position if it means anything here. Restored into another cluster or database, it does not: its
@@ -232,38 +228,33 @@ fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
     candidates
         .into_iter()
         .filter_map(|candidate| {
-            let seen = tracked
-                .iter()
-                .find(|tracked| tracked.id == candidate.tracked.id)?;
+            let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?;
             let table = candidate.shape.display();
-            Some(if seen.is_intact {
-                Ok(candidate)
-            } else {
-                Err(Error::TriggersMissing { table })
-            })
+            Some(if seen.is_intact { Ok(candidate) } else { Err(Error::TriggersMissing { table }) })
         })
         .collect()
 }
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
+///
+/// With columns that differ from what was sent it is sent in full: ALTER TABLE gives every row a new column, or new values
+/// of one, and changes no row.
 fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
-    known: &[i32],
+    known: &[Received],
 ) -> Result<Vec<(Candidate, Kind)>, Error> {
     let mut planned = Vec::new();
     for candidate in candidates {
         let id = candidate.tracked.id;
-        let kind = match (since.filter(|_| known.contains(&id)), &candidate.healing) {
+        let is_known =
+            known.iter().any(|known| known.tracked == id && known.fingerprint == candidate.fingerprint);
+        let kind = match (since.filter(|_| is_known), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
                 let pending = shadow::pending(id, since)?;
                 let any = pending.any || matches!(healing, Healing::Keys(_));
-                if pending.everything {
-                    Some(Kind::Full)
-                } else {
-                    any.then_some(Kind::Changes)
-                }
+                if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
             }
         };
         planned.extend(kind.map(|kind| (candidate, kind)));
@@ -280,13 +271,7 @@ fn write_part(
     format: Format,
     caller: &Caller,
 ) -> Result<Part, Error> {
-    let Candidate {
-        tracked,
-        table,
-        shape,
-        key,
-        healing,
-    } = candidate;
+    let Candidate { tracked, table, shape, key, healing, .. } = candidate;
     let part = begin_part(writer, shape, key, kind, format)?;
     let healed = match healing {
         Healing::Keys(name) => Some(name.as_str()),
@@ -296,10 +281,7 @@ fn write_part(
     let (ids, query) = match (kind, since) {
         (Kind::Changes, Some(since)) => {
             let keys = shadow::keys_query(tracked.id, since, key, healed);
-            (
-                copy_to(&keys, c"text", part.ids()?)?,
-                shadow::records_query(shape, key, &keys),
-            )
+            (copy_to(&keys, c"text", part.ids()?)?, shadow::records_query(shape, key, &keys))
         }
         _ => ((0, part.ids()?), shadow::all_records_query(shape)),
     };
@@ -315,64 +297,47 @@ fn begin_part<'a>(
     kind: Kind,
     format: Format,
 ) -> Result<PartWriter<'a>, Error> {
-    let columns = shape
-        .columns
-        .iter()
-        .map(|column| batch::Column {
-            name: column.name.clone(),
-            type_name: column.type_name.clone(),
-            typmod: column.typmod,
-            collation: column.collation.clone(),
-            not_null: column.not_null,
-        })
-        .collect();
-    let key = key.iter().map(|column| column.name.clone()).collect();
-    Ok(writer.part(&shape.schema, &shape.name, columns, key, kind, format)?)
+    Ok(writer.part(&shape.schema, &shape.name, columns(shape), key_names(key), kind, format)?)
 }
 
-/// A batch stands by itself if every tracked table is in it in full.
-fn is_all_full(planned: &[(Candidate, Kind)]) -> Result<bool, Error> {
-    Ok(planned.iter().all(|(_, kind)| *kind == Kind::Full) && planned.len() == catalog::tracked()?.len())
+fn columns(shape: &Shape) -> Vec<batch::Column> {
+    let describe = |column: &Column| batch::Column {
+        name: column.name.clone(),
+        type_name: column.type_name.clone(),
+        typmod: column.typmod,
+        collation: column.collation.clone(),
+        not_null: column.not_null,
+    };
+    shape.columns.iter().map(describe).collect()
 }
 
-fn header(fork: &Fork, source: &Source, position: &Position, is_full: bool) -> Result<Header, Error> {
-    let rows = query::read(
-        "SELECT pg_catalog.pg_current_wal_insert_lsn(),
-                pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-        &[],
-    )?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::Internal("there is no log position".into()))?;
-    Ok(Header {
+fn key_names(key: &[KeyColumn]) -> Vec<String> {
+    key.iter().map(|column| column.name.clone()).collect()
+}
+
+fn header(fork: &Fork, source: &Source, moment: &Moment, kind: Kind) -> Header {
+    Header {
         previous: fork.previous,
-        kind: if is_full { Kind::Full } else { Kind::Changes },
+        kind,
         source: batch::Source {
             system_identifier: source.identity.system_identifier.clone(),
             database: source.database_name.clone(),
             database_oid: source.identity.database,
             timeline: source.timeline,
-            lsn: row.get(0)?,
+            lsn: moment.lsn.clone(),
             server_version: source.server_version.clone(),
             encoding: source.encoding.clone(),
         },
-        position: position.to_string(),
-        created_at: row.get(1)?,
-    })
+        position: moment.position.to_string(),
+        created_at: moment.time.clone(),
+    }
 }
 
 /// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax; the log is
 /// flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and the commit is forced to
 /// be durable, so that no crash forgets the position.
 fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Written) -> Result<(), Error> {
-    let Written {
-        number,
-        writer,
-        header,
-        parts,
-        position,
-        full,
-    } = written;
+    let Written { number, writer, header, parts, position, full } = written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
     let row = BatchRow {
@@ -391,10 +356,9 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     transaction::flush_log();
     transaction::force_sync_commit();
     writer.publish(header, parts).map_err(|error| match error {
-        batch::Error::Store(store::Error::Exists { .. }) => Error::NumberTaken {
-            target: target.to_owned(),
-            number,
-        },
+        batch::Error::Store(store::Error::Exists { .. }) => {
+            Error::NumberTaken { target: target.to_owned(), number }
+        }
         error => error.into(),
     })?;
     // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the export.

@@ -42,41 +42,25 @@ pub enum Healing {
 /// Looks at what follows our last batch of a target, and refuses what is not for us to make good.
 pub fn look(store: &dyn Store, name: &str, target: Option<&Target>, source: &Source) -> Result<Fork, Error> {
     let known = target.map_or(0, |target| target.number);
-    let last = target
-        .and_then(|target| target.batch.as_deref())
-        .and_then(|id| Uuid::parse_str(id).ok());
+    let last = target.and_then(|target| target.batch.as_deref()).and_then(|id| Uuid::parse_str(id).ok());
     let numbers = reader::numbers(store, name, known)?;
     let next = numbers.last().copied().unwrap_or(known) + 1;
     if target.is_some_and(|target| target.position.is_none()) {
         // Reset. The batch before is named if it can be read; a full batch needs none.
-        let previous = numbers
-            .last()
-            .map_or(last, |&n| reader::manifest(store, name, n).ok().map(|m| m.id));
-        return Ok(Fork {
-            next,
-            previous,
-            unknown: Vec::new(),
-        });
+        let previous = numbers.last().map_or(last, |&n| reader::manifest(store, name, n).ok().map(|m| m.id));
+        return Ok(Fork { next, previous, unknown: Vec::new() });
     }
     let unknown = numbers
         .iter()
         .map(|&number| {
-            let manifest =
-                reader::manifest(store, name, number).map_err(|reason| Error::UnreadableUnknown {
-                    target: name.to_owned(),
-                    number,
-                    reason,
-                })?;
+            let manifest = reader::manifest(store, name, number)
+                .map_err(|reason| Error::UnreadableUnknown { target: name.to_owned(), number, reason })?;
             require_ours(&manifest, source)?;
             Ok(manifest)
         })
         .collect::<Result<Vec<_>, Error>>()?;
     let previous = unknown.last().map(|manifest| manifest.id).or(last);
-    Ok(Fork {
-        next,
-        previous,
-        unknown,
-    })
+    Ok(Fork { next, previous, unknown })
 }
 
 /// An unknown batch is ours to make good if this database published it, on the history that we are on or before.
@@ -85,20 +69,10 @@ fn require_ours(manifest: &Manifest, ours: &Source) -> Result<(), Error> {
     let identity = &ours.identity;
     if (&theirs.system_identifier, theirs.database_oid) != (&identity.system_identifier, identity.database) {
         let (database, system_identifier) = (theirs.database.clone(), theirs.system_identifier.clone());
-        return Err(Error::OtherDatabase {
-            target,
-            number,
-            database,
-            system_identifier,
-        });
+        return Err(Error::OtherDatabase { target, number, database, system_identifier });
     }
     if theirs.timeline > ours.timeline {
-        return Err(Error::NewerTimeline {
-            target,
-            number,
-            theirs: theirs.timeline,
-            ours: ours.timeline,
-        });
+        return Err(Error::NewerTimeline { target, number, theirs: theirs.timeline, ours: ours.timeline });
     }
     Ok(())
 }
@@ -123,10 +97,7 @@ pub fn heal(
     if parts.is_empty() {
         return Ok(Healing::Nothing);
     }
-    if parts
-        .iter()
-        .any(|(_, part)| part.kind == Kind::Full || !has_key(part, shape, key))
-    {
+    if parts.iter().any(|(_, part)| part.kind == Kind::Full || !has_key(part, shape, key)) {
         return Ok(Healing::Everything);
     }
     let (oid, name) = shadow::create_healed(id, owner)?;

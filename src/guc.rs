@@ -22,8 +22,5 @@ pub fn define() {
 
 /// Returns `pg_table_export.store`; `None` if it is empty.
 pub fn store() -> Option<String> {
-    STORE
-        .get()
-        .map(|store| store.to_string_lossy().into_owned())
-        .filter(|store| !store.is_empty())
+    STORE.get().map(|store| store.to_string_lossy().into_owned()).filter(|store| !store.is_empty())
 }

@@ -39,9 +39,7 @@ pub fn import(
     caller: &Caller,
 ) -> Result<Vec<Imported>, Error> {
     if transaction::in_recovery() {
-        return Err(Error::InRecovery {
-            function: "tx_import()",
-        });
+        return Err(Error::InRecovery { function: "tx_import()" });
     }
     transaction::require_writable(c"tx_import()");
     catalog::lock_target("import", target)?;
@@ -75,12 +73,7 @@ impl<'a> Chain<'a> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
         let mut ahead = reader::numbers(store, target, last.as_ref().map_or(0, |last| last.0))?;
         ahead.reverse();
-        let chain = Chain {
-            target,
-            store,
-            last,
-            ahead,
-        };
+        let chain = Chain { target, store, last, ahead };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
             None if chain.ahead.is_empty() => return Err(chain.no_batch()),
@@ -101,8 +94,7 @@ impl<'a> Chain<'a> {
                     manifest
                 } else {
                     let broken = broken(self.target, last.0, number);
-                    self.skip_to_next_full()
-                        .map_err(|error| error.unwrap_or(broken))?
+                    self.skip_to_next_full().map_err(|error| error.unwrap_or(broken))?
                 }
             }
         };
@@ -113,17 +105,12 @@ impl<'a> Chain<'a> {
 
     fn skip_to_latest_full(&self) -> Result<Manifest, Error> {
         self.first_full(self.ahead.iter())?
-            .ok_or_else(|| Error::NoFullBatch {
-                target: self.target.to_owned(),
-            })
+            .ok_or_else(|| Error::NoFullBatch { target: self.target.to_owned() })
     }
 
     /// Skips what cannot be applied, up to a full batch. `Err(None)` if there is none.
     fn skip_to_next_full(&self) -> Result<Manifest, Option<Error>> {
-        let manifest = self
-            .first_full(self.ahead.iter().rev())
-            .map_err(Some)?
-            .ok_or(None)?;
+        let manifest = self.first_full(self.ahead.iter().rev()).map_err(Some)?.ok_or(None)?;
         pgrx::notice!("continuing with batch {}, which is full", manifest.number);
         Ok(manifest)
     }
@@ -142,27 +129,15 @@ impl<'a> Chain<'a> {
     fn require_same(&self, number: u64, id: &str) -> Result<(), Error> {
         let target = self.target.to_owned();
         if reader::numbers(self.store, self.target, number - 1)?.is_empty() {
-            return Err(Error::StoreBehind {
-                target,
-                store: self.store.url(),
-                applied: number,
-            });
+            return Err(Error::StoreBehind { target, store: self.store.url(), applied: number });
         }
         let is_same = reader::manifest(self.store, self.target, number)?.id.to_string() == id;
-        if is_same {
-            Ok(())
-        } else {
-            Err(Error::Forked { target, number })
-        }
+        if is_same { Ok(()) } else { Err(Error::Forked { target, number }) }
     }
 
     fn no_batch(&self) -> Error {
         let known = reader::targets(self.store).unwrap_or_default();
-        Error::NoBatch {
-            target: self.target.to_owned(),
-            store: self.store.url(),
-            known,
-        }
+        Error::NoBatch { target: self.target.to_owned(), store: self.store.url(), known }
     }
 }
 
@@ -171,11 +146,7 @@ fn broken(target: &str, last: u64, number: u64) -> Error {
     if number == last + 1 {
         Error::Forked { target, number }
     } else {
-        Error::MissingBatch {
-            target,
-            expected: last + 1,
-            found: number,
-        }
+        Error::MissingBatch { target, expected: last + 1, found: number }
     }
 }
 
@@ -187,10 +158,7 @@ fn refuse_own(manifest: &Manifest) -> Result<(), Error> {
         && theirs.database_oid == here.identity.database
         && theirs.timeline == here.timeline;
     if is_own {
-        return Err(Error::OwnDatabase {
-            target: manifest.target.clone(),
-            number: manifest.number,
-        });
+        return Err(Error::OwnDatabase { target: manifest.target.clone(), number: manifest.number });
     }
     Ok(())
 }

@@ -65,11 +65,7 @@ impl FromStr for Position {
         let mut part = || parts.next().ok_or(NoPosition);
         let number = |text: &str| text.parse::<u64>().map_err(|_| NoPosition);
         let (xmin, xmax, xip) = (number(part()?)?, number(part()?)?, part()?);
-        let xip = xip
-            .split(',')
-            .filter(|xid| !xid.is_empty())
-            .map(number)
-            .collect::<Result<_, _>>()?;
+        let xip = xip.split(',').filter(|xid| !xid.is_empty()).map(number).collect::<Result<_, _>>()?;
         Ok(Position { xmin, xmax, xip })
     }
 }
@@ -101,11 +97,7 @@ mod tests {
         with.add_in_progress(8);
         assert_eq!(with.to_string(), "8:20:8,10,12,14");
         with.add_in_progress(20);
-        assert_eq!(
-            with.to_string(),
-            "8:20:8,10,12,14",
-            "from xmax on it comes after the position anyway"
-        );
+        assert_eq!(with.to_string(), "8:20:8,10,12,14", "from xmax on it comes after the position anyway");
     }
 
     #[test]

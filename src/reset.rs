@@ -24,15 +24,11 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
             return Err(unknown(target)?);
         }
         catalog::reset_target(target, Some(tracked.id))?;
-        return Ok(format!(
-            "the next export of target \"{target}\" sends this table in full"
-        ));
+        return Ok(format!("the next export of target \"{target}\" sends this table in full"));
     }
     let forgotten = catalog::forget_receipts(target)?;
     if forgotten && !known {
-        return Ok(format!(
-            "the next import of target \"{target}\" starts from its latest full batch"
-        ));
+        return Ok(format!("the next import of target \"{target}\" starts from its latest full batch"));
     }
     if !known && reader::numbers(store, target, 0)?.is_empty() {
         return Err(unknown(target)?);
@@ -42,8 +38,5 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
 }
 
 fn unknown(target: &str) -> Result<Error, Error> {
-    Ok(Error::UnknownTarget {
-        target: target.to_owned(),
-        known: catalog::target_names()?,
-    })
+    Ok(Error::UnknownTarget { target: target.to_owned(), known: catalog::target_names()? })
 }

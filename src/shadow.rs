@@ -51,10 +51,7 @@ impl Shadow {
         let missing = || Error::ShadowMissing { id };
         let catalog = |name| table::find(catalog::SCHEMA, name).ok_or_else(missing);
         let (key_index, current) = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
-            (
-                row.name(catalog::TRACKED_KEY_INDEX),
-                row.smallint(catalog::TRACKED_SEGMENT),
-            )
+            (row.name(catalog::TRACKED_KEY_INDEX), row.smallint(catalog::TRACKED_SEGMENT))
         })
         .ok_or_else(missing)?;
         let name = CString::new(segment_name(id, current.unwrap_or(0))).map_err(|_| missing())?;
@@ -63,20 +60,11 @@ impl Shadow {
         let key = table.key(key_index.as_deref()).unwrap_or_default();
         let fits = !key.is_empty()
             && (1..).zip(&key).all(|(k, &attnum)| {
-                segment
-                    .base_type(COLUMNS_BEFORE_KEY + k)
-                    .is_some_and(|t| Some(t) == table.base_type(attnum))
+                segment.base_type(COLUMNS_BEFORE_KEY + k).is_some_and(|t| Some(t) == table.base_type(attnum))
             })
-            && segment
-                .base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1)
-                .is_none();
+            && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none();
         let storage = key.iter().filter_map(|&attnum| table.storage(attnum)).collect();
-        Ok(Shadow {
-            current: segment.oid(),
-            key,
-            storage,
-            fits,
-        })
+        Ok(Shadow { current: segment.oid(), key, storage, fits })
     }
 
     /// Returns the key columns of the tracked table, as attribute numbers.
@@ -152,11 +140,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
         .zip(key)
         .map(|(k, column)| {
             // Byte by byte: keys that a collation takes for equal are different keys all the same.
-            let collate = if column.collate.is_empty() {
-                ""
-            } else {
-                " COLLATE pg_catalog.\"C\""
-            };
+            let collate = if column.collate.is_empty() { "" } else { " COLLATE pg_catalog.\"C\"" };
             format!(", k{k} {}{collate}", column.shadow_type)
         })
         .collect::<String>();
@@ -175,14 +159,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
 /// Lets the owner of the table read its shadow.
 pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
     let owner = query::quote_identifier(owner);
-    query::write(
-        &format!(
-            "GRANT SELECT ON {}, {} TO {owner}",
-            segment(id, 0),
-            segment(id, 1)
-        ),
-        &[],
-    )?;
+    query::write(&format!("GRANT SELECT ON {}, {} TO {owner}", segment(id, 0), segment(id, 1)), &[])?;
     query::write(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
     Ok(())
 }
@@ -191,10 +168,7 @@ pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
 pub fn revoke_unused(owner: &str) -> Result<(), Error> {
     let owns = "SELECT EXISTS (SELECT FROM table_export.tracked AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relation
                                 WHERE pg_catalog.pg_get_userbyid(c.relowner) = $1)";
-    if !query::write(owns, &[Some(owner)])?
-        .first()
-        .is_some_and(|row| row.flag(0))
-    {
+    if !query::write(owns, &[Some(owner)])?.first().is_some_and(|row| row.flag(0)) {
         let owner = query::quote_identifier(owner);
         query::write(&format!("REVOKE USAGE ON SCHEMA table_export FROM {owner}"), &[])?;
     }
@@ -203,10 +177,7 @@ pub fn revoke_unused(owner: &str) -> Result<(), Error> {
 
 /// Drops the shadow of a table.
 pub fn drop_tables(id: i32) -> Result<(), Error> {
-    query::write(
-        &format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)),
-        &[],
-    )?;
+    query::write(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
     Ok(())
 }
 
@@ -232,14 +203,9 @@ fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table, Error> {
 pub fn fits(id: i32, table: &Table, key: &[KeyColumn]) -> Result<bool, Error> {
     let segment = segment_table(id, 0, Lock::Read)?;
     let same = (1..).zip(key).all(|(k, column)| {
-        segment
-            .base_type(COLUMNS_BEFORE_KEY + k)
-            .is_some_and(|t| Some(t) == table.base_type(column.attnum))
+        segment.base_type(COLUMNS_BEFORE_KEY + k).is_some_and(|t| Some(t) == table.base_type(column.attnum))
     });
-    Ok(same
-        && segment
-            .base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1)
-            .is_none())
+    Ok(same && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none())
 }
 
 /// What lies in a shadow after a position, seen in the active snapshot.
@@ -262,25 +228,16 @@ pub fn pending(id: i32, position: &Position) -> Result<Pending, Error> {
         ),
         &[],
     )?;
-    Ok(rows.first().map_or(
-        Pending {
-            any: false,
-            everything: false,
-        },
-        |row| Pending {
-            any: row.flag(0),
-            everything: row.flag(1),
-        },
-    ))
+    Ok(rows.first().map_or(Pending { any: false, everything: false }, |row| Pending {
+        any: row.flag(0),
+        everything: row.flag(1),
+    }))
 }
 
 /// Returns the query for the keys that changed after a position, each once, with those of a healed table if there is
 /// one. Its columns are k1 … kn.
 pub fn keys_query(id: i32, position: &Position, key: &[KeyColumn], healed: Option<&str>) -> String {
-    let columns = (1..=key.len())
-        .map(|k| format!("k{k}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
     let changed = format!(
         "SELECT {columns} FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
         both_segments(id),
@@ -296,21 +253,10 @@ pub fn keys_query(id: i32, position: &Position, key: &[KeyColumn], healed: Optio
 pub fn records_query(shape: &Shape, key: &[KeyColumn], keys: &str) -> String {
     let join = (1..)
         .zip(key)
-        .map(|(k, c)| {
-            format!(
-                "t.{} {} k.k{k}{}",
-                query::quote_identifier(&c.name),
-                c.equality,
-                c.collate
-            )
-        })
+        .map(|(k, c)| format!("t.{} {} k.k{k}{}", query::quote_identifier(&c.name), c.equality, c.collate))
         .collect::<Vec<_>>()
         .join(" AND ");
-    format!(
-        "SELECT {} FROM ({keys}) AS k JOIN ONLY {} AS t ON {join}",
-        column_list(shape),
-        shape.quoted()
-    )
+    format!("SELECT {} FROM ({keys}) AS k JOIN ONLY {} AS t ON {join}", column_list(shape), shape.quoted())
 }
 
 /// Returns the query for all records of a table.
@@ -319,42 +265,21 @@ pub fn all_records_query(shape: &Shape) -> String {
 }
 
 fn column_list(shape: &Shape) -> String {
-    shape
-        .columns
-        .iter()
-        .map(|column| format!("t.{}", column.quoted()))
-        .collect::<Vec<_>>()
-        .join(", ")
+    shape.columns.iter().map(|column| format!("t.{}", column.quoted())).collect::<Vec<_>>().join(", ")
 }
 
 fn both_segments(id: i32) -> String {
-    format!(
-        "(SELECT * FROM {} UNION ALL SELECT * FROM {}) AS s",
-        segment(id, 0),
-        segment(id, 1)
-    )
+    format!("(SELECT * FROM {} UNION ALL SELECT * FROM {}) AS s", segment(id, 0), segment(id, 1))
 }
 
 /// Makes a temporary table for the keys of batches that this database does not know, and returns its oid and name.
 pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     let name = format!("pg_temp.healed_{id}");
     let like = segment(id, 0);
-    query::write(
-        &format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"),
-        &[],
-    )?;
-    query::write(
-        &format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op"),
-        &[],
-    )?;
-    query::write(
-        &format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)),
-        &[],
-    )?;
-    let rows = query::write(
-        "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid",
-        &[Some(&name)],
-    )?;
+    query::write(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
+    query::write(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op"), &[])?;
+    query::write(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
+    let rows = query::write("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[Some(&name)])?;
     let oid: u32 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
     Ok((Oid::from(oid), name))
 }
@@ -388,10 +313,7 @@ pub fn rotate(tracked: &Tracked, identity: &catalog::Identity) -> Result<(), Err
 }
 
 fn is_empty(id: i32, n: i16) -> Result<bool, Error> {
-    let sql = format!(
-        "SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass) = 0",
-        segment(id, n)
-    );
+    let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass) = 0", segment(id, n));
     Ok(query::write(&sql, &[])?.first().is_some_and(|row| row.flag(0)))
 }
 
@@ -412,13 +334,7 @@ pub fn size(id: i32) -> Result<(i64, i64), Error> {
 
 /// Counts the changes after a position.
 pub fn count_after(id: i32, position: &Position) -> Result<i64, Error> {
-    let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {} WHERE {}",
-        both_segments(id),
-        position.changes_after()
-    );
-    query::read(&sql, &[])?
-        .first()
-        .ok_or(Error::ShadowMissing { id })?
-        .get(0)
+    let sql =
+        format!("SELECT pg_catalog.count(*) FROM {} WHERE {}", both_segments(id), position.changes_after());
+    query::read(&sql, &[])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
 }

@@ -119,9 +119,7 @@ impl Column {
 pub fn definition(column: &Column, typmod: i32) -> Result<String, Error> {
     let sql = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)";
     let rows = query::read(sql, &[Some(&column.type_oid), Some(&typmod.to_string())])?;
-    rows.first()
-        .ok_or_else(|| Error::Internal("format_type returned nothing".into()))?
-        .get(0)
+    rows.first().ok_or_else(|| Error::Internal("format_type returned nothing".into()))?.get(0)
 }
 
 /// Returns the columns of the primary key, or of the named unique index; empty if there is no such index, or it

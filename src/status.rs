@@ -33,8 +33,6 @@ pub fn pending_changes(target: &str) -> Result<Option<i64>, Error> {
         return Ok(None);
     }
     catalog::tracked()?.iter().try_fold(Some(0), |sum, tracked| {
-        Ok(sum
-            .zip(Some(shadow::count_after(tracked.id, position)?))
-            .map(|(a, b)| a + b))
+        Ok(sum.zip(Some(shadow::count_after(tracked.id, position)?)).map(|(a, b)| a + b))
     })
 }

@@ -12,10 +12,7 @@ use crate::shape::{self, KeyColumn, Shape};
 /// The four triggers: their event, and the transition tables that this event has.
 const TRIGGERS: [(&str, &str); 4] = [
     ("insert", "REFERENCING NEW TABLE AS new_rows"),
-    (
-        "update",
-        "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    ),
+    ("update", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
     ("delete", "REFERENCING OLD TABLE AS old_rows"),
     ("truncate", ""),
 ];
@@ -38,16 +35,10 @@ pub struct Tracking {
 /// triggers has ended before, and any snapshot that sees the row in `tracked` sees everything that was not captured.
 pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking, Error> {
     transaction::require_writable(c"tx_track()");
-    let table = Table::open(relation, Lock::Alter).ok_or(Error::NoTable {
-        oid: relation.to_u32(),
-    })?;
-    let shape = Shape::of(relation)?.ok_or(Error::NoTable {
-        oid: relation.to_u32(),
-    })?;
+    let table = Table::open(relation, Lock::Alter).ok_or(Error::NoTable { oid: relation.to_u32() })?;
+    let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     if !caller.owns(&table) {
-        return Err(Error::NotOwner {
-            table: shape.display(),
-        });
+        return Err(Error::NotOwner { table: shape.display() });
     }
     require_trackable(&shape)?;
     if let Some(tracked) = catalog::tracked_table(relation)? {
@@ -60,12 +51,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let id = catalog::add_tracked(relation, key_index)?;
     shadow::create(id, &key, &owner)?;
     create_triggers(id, &shape)?;
-    Ok(Tracking {
-        table: shape.display(),
-        key: names(&key),
-        id,
-        already: false,
-    })
+    Ok(Tracking { table: shape.display(), key: names(&key), id, already: false })
 }
 
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself may be
@@ -74,9 +60,7 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     transaction::require_writable(c"tx_untrack()");
     let table = Table::open(relation, Lock::Alter);
     let shape = Shape::of(relation)?;
-    let name = shape
-        .as_ref()
-        .map_or_else(|| relation.to_u32().to_string(), Shape::display);
+    let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::display);
     match &table {
         Some(table) if !caller.owns(table) => return Err(Error::NotOwner { table: name }),
         None if !caller.is_extension_owner() => return Err(Error::NotOwner { table: name }),
@@ -88,10 +72,7 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     if let Some(shape) = &shape {
         for (event, _) in TRIGGERS {
             query::write(
-                &format!(
-                    "DROP TRIGGER IF EXISTS pg_table_export_{event} ON {}",
-                    shape.quoted()
-                ),
+                &format!("DROP TRIGGER IF EXISTS pg_table_export_{event} ON {}", shape.quoted()),
                 &[],
             )?;
         }
@@ -107,12 +88,7 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
 /// Refuses what cannot be tracked without missing a write.
 pub fn require_trackable(shape: &Shape) -> Result<(), Error> {
     let table = shape.display();
-    let refuse = |what| {
-        Err(Error::WrongKind {
-            table: table.clone(),
-            what,
-        })
-    };
+    let refuse = |what| Err(Error::WrongKind { table: table.clone(), what });
     match (shape.kind, shape.persistence) {
         _ if shape.is_system => refuse("a system table"),
         ('v', _) => refuse("a view"),
@@ -133,14 +109,8 @@ pub fn usable_key(relation: Oid, shape: &Shape, index: Option<&str>) -> Result<V
     let key = shape::key(relation, index)?;
     let table = shape.display();
     match key.iter().find(|column| !column.not_null) {
-        Some(column) => Err(Error::NullableKey {
-            table,
-            column: column.name.clone(),
-        }),
-        None if key.is_empty() => Err(Error::NoKey {
-            table,
-            index: index.map(str::to_owned),
-        }),
+        Some(column) => Err(Error::NullableKey { table, column: column.name.clone() }),
+        None if key.is_empty() => Err(Error::NoKey { table, index: index.map(str::to_owned) }),
         None => Ok(key),
     }
 }
@@ -152,29 +122,18 @@ fn already_tracked(
     key_index: Option<&str>,
 ) -> Result<Tracking, Error> {
     if key_index.is_some() && key_index != tracked.key_index.as_deref() {
-        return Err(Error::OtherKey {
-            table: shape.display(),
-        });
+        return Err(Error::OtherKey { table: shape.display() });
     }
     let key = usable_key(tracked.relation, shape, tracked.key_index.as_deref())?;
     if !shadow::fits(tracked.id, table, &key)? {
-        return Err(Error::KeyChanged {
-            table: shape.display(),
-        });
+        return Err(Error::KeyChanged { table: shape.display() });
     }
     if !tracked.is_intact {
-        return Err(Error::TriggersMissing {
-            table: shape.display(),
-        });
+        return Err(Error::TriggersMissing { table: shape.display() });
     }
     // The table may have another owner by now.
     shadow::grant(tracked.id, &table.owner_name()?)?;
-    Ok(Tracking {
-        table: shape.display(),
-        key: names(&key),
-        id: tracked.id,
-        already: true,
-    })
+    Ok(Tracking { table: shape.display(), key: names(&key), id: tracked.id, already: true })
 }
 
 fn create_triggers(id: i32, shape: &Shape) -> Result<(), Error> {

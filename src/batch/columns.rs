@@ -12,10 +12,7 @@ use super::manifest::Column;
 pub(super) fn render(columns: &[Column], key: &[String]) -> Vec<u8> {
     let mut content = String::new();
     for column in columns {
-        let position = key
-            .iter()
-            .position(|name| *name == column.name)
-            .map(|index| (index + 1).to_string());
+        let position = key.iter().position(|name| *name == column.name).map(|index| (index + 1).to_string());
         let line = [
             Some(column.name.as_str()),
             Some(&column.type_name),
@@ -33,7 +30,7 @@ pub(super) fn render(columns: &[Column], key: &[String]) -> Vec<u8> {
 }
 
 /// The SHA-256 of a rendered columns file.
-pub(super) fn fingerprint(columns: &[Column], key: &[String]) -> String {
+pub fn fingerprint(columns: &[Column], key: &[String]) -> String {
     sha256(&render(columns, key))
 }
 

@@ -16,11 +16,7 @@ pub(super) struct Hashed<T> {
 impl<T> Hashed<T> {
     /// Begins with nothing passed.
     pub(super) fn new(inner: T) -> Self {
-        Self {
-            inner,
-            size: 0,
-            hash: Sha256::new(),
-        }
+        Self { inner, size: 0, hash: Sha256::new() }
     }
 
     /// The SHA-256 of what has passed so far, in lower-case hexadecimal.

@@ -152,10 +152,7 @@ impl Manifest {
         struct Version {
             format_version: u32,
         }
-        let invalid = |reason: String| Error::Manifest {
-            path: path.into(),
-            reason,
-        };
+        let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
         let version: Version = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
         if version.format_version > FORMAT_VERSION {
             return Err(Error::FutureFormat {
@@ -177,10 +174,7 @@ impl Manifest {
 
     /// Renders the manifest that is to stand at `path`, with a line for each field.
     pub(super) fn render(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let invalid = |reason: String| Error::Manifest {
-            path: path.into(),
-            reason,
-        };
+        let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
         self.check().map_err(invalid)?;
         let mut json = serde_json::to_vec_pretty(self).map_err(|error| invalid(error.to_string()))?;
         json.push(b'\n');
@@ -230,21 +224,15 @@ impl Manifest {
             timeline: _,
         } = &self.source;
         let source = [system_identifier, database, lsn, server_version, encoding];
-        let parts = self.parts.iter().flat_map(|part| {
-            let columns = part.columns.iter();
-            // Keys, file names and hashes are compared with what is derived from these.
-            [&part.schema, &part.name]
-                .into_iter()
-                .chain(columns.flat_map(|column| {
-                    [&column.name, &column.type_name]
-                        .into_iter()
-                        .chain(&column.collation)
+        let parts =
+            self.parts.iter().flat_map(|part| {
+                let columns = part.columns.iter();
+                // Keys, file names and hashes are compared with what is derived from these.
+                [&part.schema, &part.name].into_iter().chain(columns.flat_map(|column| {
+                    [&column.name, &column.type_name].into_iter().chain(&column.collation)
                 }))
-        });
-        [&self.target, &self.position, &self.created_at]
-            .into_iter()
-            .chain(source)
-            .chain(parts)
+            });
+        [&self.target, &self.position, &self.created_at].into_iter().chain(source).chain(parts)
     }
 }
 
@@ -262,11 +250,7 @@ impl Part {
         if self.fingerprint != columns::fingerprint(&self.columns, &self.key) {
             return Err("its fingerprint is not that of its columns and key".into());
         }
-        let Files {
-            columns,
-            ids,
-            records,
-        } = &self.files;
+        let Files { columns, ids, records } = &self.files;
         for (stem, file) in [("columns", columns), ("ids", ids), ("records", records)] {
             let name = path::file(&self.schema, &self.name, stem, file.compression);
             if file.name != name.map_err(|error| error.to_string())? {

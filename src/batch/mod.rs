@@ -17,6 +17,7 @@ use std::io;
 
 use crate::store;
 
+pub use columns::fingerprint;
 pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
 pub use writer::{PartWriter, Writer, sweep};
 
@@ -35,19 +36,11 @@ pub enum Error {
     #[error(
         "manifest \"{path}\" has format version {found}, but only versions up to {supported} are supported"
     )]
-    FutureFormat {
-        path: String,
-        found: u32,
-        supported: u32,
-    },
+    FutureFormat { path: String, found: u32, supported: u32 },
 
     /// A file is not the one that the manifest describes.
     #[error("file \"{path}\" of batch {batch} is damaged: {reason}")]
-    Damaged {
-        path: String,
-        batch: u64,
-        reason: String,
-    },
+    Damaged { path: String, batch: u64, reason: String },
 
     /// The number does not fit into ten digits.
     #[error("batch number {number} is not between 1 and {}", path::NUMBER_MAX)]

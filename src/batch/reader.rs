@@ -23,9 +23,7 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 pub fn targets(store: &dyn Store) -> Result<Vec<String>, Error> {
     let decode = |name: String| {
         let target = percent_decode_str(&name).decode_utf8().ok()?.into_owned();
-        store::encode(&target)
-            .is_ok_and(|encoded| encoded == name)
-            .then_some(target)
+        store::encode(&target).is_ok_and(|encoded| encoded == name).then_some(target)
     };
     Ok(store.list("", "")?.into_iter().filter_map(decode).collect())
 }
@@ -36,26 +34,17 @@ pub fn numbers(store: &dyn Store, target: &str, after: u64) -> Result<Vec<u64>, 
         return Ok(Vec::new());
     }
     let names = store.list(&path::manifests(target)?, &path::manifest_name(after))?;
-    Ok(names
-        .iter()
-        .filter_map(|name| path::manifest_number(name))
-        .collect())
+    Ok(names.iter().filter_map(|name| path::manifest_number(name)).collect())
 }
 
 /// Reads the manifest of a batch.
 pub fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest, Error> {
     let path = path::manifest(target, number)?;
     let mut json = Vec::new();
-    store
-        .get(&path)?
-        .take(MANIFEST_BYTES_MAX + 1)
-        .read_to_end(&mut json)?;
+    store.get(&path)?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut json)?;
     let path = path::full(store, &path);
     if json.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(Error::Manifest {
-            path,
-            reason: manifest::too_large(),
-        });
+        return Err(Error::Manifest { path, reason: manifest::too_large() });
     }
     Manifest::parse(&json, &path, target, number)
 }
@@ -63,10 +52,7 @@ pub fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest
 /// Reads the columns file of a part, and so proves that it says what the manifest says.
 pub fn check_columns(store: &dyn Store, manifest: &Manifest, part: &Part) -> Result<(), Error> {
     // The manifest has the hash of the file, and was refused unless that is the hash of its columns.
-    io::copy(
-        &mut open(store, manifest, part, "columns", &part.files.columns)?,
-        &mut io::sink(),
-    )?;
+    io::copy(&mut open(store, manifest, part, "columns", &part.files.columns)?, &mut io::sink())?;
     Ok(())
 }
 
@@ -154,16 +140,11 @@ impl FileReader {
         }?;
         self.content_size += read as u64;
         if self.content.stored().size > self.file.size {
-            return Err(io::Error::other(format!(
-                "it has more than {} bytes",
-                self.file.size
-            )));
+            return Err(io::Error::other(format!("it has more than {} bytes", self.file.size)));
         }
         if self.content_size > self.file.content_size {
             let declared = self.file.content_size;
-            return Err(io::Error::other(format!(
-                "it has more than {declared} bytes of content"
-            )));
+            return Err(io::Error::other(format!("it has more than {declared} bytes of content")));
         }
         if read == 0 && !buffer.is_empty() {
             self.check_end()?;
@@ -183,16 +164,12 @@ impl FileReader {
             ("bytes of content", self.content_size, self.file.content_size),
         ] {
             if found != expected {
-                return Err(io::Error::other(format!(
-                    "it has {found} {what} instead of {expected}"
-                )));
+                return Err(io::Error::other(format!("it has {found} {what} instead of {expected}")));
             }
         }
         let (found, expected) = (stored.sha256(), &self.file.sha256);
         if found != *expected {
-            return Err(io::Error::other(format!(
-                "its SHA-256 is {found} instead of {expected}"
-            )));
+            return Err(io::Error::other(format!("its SHA-256 is {found} instead of {expected}")));
         }
         Ok(())
     }

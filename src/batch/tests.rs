@@ -46,9 +46,7 @@ impl Place {
     }
 
     fn manifest_file(&self, number: u64) -> PathBuf {
-        self.directory
-            .path()
-            .join(path::manifest(TARGET, number).unwrap())
+        self.directory.path().join(path::manifest(TARGET, number).unwrap())
     }
 
     /// What is read of batch 1 after its manifest was changed so.
@@ -74,24 +72,12 @@ struct Table {
 }
 
 fn column(name: &str, type_name: &str, not_null: bool) -> Column {
-    Column {
-        name: name.into(),
-        type_name: type_name.into(),
-        typmod: -1,
-        collation: None,
-        not_null,
-    }
+    Column { name: name.into(), type_name: type_name.into(), typmod: -1, collation: None, not_null }
 }
 
 fn users(kind: Kind) -> Table {
     let columns = vec![column("id", "bigint", true), column("name", "text", false)];
-    Table {
-        schema: "public".into(),
-        name: "users".into(),
-        columns,
-        key: vec!["id".into()],
-        kind,
-    }
+    Table { schema: "public".into(), name: "users".into(), columns, key: vec!["id".into()], kind }
 }
 
 fn header(kind: Kind) -> Header {
@@ -113,16 +99,8 @@ fn header(kind: Kind) -> Header {
 }
 
 fn write(writer: &Writer, table: &Table, ids: &[u8], records: &[u8]) -> Part {
-    let Table {
-        schema,
-        name,
-        columns,
-        key,
-        kind,
-    } = table;
-    let part = writer
-        .part(schema, name, columns.clone(), key.clone(), *kind, Format::Text)
-        .unwrap();
+    let Table { schema, name, columns, key, kind } = table;
+    let part = writer.part(schema, name, columns.clone(), key.clone(), *kind, Format::Text).unwrap();
     let lines = |content: &[u8]| content.iter().filter(|byte| **byte == b'\n').count() as u64;
     let [ids, records] = [(part.ids(), ids), (part.records(), records)].map(|(file, content)| {
         let mut file = file.unwrap();
@@ -166,26 +144,13 @@ fn a_batch_is_read_as_it_was_written() {
         let place = Place::new();
         let written = place.publish(1, compression);
         assert_eq!(place.manifest(1).unwrap(), written);
-        assert_eq!(
-            read_all(&*place.store, &written).unwrap(),
-            [b"1\n2\n".to_vec(), "1\tAda\n".into()]
-        );
+        assert_eq!(read_all(&*place.store, &written).unwrap(), [b"1\n2\n".to_vec(), "1\tAda\n".into()]);
         let part = &written.parts[0];
         assert_eq!((part.ids, part.records), (2, 1));
-        let folder = place
-            .directory
-            .path()
-            .join(path::data(TARGET, 1, written.id).unwrap());
+        let folder = place.directory.path().join(path::data(TARGET, 1, written.id).unwrap());
         let columns = fs::read_to_string(folder.join(&part.files.columns.name)).unwrap();
-        assert_eq!(
-            columns,
-            "id\tbigint\t-1\t\\N\tt\t1\nname\ttext\t-1\t\\N\tf\t\\N\n"
-        );
-        let suffix = if compression == Compression::Zstd {
-            ".zst"
-        } else {
-            ""
-        };
+        assert_eq!(columns, "id\tbigint\t-1\t\\N\tt\t1\nname\ttext\t-1\t\\N\tf\t\\N\n");
+        let suffix = if compression == Compression::Zstd { ".zst" } else { "" };
         assert!(folder.join(format!("public/users/records{suffix}")).exists());
     }
 }
@@ -193,25 +158,13 @@ fn a_batch_is_read_as_it_was_written() {
 #[test]
 fn the_example_of_the_specification_is_a_manifest() {
     let specification = include_str!("../../docs/format.md");
-    let json = specification
-        .split("```json\n")
-        .nth(1)
-        .unwrap()
-        .split("```")
-        .next()
-        .unwrap();
+    let json = specification.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
     let manifest = Manifest::parse(json.as_bytes(), "example", TARGET, 42).unwrap();
     let path = path::data(TARGET, 42, manifest.id).unwrap();
     assert!(specification.contains(&manifest.id.to_string()) && path.ends_with(&manifest.id.to_string()));
-    assert_eq!(
-        String::from_utf8(manifest.render("example").unwrap()).unwrap(),
-        json
-    );
+    assert_eq!(String::from_utf8(manifest.render("example").unwrap()).unwrap(), json);
     let Part { columns, key, .. } = &manifest.parts[0];
-    for line in String::from_utf8(super::columns::render(columns, key))
-        .unwrap()
-        .lines()
-    {
+    for line in String::from_utf8(super::columns::render(columns, key)).unwrap().lines() {
         assert!(specification.contains(&format!("    {line}\n")), "{line}");
     }
 }
@@ -219,14 +172,9 @@ fn the_example_of_the_specification_is_a_manifest() {
 #[test]
 fn an_empty_batch_is_one_of_changes() {
     let place = Place::new();
-    place
-        .writer(1, Compression::Zstd)
-        .publish(header(Kind::Changes), vec![])
-        .unwrap();
+    place.writer(1, Compression::Zstd).publish(header(Kind::Changes), vec![]).unwrap();
     assert!(place.manifest(1).unwrap().parts.is_empty());
-    let refused = place
-        .writer(2, Compression::Zstd)
-        .publish(header(Kind::Full), vec![]);
+    let refused = place.writer(2, Compression::Zstd).publish(header(Kind::Full), vec![]);
     assert!(matches!(refused, Err(Error::Manifest { .. })));
 }
 
@@ -267,13 +215,7 @@ fn numbers_are_in_order_and_strangers_are_ignored() {
         place.publish(number, Compression::None);
     }
     let folder = place.manifest_file(1).parent().unwrap().to_owned();
-    for stranger in [
-        "11.json",
-        "0000000011.json.part",
-        "0000000000.json",
-        "+000000011.json",
-        "notes.txt",
-    ] {
+    for stranger in ["11.json", "0000000011.json.part", "0000000000.json", "+000000011.json", "notes.txt"] {
         fs::write(folder.join(stranger), "").unwrap();
     }
     let numbers = |after| reader::numbers(&*place.store, TARGET, after).unwrap();
@@ -291,12 +233,7 @@ fn numbers_are_in_order_and_strangers_are_ignored() {
 fn sweep_removes_only_other_attempts() {
     let place = Place::new();
     for number in [1, 2] {
-        write(
-            &place.writer(number, Compression::Zstd),
-            &users(Kind::Changes),
-            b"1\n",
-            b"",
-        );
+        write(&place.writer(number, Compression::Zstd), &users(Kind::Changes), b"1\n", b"");
     }
     let published = place.publish(1, Compression::Zstd);
     let folder = place.directory.path().join(path::attempts(TARGET, 1).unwrap());
@@ -304,14 +241,7 @@ fn sweep_removes_only_other_attempts() {
     let swept = || sweep(&*place.store, TARGET, 1, published.id).unwrap();
     assert_eq!((swept(), swept()), (1, 0));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
-    assert_eq!(
-        place
-            .store
-            .list(&path::attempts(TARGET, 2).unwrap(), "")
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(place.store.list(&path::attempts(TARGET, 2).unwrap(), "").unwrap().len(), 1);
     read_all(&*place.store, &published).unwrap();
 }
 
@@ -320,16 +250,7 @@ fn a_dropped_file_is_not_there() {
     let place = Place::new();
     let writer = place.writer(1, Compression::Zstd);
     let table = users(Kind::Changes);
-    let part = writer
-        .part(
-            "public",
-            "users",
-            table.columns,
-            table.key,
-            Kind::Changes,
-            Format::Text,
-        )
-        .unwrap();
+    let part = writer.part("public", "users", table.columns, table.key, Kind::Changes, Format::Text).unwrap();
     let mut records = part.records().unwrap();
     is_send(&records);
     records.write_all(&[0; 1 << 20]).unwrap();
@@ -343,10 +264,7 @@ fn every_damage_to_a_file_is_seen() {
     for compression in [Compression::None, Compression::Zstd] {
         let place = Place::new();
         let manifest = place.publish(1, compression);
-        let folder = place
-            .directory
-            .path()
-            .join(path::data(TARGET, 1, manifest.id).unwrap());
+        let folder = place.directory.path().join(path::data(TARGET, 1, manifest.id).unwrap());
         let files = &manifest.parts[0].files;
         for name in [&files.columns.name, &files.ids.name, &files.records.name] {
             let file = folder.join(name);
@@ -405,10 +323,7 @@ fn a_window_beyond_the_limit_is_refused() {
     let stored = encoder.finish().unwrap();
     let records = &mut manifest.parts[0].files.records;
     (records.size, records.sha256) = (stored.len() as u64, super::hashed::sha256(&stored));
-    let folder = place
-        .directory
-        .path()
-        .join(path::data(TARGET, 1, manifest.id).unwrap());
+    let folder = place.directory.path().join(path::data(TARGET, 1, manifest.id).unwrap());
     fs::write(folder.join(&records.name), stored).unwrap();
     let error = read_all(&*place.store, &manifest).unwrap_err().to_string();
     assert!(error.contains("too much memory"), "{error}");
@@ -420,14 +335,7 @@ fn a_later_format_is_named_as_such() {
     place.publish(1, Compression::Zstd);
     let future = |json: &mut Value| *json = json!({"format_version": 2, "number": "two", "more": [{}]});
     let error = place.edited(future).unwrap_err();
-    assert!(matches!(
-        error,
-        Error::FutureFormat {
-            found: 2,
-            supported: 1,
-            ..
-        }
-    ));
+    assert!(matches!(error, Error::FutureFormat { found: 2, supported: 1, .. }));
     assert!(place.edited(|json| json["format_version"] = json!(0)).is_err());
 }
 
@@ -468,10 +376,7 @@ fn a_manifest_that_contradicts_itself_is_refused() {
     ];
     for (index, edit) in edits.iter().enumerate() {
         let read = place.edited(edit);
-        assert!(
-            matches!(read, Err(Error::Manifest { .. })),
-            "edit {index}: {read:?}"
-        );
+        assert!(matches!(read, Err(Error::Manifest { .. })), "edit {index}: {read:?}");
     }
 }
 
@@ -499,10 +404,7 @@ fn a_damaged_manifest_is_refused_or_leads_to_the_same_rows() {
 fn a_manifest_without_end_is_refused() {
     let place = Place::new();
     place.publish(1, Compression::Zstd);
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(place.manifest_file(1))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(place.manifest_file(1)).unwrap();
     file.set_len(1 << 40).unwrap();
     assert!(matches!(place.manifest(1), Err(Error::Manifest { reason, .. }) if reason.contains("more than")));
 }
@@ -510,10 +412,7 @@ fn a_manifest_without_end_is_refused() {
 #[test]
 fn deep_json_is_refused() {
     let json = format!("{{\"format_version\": 1, \"target\": {}", "[".repeat(1 << 20));
-    assert!(matches!(
-        Manifest::parse(json.as_bytes(), "", TARGET, 1),
-        Err(Error::Manifest { .. })
-    ));
+    assert!(matches!(Manifest::parse(json.as_bytes(), "", TARGET, 1), Err(Error::Manifest { .. })));
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -521,42 +420,28 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn tables() -> impl Strategy<Value = Vec<Table>> {
-    let table = (
-        hash_set(name(), 1..6),
-        vec((name(), any::<i32>(), any::<Option<bool>>(), name()), 6),
-        1..6usize,
-    )
-        .prop_map(|(names, rest, key)| {
-            let columns: Vec<_> = names
-                .into_iter()
-                .zip(rest)
-                .map(|(name, (type_name, typmod, collated, collation))| Column {
-                    name,
-                    type_name,
-                    typmod,
-                    collation: collated.map(|_| collation),
-                    not_null: collated == Some(true),
-                })
-                .collect();
-            let key = columns
-                .iter()
-                .rev()
-                .take(key)
-                .map(|column| column.name.clone())
-                .collect();
-            (columns, key)
-        });
+    let table =
+        (hash_set(name(), 1..6), vec((name(), any::<i32>(), any::<Option<bool>>(), name()), 6), 1..6usize)
+            .prop_map(|(names, rest, key)| {
+                let columns: Vec<_> = names
+                    .into_iter()
+                    .zip(rest)
+                    .map(|(name, (type_name, typmod, collated, collation))| Column {
+                        name,
+                        type_name,
+                        typmod,
+                        collation: collated.map(|_| collation),
+                        not_null: collated == Some(true),
+                    })
+                    .collect();
+                let key = columns.iter().rev().take(key).map(|column| column.name.clone()).collect();
+                (columns, key)
+            });
     (hash_set((name(), name()), 0..4), vec(table, 4)).prop_map(|(names, tables)| {
         names
             .into_iter()
             .zip(tables)
-            .map(|((schema, name), (columns, key))| Table {
-                schema,
-                name,
-                columns,
-                key,
-                kind: Kind::Changes,
-            })
+            .map(|((schema, name), (columns, key))| Table { schema, name, columns, key, kind: Kind::Changes })
             .collect()
     })
 }
@@ -653,8 +538,5 @@ fn an_id_is_never_taken_for_another() {
     let place = Place::new();
     let mut manifest = place.publish(1, Compression::Zstd);
     manifest.id = Uuid::new_v4();
-    assert!(matches!(
-        read_all(&*place.store, &manifest),
-        Err(Error::Store(store::Error::NotFound { .. }))
-    ));
+    assert!(matches!(read_all(&*place.store, &manifest), Err(Error::Store(store::Error::NotFound { .. }))));
 }

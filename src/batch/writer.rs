@@ -42,14 +42,7 @@ impl Writer {
     ) -> Result<Self, Error> {
         let id = Uuid::new_v4();
         let folder = path::data(target, number, id)?;
-        Ok(Self {
-            store,
-            target: target.into(),
-            number,
-            id,
-            folder,
-            compression,
-        })
+        Ok(Self { store, target: target.into(), number, id, folder, compression })
     }
 
     /// The id of the batch.
@@ -71,16 +64,7 @@ impl Writer {
         file.write_all(&columns::render(&columns, &key))?;
         let file = file.finish()?;
         let (schema, name) = (schema.into(), name.into());
-        Ok(PartWriter {
-            batch: self,
-            schema,
-            name,
-            columns,
-            key,
-            kind,
-            format,
-            file,
-        })
+        Ok(PartWriter { batch: self, schema, name, columns, key, kind, format, file })
     }
 
     /// Puts the manifest, from which moment the batch exists.
@@ -88,13 +72,7 @@ impl Writer {
     /// When another batch has the number, the error is [`crate::store::Error::Exists`]. After any other error
     /// of the store the batch can exist all the same.
     pub fn publish(self, header: Header, parts: Vec<Part>) -> Result<Manifest, Error> {
-        let Header {
-            previous,
-            kind,
-            source,
-            position,
-            created_at,
-        } = header;
+        let Header { previous, kind, source, position, created_at } = header;
         let path = path::manifest(&self.target, self.number)?;
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
@@ -126,12 +104,7 @@ impl Writer {
             Compression::None => Stored::Plain(upload),
             Compression::Zstd => Stored::Zstd(Encoder::new(upload, ZSTD_LEVEL)?),
         };
-        Ok(FileWriter {
-            name,
-            compression,
-            content_size: 0,
-            stored,
-        })
+        Ok(FileWriter { name, compression, content_size: 0, stored })
     }
 }
 
@@ -150,14 +123,12 @@ pub struct PartWriter<'a> {
 impl PartWriter<'_> {
     /// Begins the ids file; a full part has one too, which stays empty.
     pub fn ids(&self) -> Result<FileWriter, Error> {
-        self.batch
-            .file(&self.schema, &self.name, "ids", self.batch.compression)
+        self.batch.file(&self.schema, &self.name, "ids", self.batch.compression)
     }
 
     /// Begins the records file.
     pub fn records(&self) -> Result<FileWriter, Error> {
-        self.batch
-            .file(&self.schema, &self.name, "records", self.batch.compression)
+        self.batch.file(&self.schema, &self.name, "records", self.batch.compression)
     }
 
     /// Describes the part by the rows in the two files, and the files.
@@ -172,11 +143,7 @@ impl PartWriter<'_> {
             fingerprint: self.file.sha256.clone(),
             ids,
             records,
-            files: Files {
-                columns: self.file,
-                ids: ids_file,
-                records: records_file,
-            },
+            files: Files { columns: self.file, ids: ids_file, records: records_file },
         }
     }
 }
@@ -217,25 +184,14 @@ impl Write for FileWriter {
 impl FileWriter {
     /// Ends the content, makes the file durable, and describes it.
     pub fn finish(self) -> Result<File, Error> {
-        let Self {
-            name,
-            compression,
-            content_size,
-            stored,
-        } = self;
+        let Self { name, compression, content_size, stored } = self;
         let upload = match stored {
             Stored::Plain(upload) => upload,
             Stored::Zstd(encoder) => encoder.finish()?,
         };
         let (size, sha256) = (upload.size, upload.sha256());
         upload.inner.finish()?;
-        Ok(File {
-            name,
-            size,
-            compression,
-            content_size,
-            sha256,
-        })
+        Ok(File { name, size, compression, content_size, sha256 })
     }
 }
 

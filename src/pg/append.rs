@@ -19,11 +19,7 @@ impl Append {
     /// Opens a table for appending; `None` if it does not exist.
     pub fn to(table: Oid) -> Option<Append> {
         let table = Table::open(table, Lock::Write)?;
-        Some(Append {
-            table,
-            slots: Vec::new(),
-            used: 0,
-        })
+        Some(Append { table, slots: Vec::new(), used: 0 })
     }
 
     /// Adds a row, given as one value a column.
@@ -44,10 +40,7 @@ impl Append {
     }
 
     fn flush(&mut self) {
-        let mut slots = self.slots[..self.used]
-            .iter()
-            .map(Slot::as_ptr)
-            .collect::<Vec<_>>();
+        let mut slots = self.slots[..self.used].iter().map(Slot::as_ptr).collect::<Vec<_>>();
         // SAFETY: an open table, locked against everything but other writers; materialized slots of its own
         // shape. One row is cheaper by itself: a multi-insert locks and logs as a bulk load (heapam.c).
         unsafe {

@@ -35,9 +35,8 @@ pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &CStr, sink: W) -
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
     let path = encoding::to_server(&format!("/dev/fd/{}", writer.as_raw_fd()))?;
     let pump = Pump::start(reader, sink)?;
-    let copied = pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, format, &path)))
-        .catch_others(Err)
-        .execute();
+    let copied =
+        pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, format, &path))).catch_others(Err).execute();
     drop(writer);
     match copied {
         Ok(rows) => Ok((rows, pump.join().map_err(Error::from)?)),
@@ -207,10 +206,7 @@ unsafe fn begin_copy_from(
     columns: &[&str],
     format: &CStr,
 ) -> Result<pg_sys::CopyFromState, Error> {
-    let names = columns
-        .iter()
-        .map(|name| encoding::to_server(name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let names = columns.iter().map(|name| encoding::to_server(name)).collect::<Result<Vec<_>, _>>()?;
     let mut list = pgrx::PgList::<pg_sys::Node>::new();
     for name in &names {
         list.push(string_node(name));
@@ -287,8 +283,7 @@ unsafe extern "C-unwind" fn supply(buffer: *mut c_void, _least: c_int, most: c_i
         Some(source) => read_some(source, buffer),
         None => Ok(0),
     });
-    read.map_err(|reason| ErrorReport::from(Error::from(reason)))
-        .unwrap_or_report() as c_int
+    read.map_err(|reason| ErrorReport::from(Error::from(reason))).unwrap_or_report() as c_int
 }
 
 fn read_some(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {

@@ -16,22 +16,17 @@ pub fn from_server(text: &CStr) -> Result<String, Error> {
     // SAFETY: the pointer and the length are those of a C string; the result is that string itself, or a
     // palloc'd one in the current memory context (mbutils.c, pg_server_to_any).
     let converted = unsafe {
-        CStr::from_ptr(pg_sys::pg_server_to_any(
-            text.as_ptr(),
-            length,
-            pg_sys::pg_enc::PG_UTF8 as i32,
-        ))
+        CStr::from_ptr(pg_sys::pg_server_to_any(text.as_ptr(), length, pg_sys::pg_enc::PG_UTF8 as i32))
     };
-    converted.to_str().map(str::to_owned).map_err(|_| Error::NotUtf8 {
-        text: converted.to_string_lossy().into_owned(),
-    })
+    converted
+        .to_str()
+        .map(str::to_owned)
+        .map_err(|_| Error::NotUtf8 { text: converted.to_string_lossy().into_owned() })
 }
 
 /// Turns one of our strings into one of the server, in the database's encoding.
 pub fn to_server(text: &str) -> Result<CString, Error> {
-    let source = CString::new(text).map_err(|_| Error::NulByte {
-        text: text.replace('\0', "\\0"),
-    })?;
+    let source = CString::new(text).map_err(|_| Error::NulByte { text: text.replace('\0', "\\0") })?;
     // SAFETY: as in `from_server`; the other direction (mbutils.c, pg_any_to_server).
     let converted = unsafe {
         CStr::from_ptr(pg_sys::pg_any_to_server(

@@ -62,23 +62,15 @@ fn execute(
     read_only: bool,
 ) -> Result<(Vec<Row>, u64), Error> {
     let sql = encoding::to_server(sql)?;
-    let values = parameters
-        .iter()
-        .map(|p| p.map(encoding::to_server).transpose())
-        .collect::<Result<Vec<_>, _>>()?;
+    let values =
+        parameters.iter().map(|p| p.map(encoding::to_server).transpose()).collect::<Result<Vec<_>, _>>()?;
     let connection = Connection::open();
     for relation in relations {
         relation.register();
     }
     let mut types = vec![pg_sys::TEXTOID; values.len()];
-    let mut datums = values
-        .iter()
-        .map(|value| text_datum(value.as_deref()))
-        .collect::<Vec<_>>();
-    let nulls = values
-        .iter()
-        .map(|value| if value.is_some() { b' ' } else { b'n' })
-        .collect::<Vec<_>>();
+    let mut datums = values.iter().map(|value| text_datum(value.as_deref())).collect::<Vec<_>>();
+    let nulls = values.iter().map(|value| if value.is_some() { b' ' } else { b'n' }).collect::<Vec<_>>();
     // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call (spi.c).
     let status = unsafe {
         pg_sys::SPI_execute_with_args(
@@ -92,17 +84,11 @@ fn execute(
         )
     };
     if status < 0 {
-        return Err(Error::Internal(format!(
-            "SPI_execute_with_args returned {status}"
-        )));
+        return Err(Error::Internal(format!("SPI_execute_with_args returned {status}")));
     }
     // SAFETY: SPI sets both for the query just executed, before it returns.
     let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };
-    let rows = if table.is_null() {
-        Vec::new()
-    } else {
-        fetch(table, processed as usize)?
-    };
+    let rows = if table.is_null() { Vec::new() } else { fetch(table, processed as usize)? };
     drop(connection);
     Ok((rows, processed))
 }

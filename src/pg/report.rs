@@ -13,14 +13,10 @@ pub fn with_detail<T>(place: &str, run: impl FnOnce() -> Result<T, Error>) -> Re
     PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
         .catch_others(|error| match error {
             CaughtError::PostgresError(report) => {
-                let detail = report
-                    .detail()
-                    .map_or_else(|| place.to_owned(), |detail| format!("{detail}\n{place}"));
-                let located = ErrorReport::new(
-                    report.sql_error_code(),
-                    report.message().to_owned(),
-                    "pg_table_export",
-                );
+                let detail =
+                    report.detail().map_or_else(|| place.to_owned(), |detail| format!("{detail}\n{place}"));
+                let located =
+                    ErrorReport::new(report.sql_error_code(), report.message().to_owned(), "pg_table_export");
                 let located = located.set_detail(detail);
                 match report.hint() {
                     Some(hint) => located.set_hint(hint).report(PgLogLevel::ERROR),

@@ -21,8 +21,7 @@ impl Tuple {
     /// Returns a name column, given by attribute number; `None` for null.
     pub fn name(&self, attnum: i32) -> Option<CString> {
         // SAFETY: the datum of a name points to a NUL-terminated string of fixed length.
-        self.value(attnum)
-            .map(|datum| unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_owned())
+        self.value(attnum).map(|datum| unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_owned())
     }
 
     fn value(&self, attnum: i32) -> Option<Datum> {
@@ -47,21 +46,10 @@ pub fn by_id<T>(table: Oid, index: Oid, id: i32, look: impl FnOnce(&Tuple) -> T)
             pg_sys::F_INT4EQ.into(),
             Datum::from(id),
         );
-        let scan = pg_sys::systable_beginscan(
-            table.relation(),
-            index,
-            true,
-            std::ptr::null_mut(),
-            1,
-            &raw mut key,
-        );
+        let scan =
+            pg_sys::systable_beginscan(table.relation(), index, true, std::ptr::null_mut(), 1, &raw mut key);
         let tuple = pg_sys::systable_getnext(scan);
-        let found = (!tuple.is_null()).then(|| {
-            look(&Tuple {
-                tuple,
-                descriptor: table.descriptor(),
-            })
-        });
+        let found = (!tuple.is_null()).then(|| look(&Tuple { tuple, descriptor: table.descriptor() }));
         pg_sys::systable_endscan(scan);
         found
     }

@@ -41,12 +41,7 @@ impl Slot {
         values.extend(attnums.iter().map(|&attnum| {
             let column = attnum as usize - 1;
             // SAFETY: slot_getsomeattrs has filled both arrays as far as `deepest`.
-            unsafe {
-                (
-                    *(*self.slot).tts_values.add(column),
-                    *(*self.slot).tts_isnull.add(column),
-                )
-            }
+            unsafe { (*(*self.slot).tts_values.add(column), *(*self.slot).tts_isnull.add(column)) }
         }));
     }
 
@@ -55,9 +50,8 @@ impl Slot {
         // SAFETY: a slot of our own; the caller gives one value a column, and materializing copies them.
         unsafe {
             pg_sys::ExecClearTuple(self.slot);
-            for (column, (value, is_null)) in values
-                .enumerate()
-                .take((*(*self.slot).tts_tupleDescriptor).natts as usize)
+            for (column, (value, is_null)) in
+                values.enumerate().take((*(*self.slot).tts_tupleDescriptor).natts as usize)
             {
                 *(*self.slot).tts_values.add(column) = value;
                 *(*self.slot).tts_isnull.add(column) = is_null;
@@ -85,14 +79,11 @@ impl Drop for Slot {
 /// value, and its length (pg_type.typbyval and typlen).
 pub fn same_values(a: &[(Datum, bool)], b: &[(Datum, bool)], storage: &[(bool, i16)]) -> bool {
     a.len() == b.len()
-        && a.iter()
-            .zip(b)
-            .zip(storage)
-            .all(|((&(a, a_null), &(b, b_null)), &(by_value, length))| {
-                #[expect(ffi_unwind_calls, reason = "called inside pg_guard_ffi_boundary")]
-                // SAFETY: two values of one type, whose storage this is (datum.c).
-                let same = || unsafe { datum_image_eq(a, b, by_value, i32::from(length)) };
-                // SAFETY: nothing in the closure is dropped.
-                a_null == b_null && (a_null || unsafe { pg_sys::ffi::pg_guard_ffi_boundary(same) })
-            })
+        && a.iter().zip(b).zip(storage).all(|((&(a, a_null), &(b, b_null)), &(by_value, length))| {
+            #[expect(ffi_unwind_calls, reason = "called inside pg_guard_ffi_boundary")]
+            // SAFETY: two values of one type, whose storage this is (datum.c).
+            let same = || unsafe { datum_image_eq(a, b, by_value, i32::from(length)) };
+            // SAFETY: nothing in the closure is dropped.
+            a_null == b_null && (a_null || unsafe { pg_sys::ffi::pg_guard_ffi_boundary(same) })
+        })
 }

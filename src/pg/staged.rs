@@ -39,32 +39,20 @@ impl Staged {
                 let attribute = &*crate::pg::compat::attribute(&*table.descriptor(), attnum as usize - 1);
                 let (mut function, mut parameter) = (Oid::INVALID, Oid::INVALID);
                 pg_sys::getTypeInputInfo(attribute.atttypid, &raw mut function, &raw mut parameter);
-                let mut input = Input {
-                    function: pg_sys::FmgrInfo::default(),
-                    parameter,
-                    typmod: attribute.atttypmod,
-                };
+                let mut input =
+                    Input { function: pg_sys::FmgrInfo::default(), parameter, typmod: attribute.atttypmod };
                 pg_sys::fmgr_info(function, &raw mut input.function);
                 inputs.push(input);
             }
             let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
-            Ok(Staged {
-                name,
-                store,
-                descriptor,
-                inputs,
-                rows: 0,
-            })
+            Ok(Staged { name, store, descriptor, inputs, rows: 0 })
         }
     }
 
     /// Adds a row, given as the text of each column; `None` for null.
     pub fn push(&mut self, fields: &[Option<&CStr>]) -> Result<(), Error> {
         if fields.len() != self.inputs.len() {
-            return Err(Error::FieldCount {
-                expected: self.inputs.len(),
-                found: fields.len(),
-            });
+            return Err(Error::FieldCount { expected: self.inputs.len(), found: fields.len() });
         }
         let mut values = Vec::with_capacity(fields.len());
         let mut nulls = Vec::with_capacity(fields.len());
@@ -78,12 +66,7 @@ impl Staged {
         }
         // SAFETY: one value and null flag for each column; the store copies them.
         unsafe {
-            pg_sys::tuplestore_putvalues(
-                self.store,
-                self.descriptor,
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            )
+            pg_sys::tuplestore_putvalues(self.store, self.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr())
         };
         self.rows += 1;
         Ok(())

@@ -110,8 +110,7 @@ impl Table {
 
     /// Returns how the values of a column are stored: by value or not, and their length (pg_type.typlen).
     pub fn storage(&self, attnum: i16) -> Option<(bool, i16)> {
-        self.attribute(attnum)
-            .map(|attribute| (attribute.attbyval, attribute.attlen))
+        self.attribute(attnum).map(|attribute| (attribute.attbyval, attribute.attlen))
     }
 
     /// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.
@@ -167,10 +166,8 @@ fn index_columns(oid: Oid, name: Option<&CStr>) -> Option<Vec<i16>> {
     // SAFETY: a syscache look-up by the oid of an index of an open table, released again; the struct and its
     // int2vector are read while it is pinned.
     unsafe {
-        let tuple = pg_sys::SearchSysCache1(
-            pg_sys::SysCacheIdentifier::INDEXRELID as i32,
-            pg_sys::Datum::from(oid),
-        );
+        let tuple =
+            pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as i32, pg_sys::Datum::from(oid));
         if tuple.is_null() {
             return None;
         }

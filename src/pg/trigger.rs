@@ -30,17 +30,11 @@ pub struct Firing<'a> {
 impl<'a> Firing<'a> {
     /// Checks that the trigger is of the one form that we create.
     pub fn of(trigger: &'a PgTrigger<'a>) -> Result<Firing<'a>, Error> {
-        let firing = Firing {
-            data: trigger.trigger_data(),
-        };
+        let firing = Firing { data: trigger.trigger_data() };
         let event = firing.data.tg_event;
         let is_after = event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
         let is_statement = event & pg_sys::TRIGGER_EVENT_ROW == 0;
-        if is_after && is_statement {
-            Ok(firing)
-        } else {
-            Err(Error::NotOurTrigger)
-        }
+        if is_after && is_statement { Ok(firing) } else { Err(Error::NotOurTrigger) }
     }
 
     /// Returns what the statement did.
@@ -95,12 +89,7 @@ impl<'a> Firing<'a> {
                 pointer
             }
         });
-        Rows {
-            store,
-            pointer,
-            slot: Slot::minimal(descriptor),
-            firing: PhantomData,
-        }
+        Rows { store, pointer, slot: Slot::minimal(descriptor), firing: PhantomData }
     }
 }
 

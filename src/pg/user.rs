@@ -76,10 +76,7 @@ impl Caller {
 }
 
 fn switch(user: Oid, flag: i32) -> ActingAs {
-    let mut before = ActingAs {
-        user: Oid::INVALID,
-        context: 0,
-    };
+    let mut before = ActingAs { user: Oid::INVALID, context: 0 };
     // SAFETY: writes both fields; an abort of the (sub)transaction restores them as well (xact.c).
     unsafe {
         pg_sys::GetUserIdAndSecContext(&raw mut before.user, &raw mut before.context);

@@ -44,9 +44,8 @@ impl Directory {
     /// Opens a directory that exists.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let location = path.to_string_lossy();
-        let url = Url::from_file_path(path).map_err(|()| Error::Unsupported {
-            location: location.to_string(),
-        })?;
+        let url =
+            Url::from_file_path(path).map_err(|()| Error::Unsupported { location: location.to_string() })?;
         let root = Dir::open_ambient_dir(path, ambient_authority())
             .map_err(|error| Error::io("open directory", &location, error))?;
         Ok(Self {
@@ -61,9 +60,7 @@ impl Directory {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
         let location = path.to_string_lossy();
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(Error::Unsupported {
-                location: location.into(),
-            });
+            return Err(Error::Unsupported { location: location.into() });
         };
         let make = || {
             let parent = Dir::open_ambient_dir(parent, ambient_authority())?;
@@ -127,9 +124,7 @@ impl Store for Directory {
         let folder = self.create_folder(above)?;
         let path = self.full(path);
         let mut file = NewFile::create(folder, format!(".{}", Uuid::new_v4()), path.clone())?;
-        file.buffer
-            .write_all(content)
-            .map_err(|error| Error::io("write", &path, error))?;
+        file.buffer.write_all(content).map_err(|error| Error::io("write", &path, error))?;
         file.sync()?;
         link_new(&file.folder, &file.name, name).map_err(|error| Error::io("create", &path, error))?;
         sync_folder(&file.folder).map_err(|error| Error::io("fsync", &path, error))
@@ -151,10 +146,7 @@ impl Store for Directory {
             for entry in self.folder(folder)?.entries()? {
                 // A name that is not UTF-8 is not one of ours.
                 let name = entry?.file_name().into_string();
-                names.extend(
-                    name.ok()
-                        .filter(|name| !name.starts_with('.') && name.as_str() > after),
-                );
+                names.extend(name.ok().filter(|name| !name.starts_with('.') && name.as_str() > after));
             }
             names.sort_unstable();
             Ok(names)
@@ -199,41 +191,24 @@ impl NewFile {
     fn create(folder: Dir, name: String, path: String) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(FILE_MODE);
-        let file = folder
-            .open_with(&name, &options)
-            .map_err(|error| Error::io("create", &path, error))?;
+        let file = folder.open_with(&name, &options).map_err(|error| Error::io("create", &path, error))?;
         let buffer = BufWriter::with_capacity(BUFFER_BYTES, file.into_std());
-        Ok(Self {
-            folder,
-            name,
-            path,
-            buffer,
-            keep: false,
-        })
+        Ok(Self { folder, name, path, buffer, keep: false })
     }
 
     fn sync(&mut self) -> Result<(), Error> {
-        self.buffer
-            .flush()
-            .map_err(|error| Error::io("write", &self.path, error))?;
-        self.buffer
-            .get_ref()
-            .sync_all()
-            .map_err(|error| Error::io("fsync", &self.path, error))
+        self.buffer.flush().map_err(|error| Error::io("write", &self.path, error))?;
+        self.buffer.get_ref().sync_all().map_err(|error| Error::io("fsync", &self.path, error))
     }
 }
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer
-            .write(bytes)
-            .map_err(|error| Error::io("write", &self.path, error).into())
+        self.buffer.write(bytes).map_err(|error| Error::io("write", &self.path, error).into())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.buffer
-            .flush()
-            .map_err(|error| Error::io("write", &self.path, error).into())
+        self.buffer.flush().map_err(|error| Error::io("write", &self.path, error).into())
     }
 }
 
@@ -263,9 +238,7 @@ struct OpenFile {
 
 impl Read for OpenFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file
-            .read(buffer)
-            .map_err(|error| Error::io("read", &self.path, error).into())
+        self.file.read(buffer).map_err(|error| Error::io("read", &self.path, error).into())
     }
 }
 
@@ -302,10 +275,7 @@ fn open_regular(folder: &Dir, name: &str) -> io::Result<File> {
     let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        )),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
     }
 }
 
@@ -319,11 +289,5 @@ fn link_new(folder: &Dir, from: &str, to: &str) -> io::Result<()> {
 }
 
 pub(super) fn rename_new(folder: &Dir, from: &str, to: &str) -> io::Result<()> {
-    Ok(rustix::fs::renameat_with(
-        folder,
-        from,
-        folder,
-        to,
-        RenameFlags::NOREPLACE,
-    )?)
+    Ok(rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE)?)
 }

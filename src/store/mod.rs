@@ -52,9 +52,7 @@ pub trait Upload: Write + Send {
 /// A directory that does not exist is an error and not created, for it may be the mount point of a disk that
 /// is away.
 pub fn open(location: &str) -> Result<Arc<dyn Store>, Error> {
-    let unsupported = || Error::Unsupported {
-        location: location.into(),
-    };
+    let unsupported = || Error::Unsupported { location: location.into() };
     if location.starts_with('/') {
         return Ok(Arc::new(Directory::open(Path::new(location))?));
     }
@@ -80,10 +78,7 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// Turns any text into one component of a path, which can neither climb, nor hide, nor separate.
 pub fn encode(name: &str) -> Result<String, Error> {
-    let refused = |reason| Error::Name {
-        name: name.into(),
-        reason,
-    };
+    let refused = |reason| Error::Name { name: name.into(), reason };
     let encoded = match name.strip_prefix('.') {
         Some(rest) => format!("%2E{}", utf8_percent_encode(rest, ENCODED)),
         None => utf8_percent_encode(name, ENCODED).to_string(),
@@ -116,11 +111,7 @@ pub enum Error {
 
     /// The operating system refused.
     #[error("could not {action} \"{path}\": {source}")]
-    Io {
-        action: &'static str,
-        path: String,
-        source: io::Error,
-    },
+    Io { action: &'static str, path: String, source: io::Error },
 }
 
 impl Error {

@@ -38,11 +38,7 @@ fn tree(directory: &Path) -> Vec<String> {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            names.extend(
-                tree(&entry.path())
-                    .into_iter()
-                    .map(|below| format!("{name}/{below}")),
-            );
+            names.extend(tree(&entry.path()).into_iter().map(|below| format!("{name}/{below}")));
         }
         names.push(name);
     }
@@ -56,10 +52,7 @@ fn a_finished_file_can_be_read_but_not_by_everybody() {
     put(&*store, "a/b/file", b"content");
     assert_eq!(get(&*store, "a/b/file").unwrap(), b"content");
     for path in ["a", "a/b", "a/b/file"] {
-        let mode = fs::metadata(directory.path().join(path))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(directory.path().join(path)).unwrap().permissions().mode();
         assert_eq!(mode & 0o007, 0, "{path}");
     }
 }
@@ -85,10 +78,7 @@ fn put_takes_no_path_twice() {
 fn put_new_takes_no_path_twice_and_leaves_no_temporary() {
     let (directory, store) = store();
     store.put_new("a/file", b"first").unwrap();
-    assert!(matches!(
-        store.put_new("a/file", b"second"),
-        Err(Error::Exists { .. })
-    ));
+    assert!(matches!(store.put_new("a/file", b"second"), Err(Error::Exists { .. })));
     assert_eq!(get(&*store, "a/file").unwrap(), b"first");
     assert_eq!(tree(directory.path()), ["a", "a/file"]);
 }
@@ -99,10 +89,7 @@ fn put_new_takes_no_path_of_a_folder_or_a_dangling_link() {
     fs::create_dir(directory.path().join("folder")).unwrap();
     symlink("nowhere", directory.path().join("link")).unwrap();
     for path in ["folder", "link"] {
-        assert!(matches!(
-            store.put_new(path, b"content"),
-            Err(Error::Exists { .. })
-        ));
+        assert!(matches!(store.put_new(path, b"content"), Err(Error::Exists { .. })));
     }
     assert_eq!(tree(directory.path()), ["folder", "link"]);
 }
@@ -158,10 +145,7 @@ fn links_lead_nowhere() {
     symlink("file", directory.path().join("inside")).unwrap();
 
     for path in ["folder/secret", "outside", "inside"] {
-        assert!(
-            matches!(get(&*store, path), Err(Error::Io { action: "open", .. })),
-            "{path}"
-        );
+        assert!(matches!(get(&*store, path), Err(Error::Io { action: "open", .. })), "{path}");
     }
     assert!(store.list("folder", "").is_err());
     assert!(store.put("folder/new").is_err());
@@ -176,13 +160,7 @@ fn links_lead_nowhere() {
 #[test]
 fn only_regular_files_are_read() {
     let (directory, store) = store();
-    assert!(
-        Command::new("mkfifo")
-            .arg(directory.path().join("fifo"))
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(directory.path().join("fifo")).status().unwrap().success());
     fs::create_dir(directory.path().join("folder")).unwrap();
     for path in ["fifo", "folder"] {
         let error = get(&*store, path).unwrap_err().to_string();
@@ -220,20 +198,11 @@ fn remove_takes_folders_whole_and_does_not_mind_the_absent() {
 fn errors_name_the_whole_path_and_pass_through_io() {
     let (directory, store) = store();
     let error = get(&*store, "a/file").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("\"{}/a/file\" does not exist", directory.path().display())
-    );
+    assert_eq!(error.to_string(), format!("\"{}/a/file\" does not exist", directory.path().display()));
 
     fs::write(directory.path().join("a"), "").unwrap();
     let error = std::io::Error::from(store.put("a/file").map(drop).unwrap_err());
-    assert!(matches!(
-        error.downcast::<Error>(),
-        Ok(Error::Io {
-            action: "create directory",
-            ..
-        })
-    ));
+    assert!(matches!(error.downcast::<Error>(), Ok(Error::Io { action: "create directory", .. })));
 }
 
 #[test]
@@ -242,16 +211,9 @@ fn a_store_is_an_absolute_directory_or_a_file_url() {
     let path = directory.path().to_str().unwrap();
     let url = open(path).unwrap().url();
     assert!(url.starts_with("file:///") && url.contains("a%20store%20"));
-    for location in [
-        url.clone(),
-        url.replace("file:///", "file://localhost/"),
-        format!("{path}/"),
-    ] {
+    for location in [url.clone(), url.replace("file:///", "file://localhost/"), format!("{path}/")] {
         put(&*open(&location).unwrap(), "file", location.as_bytes());
-        assert_eq!(
-            fs::read(directory.path().join("file")).unwrap(),
-            location.as_bytes()
-        );
+        assert_eq!(fs::read(directory.path().join("file")).unwrap(), location.as_bytes());
         fs::remove_file(directory.path().join("file")).unwrap();
     }
 
@@ -265,23 +227,11 @@ fn a_store_is_an_absolute_directory_or_a_file_url() {
         "file:///x#y",
         "s3://bucket/x",
     ] {
-        assert!(
-            matches!(open(location), Err(Error::Unsupported { .. })),
-            "{location}"
-        );
+        assert!(matches!(open(location), Err(Error::Unsupported { .. })), "{location}");
     }
-    assert!(matches!(
-        open(&format!("{path}/absent")),
-        Err(Error::NotFound { .. })
-    ));
+    assert!(matches!(open(&format!("{path}/absent")), Err(Error::NotFound { .. })));
     fs::write(directory.path().join("file"), "").unwrap();
-    assert!(matches!(
-        open(&format!("{path}/file")),
-        Err(Error::Io {
-            action: "open directory",
-            ..
-        })
-    ));
+    assert!(matches!(open(&format!("{path}/file")), Err(Error::Io { action: "open directory", .. })));
 }
 
 #[test]
@@ -293,10 +243,7 @@ fn create_makes_one_private_directory() {
         fs::remove_file(path.join("file")).unwrap();
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(matches!(
-        create(&path.join("absent/store")),
-        Err(Error::NotFound { .. })
-    ));
+    assert!(matches!(create(&path.join("absent/store")), Err(Error::NotFound { .. })));
 }
 
 #[test]
