@@ -1,0 +1,61 @@
+//! Every SQL block of README and docs runs, in the order in which a reader would type it.
+//!
+//! A block says where it belongs: "```sql source", "```sql destination", and "cron" after it if it needs pg_cron.
+
+mod cluster;
+
+use std::fs;
+use std::path::Path;
+
+use cluster::{Cluster, Store};
+
+/// One fenced block, and the words after its fence.
+struct Block {
+    words: Vec<String>,
+    sql: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(words) = line.strip_prefix("```sql") {
+            let words = words.split_whitespace().map(str::to_owned).collect();
+            let sql = lines.by_ref().take_while(|line| *line != "```").collect::<Vec<_>>().join("\n");
+            blocks.push(Block { words, sql });
+        }
+    }
+    blocks
+}
+
+fn run(page: &str, source: &Cluster, destination: &Cluster) -> usize {
+    let blocks = blocks(page);
+    for Block { words, sql } in &blocks {
+        let side = match words.first().map(String::as_str) {
+            Some("source") => source,
+            Some("destination") => destination,
+            _ => panic!("{page}: a block of SQL does not say where it runs:\n{sql}"),
+        };
+        // psql sends one statement at a time, as a reader would; any error fails the test.
+        side.psql("postgres", sql);
+    }
+    blocks.len()
+}
+
+#[test]
+fn all_sql_in_the_documentation_runs() {
+    let store = Store::new();
+    let location = format!("pg_table_export.store = '{}'", store.path().display());
+    let settings = ["shared_preload_libraries = 'pg_cron'", "cron.use_background_workers = on", &location];
+    let (source, destination) = (Cluster::start_with(&settings), Cluster::start_with(&settings));
+    for side in [&source, &destination] {
+        side.psql("postgres", "CREATE EXTENSION pg_cron");
+    }
+    assert!(run("README.md", &source, &destination) >= 7);
+    assert!(run("docs/operations.md", &source, &destination) >= 4);
+    assert_eq!(run("docs/design.md", &source, &destination), 0);
+    assert_eq!(run("docs/format.md", &source, &destination), 0);
+    let copied = destination.psql("postgres", "SELECT id FROM users");
+    assert_eq!(copied.trim(), "1", "the README deletes one of two users");
+}
