@@ -28,5 +28,6 @@ setup:
 
 # Into a server of your own, with sudo if its folders are not yours: make install PG_CONFIG=/path/to/pg_config
 install:
-	[[ -w $$($(PG_CONFIG) --pkglibdir) ]] || sudo=--sudo
-	PGRX_PG_CONFIG_PATH="$(PG_CONFIG)" cargo pgrx install --release --pg-config "$(PG_CONFIG)" $${sudo-}
+	pg_config=$$(command -v "$(PG_CONFIG)")
+	[[ -w $$("$$pg_config" --pkglibdir) ]] || sudo=--sudo
+	PGRX_PG_CONFIG_PATH=$$pg_config cargo pgrx install --release --pg-config "$$pg_config" $${sudo-}

@@ -5,18 +5,22 @@ CREATE SCHEMA table_export;
 COMMENT ON SCHEMA table_export IS 'catalog and shadow tables of the extension pg_table_export';
 
 CREATE TABLE table_export.tracked (
-    id         integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    relation   regclass    NOT NULL UNIQUE,
-    key_index  name,
-    segment    smallint    NOT NULL DEFAULT 0 CHECK (segment IN (0, 1)),
-    tracked_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    id           integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation     regclass    NOT NULL UNIQUE,
+    relation_oid oid         NOT NULL,
+    key          smallint[]  NOT NULL,
+    key_names    text[]      NOT NULL,
+    segment      smallint    NOT NULL DEFAULT 0 CHECK (segment IN (0, 1)),
+    tracked_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE  table_export.tracked            IS 'tables whose changes are captured';
-COMMENT ON COLUMN table_export.tracked.id         IS 'names the shadow: table_export.shadow_<id>_0 and _1; survives dump and restore, as an OID would not';
-COMMENT ON COLUMN table_export.tracked.relation   IS 'the tracked table';
-COMMENT ON COLUMN table_export.tracked.key_index  IS 'the unique index whose columns are the key; NULL: the primary key';
-COMMENT ON COLUMN table_export.tracked.segment    IS 'the segment of the shadow that changes are appended to';
-COMMENT ON COLUMN table_export.tracked.tracked_at IS 'when tracking began';
+COMMENT ON TABLE  table_export.tracked              IS 'tables whose changes are captured';
+COMMENT ON COLUMN table_export.tracked.id           IS 'names the shadow: table_export.shadow_<id>_0 and _1; survives dump and restore, as an OID would not';
+COMMENT ON COLUMN table_export.tracked.relation     IS 'the tracked table';
+COMMENT ON COLUMN table_export.tracked.relation_oid IS 'the table that the column numbers of the key belong to; after a restore it is another, and names count';
+COMMENT ON COLUMN table_export.tracked.key          IS 'the columns of the key by number, which survives their renaming';
+COMMENT ON COLUMN table_export.tracked.key_names    IS 'the columns of the key by name, which survives a dump';
+COMMENT ON COLUMN table_export.tracked.segment      IS 'the segment of the shadow that changes are appended to';
+COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 
 CREATE TABLE table_export.target (
     name              text    PRIMARY KEY CHECK (name <> ''),

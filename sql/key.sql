@@ -1,19 +1,31 @@
--- The columns of a key, in its order: $1 = oid of the table, $2 = name of a unique index, NULL for the primary key.
+-- The columns of a key: $1 = oid of the table, $2 = name of a unique index, $3 = columns of one, as numbers.
+-- With neither it is the primary key. With $3 the columns come in that order, else in the order of the index.
 -- Equality is the one of the index's operator class (strategy 3 of a btree).
-WITH RECURSIVE member AS (
-    SELECT k.position, a.attnum, a.attname, a.attnotnull, a.atttypid, opc.opcintype, opc.opcfamily, k.collation_id
+WITH RECURSIVE index AS (
+    SELECT i.*
       FROM pg_catalog.pg_index AS i
       JOIN pg_catalog.pg_class AS ic ON ic.oid = i.indexrelid
+      JOIN pg_catalog.pg_am AS am ON am.oid = ic.relam AND am.amname = 'btree'
+     WHERE i.indrelid = $1::pg_catalog.oid
+       AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+       AND CASE WHEN $3 IS NOT NULL
+                THEN ARRAY(SELECT pg_catalog.unnest((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]) ORDER BY 1)
+                     = ARRAY(SELECT pg_catalog.unnest($3::pg_catalog.int2[]) ORDER BY 1)
+                WHEN $2 IS NOT NULL THEN ic.relname = $2::pg_catalog.name
+                ELSE i.indisprimary END
+     ORDER BY i.indisprimary DESC, i.indexrelid
+     LIMIT 1
+), member AS (
+    SELECT COALESCE(pg_catalog.array_position($3::pg_catalog.int2[], a.attnum), k.position) AS position,
+           a.attnum, a.attname, a.attnotnull, a.atttypid, opc.opcintype, opc.opcfamily, k.collation_id
+      FROM index AS i
      CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
                                    pg_catalog.unnest(i.indclass::pg_catalog.oid[]),
                                    pg_catalog.unnest(i.indcollation::pg_catalog.oid[]))
                         WITH ORDINALITY AS k (attnum, opclass, collation_id, position)
       JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
       JOIN pg_catalog.pg_opclass AS opc ON opc.oid = k.opclass
-     WHERE i.indrelid = $1::pg_catalog.oid
-       AND CASE WHEN $2 IS NULL THEN i.indisprimary ELSE i.indisunique AND ic.relname = $2::pg_catalog.name END
-       AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-       AND k.position <= i.indnkeyatts
+     WHERE k.position <= i.indnkeyatts
 ), base AS (
     SELECT m.position, t.oid, t.typtype, t.typbasetype
       FROM member AS m JOIN pg_catalog.pg_type AS t ON t.oid = m.atttypid

@@ -1,7 +1,9 @@
 -- The tracked tables in the order of their locks, and whether all four triggers of each are in place
 SELECT t.id,
        t.relation::pg_catalog.oid,
-       t.key_index,
+       t.relation_oid,
+       pg_catalog.to_json(t.key),
+       pg_catalog.to_json(t.key_names),
        (SELECT pg_catalog.count(DISTINCT g.tgtype) = 4
           FROM pg_catalog.pg_trigger AS g
           JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid

@@ -2,20 +2,21 @@
 
 CREATE VIEW tx_tracked AS
 SELECT t.relation AS table_name,
-       COALESCE(t.key_index, 'primary key') AS key,
+       pg_catalog.array_to_string(t.key_names, ', ') AS key,
        s.changes,
        pg_catalog.pg_size_pretty(s.bytes) AS shadow_size,
        (SELECT pg_catalog.count(DISTINCT g.tgtype) = 4
           FROM pg_catalog.pg_trigger AS g
          WHERE g.tgrelid = t.relation AND g.tgenabled = 'A'
-           AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure) AS triggers_intact,
+           AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
+           AND g.tgargs = pg_catalog.convert_to(t.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS triggers_intact,
        pg_catalog.date_trunc('second', t.tracked_at) AS tracked_at
   FROM table_export.tracked AS t
  CROSS JOIN LATERAL table_export.shadow_size(t.id) AS s
  ORDER BY t.relation::pg_catalog.text;
 COMMENT ON VIEW tx_tracked IS 'tracked tables: changes in the shadow, its size, whether the triggers are intact';
 COMMENT ON COLUMN tx_tracked.table_name IS 'the tracked table';
-COMMENT ON COLUMN tx_tracked.key IS 'the primary key, or the unique index that is the key';
+COMMENT ON COLUMN tx_tracked.key IS 'the columns of its key';
 COMMENT ON COLUMN tx_tracked.changes IS 'changes in the shadow, exported or not; those that all targets have go with a later export';
 COMMENT ON COLUMN tx_tracked.shadow_size IS 'size of the shadow on disk';
 COMMENT ON COLUMN tx_tracked.triggers_intact IS 'false: changes are not captured, and exports are refused';

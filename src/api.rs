@@ -10,7 +10,6 @@ use pgrx::prelude::*;
 
 use crate::batch::{Compression, Format};
 use crate::error::Error;
-use crate::pg::snapshot::Snapshot;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
@@ -143,7 +142,6 @@ fn tx_reset(target: Option<&str>, relation: Option<Oid>, store: Option<&str>) ->
 fn tx_ddl(relation: Oid) -> Result<String, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    let _fresh = Snapshot::latest();
     Ok(ddl::create_table(relation)?)
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::batch::{self, Kind, Manifest, Part, reader};
 use crate::error::Error;
 use crate::export::{format_name, kind_name};
+use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
@@ -65,6 +66,7 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
     let found = table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?);
     let oid = found.ok_or_else(missing)?;
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
+    let _fresh = Snapshot::latest();
     let shape = Shape::of(oid)?.ok_or_else(missing)?;
     if shape.is_system || !matches!(shape.kind, 'r' | 'p') {
         return Err(Error::WrongDestination { table: name });
@@ -86,7 +88,8 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
 fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
     let (table, column) = (shape.display(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        return Err(Error::NoColumn { table, column, definition: theirs.type_name.clone() });
+        let definition = shape::known_definition(&theirs.type_name, theirs.typmod)?;
+        return Err(Error::NoColumn { table, column, definition });
     };
     if ours.is_generated {
         return Err(Error::GeneratedColumn { table, column });
@@ -179,7 +182,7 @@ fn own_column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column, Error> {
     shape.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
         table: shape.display(),
         column: name.to_owned(),
-        definition: "part of the key".into(),
+        definition: None,
     })
 }
 

@@ -5,14 +5,24 @@ use std::ffi::CStr;
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query::{read, write};
+use crate::pg::table::Table;
 use crate::position::Position;
+use crate::shape::KeyColumn;
 
 /// The schema of our tables.
 pub const SCHEMA: &CStr = c"table_export";
+
 /// Attribute numbers in table_export.tracked, for the trigger, which reads it without SQL.
-pub const TRACKED_KEY_INDEX: i32 = 3;
-/// See [`TRACKED_KEY_INDEX`].
-pub const TRACKED_SEGMENT: i32 = 4;
+pub mod tracked_column {
+    /// relation_oid
+    pub const RELATION_OID: i32 = 3;
+    /// key
+    pub const KEY: i32 = 4;
+    /// key_names
+    pub const KEY_NAMES: i32 = 5;
+    /// segment
+    pub const SEGMENT: i32 = 6;
+}
 
 /// Which database this is: what a position, and a chain of batches, belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +67,27 @@ pub fn source() -> Result<Source, Error> {
     })
 }
 
+/// The columns of a tracked table's key, in the two ways in which they are remembered.
+#[derive(Clone)]
+pub struct TrackedKey {
+    /// The table that the numbers belong to.
+    pub relation: Oid,
+    /// The columns by number, which survives their renaming.
+    pub attnums: Vec<i16>,
+    /// The columns by name, which survives a dump.
+    pub names: Vec<String>,
+}
+
+impl TrackedKey {
+    /// Returns the columns as they are now, by number; `None` if one of them is gone.
+    pub fn columns(&self, table: &Table) -> Result<Option<Vec<i16>>, Error> {
+        if self.relation == table.oid() {
+            return Ok(Some(self.attnums.clone()));
+        }
+        self.names.iter().map(|name| table.column(name)).collect()
+    }
+}
+
 /// A tracked table.
 #[derive(Clone)]
 pub struct Tracked {
@@ -64,8 +95,8 @@ pub struct Tracked {
     pub id: i32,
     /// The table.
     pub relation: Oid,
-    /// The unique index that is its key; `None`: the primary key.
-    pub key_index: Option<String>,
+    /// Its key.
+    pub key: TrackedKey,
     /// All four triggers are there, call our function and are ENABLE ALWAYS.
     pub is_intact: bool,
 }
@@ -78,8 +109,12 @@ pub fn tracked() -> Result<Vec<Tracked>, Error> {
             Ok(Tracked {
                 id: row.get(0)?,
                 relation: Oid::from(row.get::<u32>(1)?),
-                key_index: row.optional(2)?,
-                is_intact: row.flag(3),
+                key: TrackedKey {
+                    relation: Oid::from(row.get::<u32>(2)?),
+                    attnums: row.json(3)?,
+                    names: row.json(4)?,
+                },
+                is_intact: row.flag(5),
             })
         })
         .collect()
@@ -90,13 +125,22 @@ pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>, Error> {
     Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
 }
 
-/// Adds a tracked table and returns its id.
-pub fn add_tracked(relation: Oid, key_index: Option<&str>) -> Result<i32, Error> {
+/// Adds a tracked table, or renews the key of one, and returns its id.
+pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
     let oid = relation.to_u32().to_string();
+    let attnums = key.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>().join(",");
     let rows = write(
-        "INSERT INTO table_export.tracked (relation, key_index)
-         VALUES ($1::pg_catalog.oid::pg_catalog.regclass, $2::pg_catalog.name) RETURNING id",
-        &[Some(&oid), key_index],
+        "INSERT INTO table_export.tracked AS t (relation, relation_oid, key, key_names)
+         SELECT $1::pg_catalog.oid::pg_catalog.regclass, $1::pg_catalog.oid, k.key,
+                ARRAY(SELECT a.attname::pg_catalog.text
+                        FROM pg_catalog.unnest(k.key) WITH ORDINALITY AS u (attnum, position)
+                        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = $1::pg_catalog.oid AND a.attnum = u.attnum
+                       ORDER BY u.position)
+           FROM (SELECT $2::pg_catalog.int2[]) AS k (key)
+         ON CONFLICT (relation) DO UPDATE
+            SET relation_oid = excluded.relation_oid, key = excluded.key, key_names = excluded.key_names
+         RETURNING id",
+        &[Some(&oid), Some(&format!("{{{attnums}}}"))],
     )?;
     rows.first().ok_or_else(|| Error::Internal("nothing was inserted".into()))?.get(0)
 }
@@ -107,10 +151,12 @@ pub fn remove_tracked(id: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the segment that changes are appended to.
-pub fn current_segment(id: i32) -> Result<i16, Error> {
-    let sql = "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4";
-    write(sql, &[Some(&id.to_string())])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
+/// Locks a tracked table's row and returns the segment that changes are appended to; `None` if somebody else has the
+/// lock.
+pub fn lock_segment(id: i32) -> Result<Option<i16>, Error> {
+    let sql =
+        "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR UPDATE SKIP LOCKED";
+    write(sql, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// Makes a segment the one that changes are appended to.

@@ -4,17 +4,20 @@ use crate::catalog;
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query::quote_identifier;
+use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{Lock, Table};
-use crate::shape::{self, Column, Shape};
+use crate::shape::{self, Column, Key, Shape};
 
 /// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences, generation
 /// expressions or other constraints, because values arrive as they are.
 pub fn create_table(relation: Oid) -> Result<String, Error> {
     let missing = || Error::NoTable { oid: relation.to_u32() };
-    let _table = Table::open(relation, Lock::Read).ok_or_else(missing)?;
+    let table = Table::open(relation, Lock::Read).ok_or_else(missing)?;
+    let _fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or_else(missing)?;
-    let index = catalog::tracked_table(relation)?.and_then(|tracked| tracked.key_index);
-    let key = shape::key(relation, index.as_deref())?;
+    let tracked = catalog::tracked_table(relation)?;
+    let columns = tracked.map(|tracked| tracked.key.columns(&table)).transpose()?.flatten();
+    let key = shape::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;
     let mut lines = shape.columns.iter().map(column_definition).collect::<Vec<_>>();
     if !key.is_empty() {
         let columns = key.iter().map(|column| quote_identifier(&column.name)).collect::<Vec<_>>();

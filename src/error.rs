@@ -42,6 +42,8 @@ pub enum Error {
     NotTracked { table: String },
     #[error("the key of table \"{table}\" has changed since it was tracked")]
     KeyChanged { table: String },
+    #[error("table \"{table}\" has another owner than when it was tracked")]
+    OwnerChanged { table: String },
     #[error("the triggers that track table \"{table}\" are missing or disabled")]
     TriggersMissing { table: String },
     #[error("table with OID {oid} is tracked, but has been dropped")]
@@ -105,7 +107,7 @@ pub enum Error {
     #[error("\"{table}\" cannot be imported into")]
     WrongDestination { table: String },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
-    NoColumn { table: String, column: String, definition: String },
+    NoColumn { table: String, column: String, definition: Option<String> },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: String, column: String },
     #[error("column \"{column}\" of table \"{table}\" has another type here")]
@@ -137,6 +139,7 @@ impl Error {
             Error::NotTracked { .. }
             | Error::OtherKey { .. }
             | Error::KeyChanged { .. }
+            | Error::OwnerChanged { .. }
             | Error::TriggersMissing { .. }
             | Error::TableGone { .. }
             | Error::ShadowMissing { .. }
@@ -197,7 +200,7 @@ impl Error {
                 Some(format!("Batch {applied} has been applied here, but the store does not hold it."))
             }
             Error::NoDestination { batch, .. } => Some(format!("It is in batch {batch}.")),
-            Error::NoColumn { definition, .. } => Some(format!("At the source it is {definition}.")),
+            Error::NoColumn { definition: None, .. } => Some("Its type does not exist here either.".into()),
             Error::ColumnType { source_type, own, .. } => {
                 Some(format!("It is {source_type} at the source, and {own} here."))
             }
@@ -225,6 +228,9 @@ impl Error {
                     "SELECT tx_untrack('{table}'), then tx_track('{table}') again; \
                      the next export sends the table in full."
                 ))
+            }
+            Error::OwnerChanged { table } => {
+                Some(format!("SELECT tx_track('{table}') again, which lets the new owner read the shadow."))
             }
             Error::TableGone { oid } => Some(format!("SELECT tx_untrack({oid}).")),
             Error::InRecovery { .. } => Some("Run it on the primary.".into()),
@@ -272,7 +278,7 @@ impl Error {
                 Some("Create it with what tx_ddl() returns at the source.".into())
             }
             Error::WrongDestination { .. } => Some("Import into an ordinary or partitioned table.".into()),
-            Error::NoColumn { table, column, definition } => {
+            Error::NoColumn { table, column, definition: Some(definition) } => {
                 Some(format!("ALTER TABLE {table} ADD COLUMN \"{column}\" {definition}."))
             }
             Error::GeneratedColumn { table, column } => {

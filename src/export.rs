@@ -10,6 +10,7 @@ use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Wr
 use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
 use crate::error::Error;
 use crate::fork::{self, Fork, Healing};
+use crate::pg::Oid;
 use crate::pg::copy::copy_to;
 use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
@@ -18,7 +19,7 @@ use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::position::Position;
 use crate::shadow;
-use crate::shape::{Column, KeyColumn, Shape};
+use crate::shape::{self, Column, Key, KeyColumn, Shape};
 use crate::store::{self, Store};
 use crate::track;
 
@@ -83,7 +84,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let fork = fork::look(store.as_ref(), request.target, target.as_ref(), &source)?;
     let mut candidates = lock_tables(caller)?;
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
-        heal(&mut candidates, &fork, store)?;
+        heal(&mut candidates, &fork, store, caller)?;
     }
     drop(before);
 
@@ -91,13 +92,14 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let moment = current_moment()?;
     let since = usable_position(target.as_ref(), &source, &moment.position);
     let candidates = visible(candidates)?;
+    let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let tables = candidates.len();
     let known = target.as_ref().map_or(&[][..], |target| &target.tables);
     let planned = plan(candidates, since, known)?;
     if planned.is_empty() && !request.even_if_unchanged {
         drop(now);
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
-        rotate(&source)?;
+        rotate(&shadows, &source)?;
         return Ok(Vec::new());
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
@@ -116,7 +118,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     });
     let full = full.collect::<Vec<_>>();
     // Standing by itself: every table is in it in full.
-    let kind = if full.len() == tables { Kind::Full } else { Kind::Changes };
+    let kind = if tables > 0 && full.len() == tables { Kind::Full } else { Kind::Changes };
     let header = header(&fork, &source, &moment, kind);
     let position = moment.position;
     publish(
@@ -125,7 +127,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         &source,
         Written { number: fork.next, writer, header, parts, position, full },
     )?;
-    rotate(&source)?;
+    rotate(&shadows, &source)?;
     Ok(exported)
 }
 
@@ -178,20 +180,42 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
         return Err(Error::RowSecurity { table: name });
     }
-    let key = track::usable_key(tracked.relation, &shape, tracked.key_index.as_deref())?;
-    if !shadow::fits(tracked.id, &table, &key)? {
-        return Err(Error::KeyChanged { table: name });
+    let changed = || Error::KeyChanged { table: name.clone() };
+    let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
+    let key = shape::key(tracked.relation, &Key::Columns(&columns_of_key))?;
+    if key.is_empty() || key.iter().any(|column| !column.not_null) {
+        return Err(changed());
+    }
+    if !shadow::fits(tracked.id, &table, &columns_of_key)? {
+        return Err(changed());
+    }
+    if !shadow::is_readable_by(tracked.id, table.owner())? {
+        return Err(Error::OwnerChanged { table: name });
     }
     drop(fresh);
     let fingerprint = batch::fingerprint(&columns(&shape), &key_names(&key));
     Ok(Candidate { tracked, table, shape, key, fingerprint, healing: Healing::Nothing })
 }
 
-fn heal(candidates: &mut [Candidate], fork: &Fork, store: &Arc<dyn Store>) -> Result<(), Error> {
+/// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of these may
+/// have had its name: then all are sent in full.
+fn heal(
+    candidates: &mut [Candidate],
+    fork: &Fork,
+    store: &Arc<dyn Store>,
+    caller: &Caller,
+) -> Result<(), Error> {
+    let is_one_of_these = |part: &Part| {
+        candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
+    };
+    let strange = !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
     for candidate in candidates.iter_mut() {
-        let owner = candidate.table.owner_name()?;
-        let Candidate { tracked, shape, key, .. } = &*candidate;
-        candidate.healing = fork::heal(store, &fork.unknown, tracked.id, shape, key, &owner)?;
+        let Candidate { tracked, table, shape, key, .. } = &*candidate;
+        candidate.healing = if strange {
+            Healing::Everything
+        } else {
+            fork::heal(store.as_ref(), &fork.unknown, tracked.id, table, shape, key, caller)?
+        };
     }
     if !fork.unknown.is_empty() {
         transaction::increment_command();
@@ -368,16 +392,12 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     Ok(())
 }
 
-/// Truncates what every target has passed. At REPEATABLE READ and above positions would be seen as they were before the
-/// lock, so it is left to another export.
-fn rotate(source: &Source) -> Result<(), Error> {
+/// Truncates what every target has passed, of the tables that this export has locked. At REPEATABLE READ and above
+/// positions would be seen as they were before the locks, so it is left to another export.
+fn rotate(shadows: &[(i32, Oid)], source: &Source) -> Result<(), Error> {
     if transaction::is_read_committed() {
-        let tracked = {
-            let _fresh = Snapshot::latest();
-            catalog::tracked()?
-        };
-        for tracked in tracked {
-            shadow::rotate(&tracked, &source.identity)?;
+        for &(id, table) in shadows {
+            shadow::rotate(id, table, &source.identity)?;
         }
     }
     Ok(())

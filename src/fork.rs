@@ -6,7 +6,7 @@
 //! they are here and now. Positions come from our own tables alone, so whoever can write to the store can make us send
 //! more, never less.
 
-use std::sync::Arc;
+use std::io;
 
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use crate::catalog::{Source, Target};
 use crate::error::Error;
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
+use crate::pg::user::Caller;
 use crate::shadow;
 use crate::shape::{KeyColumn, Shape};
 use crate::store::Store;
@@ -82,12 +83,13 @@ fn require_ours(manifest: &Manifest, ours: &Source) -> Result<(), Error> {
 /// This assigns a transaction id, before the snapshot of the export is taken: its position counts that id as in
 /// progress.
 pub fn heal(
-    store: &Arc<dyn Store>,
+    store: &dyn Store,
     unknown: &[Manifest],
     id: i32,
+    table: &Table,
     shape: &Shape,
     key: &[KeyColumn],
-    owner: &str,
+    caller: &Caller,
 ) -> Result<Healing, Error> {
     let is_this = |part: &&Part| part.schema == shape.schema && part.name == shape.name;
     let parts = unknown
@@ -100,17 +102,22 @@ pub fn heal(
     if parts.iter().any(|(_, part)| part.kind == Kind::Full || !has_key(part, shape, key)) {
         return Ok(Healing::Everything);
     }
-    let (oid, name) = shadow::create_healed(id, owner)?;
-    let table = Table::open(oid, Lock::Write).ok_or(Error::NoTable { oid: oid.to_u32() })?;
+    let (oid, name) = shadow::create_healed(id, &table.owner_name()?)?;
+    let healed = Table::open(oid, Lock::Write).ok_or(Error::NoTable { oid: oid.to_u32() })?;
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
     let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
     for (manifest, part) in parts {
-        let ids = reader::ids(store.as_ref(), manifest, part).map_err(|reason| Error::UnreadableUnknown {
+        let unreadable = |reason| Error::UnreadableUnknown {
             target: manifest.target.clone(),
             number: manifest.number,
             reason,
-        })?;
-        copy::copy_from(&table, &columns, c"text", ids)?;
+        };
+        let open = || reader::ids(store, manifest, part).map_err(unreadable);
+        // Read to its end before it is used, so that a damaged one is told from a key that cannot be read.
+        io::copy(&mut open()?, &mut io::sink()).map_err(|error| unreadable(error.into()))?;
+        // Reading a value can run code of its type.
+        let _acting = caller.act_as_owner(table);
+        copy::copy_from(&healed, &columns, c"text", open()?)?;
     }
     Ok(Healing::Keys(name))
 }

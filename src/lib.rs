@@ -43,7 +43,8 @@ pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["catalog"]);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["functions"], finalize);
+pgrx::extension_sql_file!("../sql/event_triggers.sql", name = "event_triggers", requires = ["functions"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["event_triggers"], finalize);
 
 /// Called when a backend loads the library.
 #[pg_guard]

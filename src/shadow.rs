@@ -7,10 +7,10 @@
 use std::ffi::CString;
 use std::rc::Rc;
 
-use crate::catalog::{self, Tracked};
+use crate::catalog::{self, TrackedKey, tracked_column};
 use crate::error::Error;
 use crate::pg::append::Append;
-use crate::pg::table::{self, Lock, Table};
+use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::{Datum, Oid, cache, query, scan, slot, transaction};
 use crate::position::Position;
 use crate::shape::{KeyColumn, Shape};
@@ -50,19 +50,20 @@ impl Shadow {
     fn look_up(table: Oid, id: i32) -> Result<Shadow, Error> {
         let missing = || Error::ShadowMissing { id };
         let catalog = |name| table::find(catalog::SCHEMA, name).ok_or_else(missing);
-        let (key_index, current) = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
-            (row.name(catalog::TRACKED_KEY_INDEX), row.smallint(catalog::TRACKED_SEGMENT))
+        let (key, current) = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
+            let key = TrackedKey {
+                relation: row.oid(tracked_column::RELATION_OID)?,
+                attnums: row.smallints(tracked_column::KEY)?,
+                names: row.texts(tracked_column::KEY_NAMES)?,
+            };
+            Some((key, row.smallint(tracked_column::SEGMENT)?))
         })
+        .flatten()
         .ok_or_else(missing)?;
-        let name = CString::new(segment_name(id, current.unwrap_or(0))).map_err(|_| missing())?;
-        let segment = Table::open(catalog(&name)?, Lock::Read).ok_or_else(missing)?;
+        let segment = segment_table(id, current, Lock::Read)?;
         let table = Table::open(table, Lock::Read).ok_or_else(missing)?;
-        let key = table.key(key_index.as_deref()).unwrap_or_default();
-        let fits = !key.is_empty()
-            && (1..).zip(&key).all(|(k, &attnum)| {
-                segment.base_type(COLUMNS_BEFORE_KEY + k).is_some_and(|t| Some(t) == table.base_type(attnum))
-            })
-            && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none();
+        let key = key.columns(&table)?.unwrap_or_default();
+        let fits = same_types(&segment, &table, &key);
         let storage = key.iter().filter_map(|&attnum| table.storage(attnum)).collect();
         Ok(Shadow { current: segment.oid(), key, storage, fits })
     }
@@ -148,7 +149,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
         let segment = segment(id, n);
         query::write(
             &format!(
-                "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL{columns})"
+                "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL{columns}) USING heap"
             ),
             &[],
         )?;
@@ -156,10 +157,17 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
     grant(id, owner)
 }
 
-/// Lets the owner of the table read its shadow.
+/// Lets the owner of the table read its shadow, and nobody who was the owner before.
 pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
+    let segments = format!("{}, {}", segment(id, 0), segment(id, 1));
+    let former = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
+                    FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+                   WHERE c.oid = $1::pg_catalog.regclass AND a.grantee NOT IN (0, c.relowner)";
+    for row in query::write(former, &[Some(&segment(id, 0))])? {
+        query::write(&format!("REVOKE ALL ON {segments} FROM {}", row.get::<String>(0)?), &[])?;
+    }
     let owner = query::quote_identifier(owner);
-    query::write(&format!("GRANT SELECT ON {}, {} TO {owner}", segment(id, 0), segment(id, 1)), &[])?;
+    query::write(&format!("GRANT SELECT ON {segments} TO {owner}"), &[])?;
     query::write(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
     Ok(())
 }
@@ -199,13 +207,23 @@ fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table, Error> {
         .ok_or(Error::ShadowMissing { id })
 }
 
-/// Says whether the shadow still has the columns of the table's key.
-pub fn fits(id: i32, table: &Table, key: &[KeyColumn]) -> Result<bool, Error> {
-    let segment = segment_table(id, 0, Lock::Read)?;
-    let same = (1..).zip(key).all(|(k, column)| {
-        segment.base_type(COLUMNS_BEFORE_KEY + k).is_some_and(|t| Some(t) == table.base_type(column.attnum))
-    });
-    Ok(same && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none())
+/// Says whether the shadow still has the types of the table's key.
+pub fn fits(id: i32, table: &Table, key: &[i16]) -> Result<bool, Error> {
+    Ok(same_types(&segment_table(id, 0, Lock::Read)?, table, key))
+}
+
+fn same_types(segment: &Table, table: &Table, key: &[i16]) -> bool {
+    let same = |(k, &attnum)| {
+        segment.base_type(COLUMNS_BEFORE_KEY + k).is_some_and(|t| Some(t) == table.base_type(attnum))
+    };
+    !key.is_empty()
+        && (1..).zip(key).all(same)
+        && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none()
+}
+
+/// Says whether a role may read the shadow, as the owner of the table must.
+pub fn is_readable_by(id: i32, role: Oid) -> Result<bool, Error> {
+    Ok(segment_table(id, 0, Lock::Read)?.grants(role, &[Right::Select]))
 }
 
 /// What lies in a shadow after a position, seen in the active snapshot.
@@ -251,12 +269,17 @@ pub fn keys_query(id: i32, position: &Position, key: &[KeyColumn], healed: Optio
 
 /// Returns the query for the records, as they are now, of the keys that another query gives.
 pub fn records_query(shape: &Shape, key: &[KeyColumn], keys: &str) -> String {
-    let join = (1..)
+    let same = (1..)
         .zip(key)
         .map(|(k, c)| format!("t.{} {} k.k{k}{}", query::quote_identifier(&c.name), c.equality, c.collate))
         .collect::<Vec<_>>()
         .join(" AND ");
-    format!("SELECT {} FROM ({keys}) AS k JOIN ONLY {} AS t ON {join}", column_list(shape), shape.quoted())
+    // Not a join: keys that differ byte by byte may be equal for the index, and each record is sent once.
+    format!(
+        "SELECT {} FROM ONLY {} AS t WHERE EXISTS (SELECT FROM ({keys}) AS k WHERE {same})",
+        column_list(shape),
+        shape.quoted()
+    )
 }
 
 /// Returns the query for all records of a table.
@@ -286,28 +309,27 @@ pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
 
 /// Truncates the segment that is not current, if no position wants anything in it, and makes it current.
 ///
-/// The last thing that an export does, because the lock stays to the end of the transaction. The lock is taken only
-/// if it is free: no writer and no export is ever waited for. Positions are read after the lock was taken, so each is
-/// either committed or this transaction's own, which is undone together with the truncation.
-pub fn rotate(tracked: &Tracked, identity: &catalog::Identity) -> Result<(), Error> {
-    let id = tracked.id;
-    let idle = 1 - catalog::current_segment(id)?;
-    let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
-    let Some(idle_table) = table::find(catalog::SCHEMA, &name) else {
-        return Err(Error::ShadowMissing { id });
-    };
+/// The last thing that an export does, because its locks stay to the end of the transaction. Locks are taken only if
+/// they are free, that of the catalog's row first: no writer and no export is waited for. Positions are read after the
+/// locks were taken, so each is either committed or this transaction's own, which is undone together with the
+/// truncation.
+pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<(), Error> {
+    let Some(current) = catalog::lock_segment(id)? else { return Ok(()) };
+    let idle = 1 - current;
     if !is_empty(id, idle)? {
-        let locked = Table::open_if_free(idle_table, Lock::Exclusive);
-        let still_idle = locked.is_some() && 1 - catalog::current_segment(id)? == idle;
-        if !still_idle || catalog::is_wanted(id, &segment(id, idle), identity)? {
+        let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
+        let oid = table::find(catalog::SCHEMA, &name).ok_or(Error::ShadowMissing { id })?;
+        let Some(locked) = Table::open_if_free(oid, Lock::Exclusive) else { return Ok(()) };
+        if catalog::is_wanted(id, &segment(id, idle), identity)? {
             return Ok(());
         }
+        // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
         query::write(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
     }
-    if !is_empty(id, 1 - idle)? {
+    if !is_empty(id, current)? {
         catalog::set_segment(id, idle)?;
-        transaction::invalidate(tracked.relation);
+        transaction::invalidate(table);
     }
     Ok(())
 }

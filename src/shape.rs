@@ -65,7 +65,8 @@ pub struct KeyColumn {
 }
 
 impl Shape {
-    /// Looks at a relation; `None` if it does not exist. The relation must be locked.
+    /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot taken after
+    /// that: a lock may have waited for an ALTER TABLE.
     pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
         let oid = table.to_u32().to_string();
         let rows = query::read(include_str!("../sql/shape.sql"), &[Some(&oid)])?;
@@ -122,11 +123,36 @@ pub fn definition(column: &Column, typmod: i32) -> Result<String, Error> {
     rows.first().ok_or_else(|| Error::Internal("format_type returned nothing".into()))?.get(0)
 }
 
-/// Returns the columns of the primary key, or of the named unique index; empty if there is no such index, or it
-/// is partial or over expressions.
-pub fn key(table: Oid, index: Option<&str>) -> Result<Vec<KeyColumn>, Error> {
+/// Returns a type that a manifest names as DDL would say it here; `None` if there is no such type. The name is only
+/// compared, never parsed.
+pub fn known_definition(type_name: &str, typmod: i32) -> Result<Option<String>, Error> {
+    let sql = "SELECT pg_catalog.format_type(t.oid, $2::pg_catalog.int4) FROM pg_catalog.pg_type AS t
+                WHERE pg_catalog.format_type(t.oid, NULL) = $1";
+    query::read(sql, &[Some(type_name), Some(&typmod.to_string())])?.first().map(|row| row.get(0)).transpose()
+}
+
+/// Which key of a table is meant.
+pub enum Key<'a> {
+    /// The primary key.
+    Primary,
+    /// The unique index of that name.
+    Index(&'a str),
+    /// The unique index over these columns, given by number; they come in this order.
+    Columns(&'a [i16]),
+}
+
+/// Returns the columns of a key; empty if there is no such index, or it is partial or over expressions.
+pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
     let oid = table.to_u32().to_string();
-    query::read(include_str!("../sql/key.sql"), &[Some(&oid), index])?
+    let (index, columns) = match key {
+        Key::Primary => (None, None),
+        Key::Index(name) => (Some(*name), None),
+        Key::Columns(attnums) => {
+            (None, Some(attnums.iter().map(i16::to_string).collect::<Vec<_>>().join(",")))
+        }
+    };
+    let columns = columns.map(|columns| format!("{{{columns}}}"));
+    query::read(include_str!("../sql/key.sql"), &[Some(&oid), index, columns.as_deref()])?
         .iter()
         .map(|row| {
             Ok(KeyColumn {

@@ -3,11 +3,12 @@
 use crate::catalog::{self, Tracked};
 use crate::error::Error;
 use crate::pg::query::{self, quote_identifier};
+use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, transaction};
 use crate::shadow;
-use crate::shape::{self, KeyColumn, Shape};
+use crate::shape::{self, Key, KeyColumn, Shape};
 
 /// The four triggers: their event, and the transition tables that this event has.
 const TRIGGERS: [(&str, &str); 4] = [
@@ -35,46 +36,43 @@ pub struct Tracking {
 /// triggers has ended before, and any snapshot that sees the row in `tracked` sees everything that was not captured.
 pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking, Error> {
     transaction::require_writable(c"tx_track()");
-    let table = Table::open(relation, Lock::Alter).ok_or(Error::NoTable { oid: relation.to_u32() })?;
+    let table = lock_own(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
+    let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
-    if !caller.owns(&table) {
-        return Err(Error::NotOwner { table: shape.display() });
-    }
     require_trackable(&shape)?;
     if let Some(tracked) = catalog::tracked_table(relation)? {
         return already_tracked(&tracked, &table, &shape, key_index);
     }
-    let key = usable_key(relation, &shape, key_index)?;
+    let key = usable_key(relation, &shape, &key_index.map_or(Key::Primary, Key::Index))?;
     let owner = table.owner_name()?;
+    drop(fresh);
     // Closed, its lock kept: ALTER TABLE refuses a table that is open.
     drop(table);
-    let id = catalog::add_tracked(relation, key_index)?;
+    let id = catalog::put_tracked(relation, &key)?;
     shadow::create(id, &key, &owner)?;
     create_triggers(id, &shape)?;
     Ok(Tracking { table: shape.display(), key: names(&key), id, already: false })
 }
 
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself may be
-/// gone already.
+/// gone already; then only the owner of the extension may.
 pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     transaction::require_writable(c"tx_untrack()");
-    let table = Table::open(relation, Lock::Alter);
+    let table = lock_own(relation, caller)?;
+    let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?;
     let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::display);
-    match &table {
-        Some(table) if !caller.owns(table) => return Err(Error::NotOwner { table: name }),
-        None if !caller.is_extension_owner() => return Err(Error::NotOwner { table: name }),
-        _ => {}
+    if table.is_none() && !caller.is_extension_owner() {
+        return Err(Error::NotOwner { table: name });
     }
     let tracked =
         catalog::tracked_table(relation)?.ok_or_else(|| Error::NotTracked { table: name.clone() })?;
     let owner = table.map(|table| table.owner_name()).transpose()?;
+    drop(fresh);
     if let Some(shape) = &shape {
         for (event, _) in TRIGGERS {
-            query::write(
-                &format!("DROP TRIGGER IF EXISTS pg_table_export_{event} ON {}", shape.quoted()),
-                &[],
-            )?;
+            let trigger = format!("DROP TRIGGER IF EXISTS pg_table_export_{event} ON {}", shape.quoted());
+            query::write(&trigger, &[])?;
         }
     }
     shadow::drop_tables(tracked.id)?;
@@ -83,6 +81,17 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
         shadow::revoke_unused(&owner)?;
     }
     Ok(name)
+}
+
+/// Locks a table against writers if the caller owns it. Who does not own it must not make its writers wait.
+fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
+    let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
+    let shape = Shape::of(relation)?;
+    if !caller.owns(&table) {
+        let name = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.display());
+        return Err(Error::NotOwner { table: name });
+    }
+    Ok(Table::open(relation, Lock::Alter))
 }
 
 /// Refuses what cannot be tracked without missing a write.
@@ -105,12 +114,16 @@ pub fn require_trackable(shape: &Shape) -> Result<(), Error> {
 }
 
 /// Returns the key of a table, all its columns NOT NULL.
-pub fn usable_key(relation: Oid, shape: &Shape, index: Option<&str>) -> Result<Vec<KeyColumn>, Error> {
-    let key = shape::key(relation, index)?;
+pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyColumn>, Error> {
+    let key = shape::key(relation, which)?;
     let table = shape.display();
+    let index = match which {
+        Key::Index(name) => Some((*name).to_owned()),
+        Key::Primary | Key::Columns(_) => None,
+    };
     match key.iter().find(|column| !column.not_null) {
         Some(column) => Err(Error::NullableKey { table, column: column.name.clone() }),
-        None if key.is_empty() => Err(Error::NoKey { table, index: index.map(str::to_owned) }),
+        None if key.is_empty() => Err(Error::NoKey { table, index }),
         None => Ok(key),
     }
 }
@@ -121,16 +134,22 @@ fn already_tracked(
     shape: &Shape,
     key_index: Option<&str>,
 ) -> Result<Tracking, Error> {
-    if key_index.is_some() && key_index != tracked.key_index.as_deref() {
-        return Err(Error::OtherKey { table: shape.display() });
+    let changed = || Error::KeyChanged { table: shape.display() };
+    let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
+    let key = usable_key(tracked.relation, shape, &Key::Columns(&columns))?;
+    if let Some(index) = key_index {
+        let asked = usable_key(tracked.relation, shape, &Key::Index(index))?;
+        if !asked.iter().map(|column| column.attnum).eq(columns.iter().copied()) {
+            return Err(Error::OtherKey { table: shape.display() });
+        }
     }
-    let key = usable_key(tracked.relation, shape, tracked.key_index.as_deref())?;
-    if !shadow::fits(tracked.id, table, &key)? {
-        return Err(Error::KeyChanged { table: shape.display() });
+    if !shadow::fits(tracked.id, table, &columns)? {
+        return Err(changed());
     }
     if !tracked.is_intact {
         return Err(Error::TriggersMissing { table: shape.display() });
     }
+    catalog::put_tracked(tracked.relation, &key)?;
     // The table may have another owner by now.
     shadow::grant(tracked.id, &table.owner_name()?)?;
     Ok(Tracking { table: shape.display(), key: names(&key), id: tracked.id, already: true })

@@ -1,5 +1,6 @@
 //! Appending rows to a table that has no index, constraint or trigger: straight into the heap, no SQL.
 
+use pgrx::PgMemoryContexts;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::pg::slot::Slot;
@@ -13,19 +14,21 @@ pub struct Append {
     table: Table,
     slots: Vec<Slot>,
     used: usize,
+    /// What a full buffer leaves behind when it is written: 8 bytes a row, which heap_multi_insert does not free.
+    scratch: Option<PgMemoryContexts>,
 }
 
 impl Append {
     /// Opens a table for appending; `None` if it does not exist.
     pub fn to(table: Oid) -> Option<Append> {
         let table = Table::open(table, Lock::Write)?;
-        Some(Append { table, slots: Vec::new(), used: 0 })
+        Some(Append { table, slots: Vec::new(), used: 0, scratch: None })
     }
 
     /// Adds a row, given as one value a column.
     pub fn push(&mut self, values: impl Iterator<Item = (Datum, bool)>) {
         if self.used == BUFFERED_ROWS {
-            self.flush();
+            self.flush_in_scratch();
         }
         if self.used == self.slots.len() {
             self.slots.push(Slot::heap(self.table.descriptor()));
@@ -37,6 +40,17 @@ impl Append {
     /// Writes what is buffered.
     pub fn finish(mut self) {
         self.flush();
+    }
+
+    fn flush_in_scratch(&mut self) {
+        let mut scratch =
+            self.scratch.take().unwrap_or_else(|| PgMemoryContexts::new("pg_table_export append"));
+        // SAFETY: nothing that is allocated meanwhile is kept: slots have a context of their own.
+        unsafe {
+            scratch.switch_to(|_| self.flush());
+            scratch.reset();
+        }
+        self.scratch = Some(scratch);
     }
 
     fn flush(&mut self) {

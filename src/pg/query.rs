@@ -32,6 +32,12 @@ impl Row {
             .map_err(|_| Error::Internal(format!("\"{text}\" in a catalog query is not what it should be")))
     }
 
+    /// Returns the value of a JSON column (counted from 0).
+    pub fn json<T: serde::de::DeserializeOwned>(&self, column: usize) -> Result<T, Error> {
+        let text: String = self.get(column)?;
+        serde_json::from_str(&text).map_err(|error| Error::Internal(error.to_string()))
+    }
+
     /// Returns whether a boolean column (counted from 0) is true.
     pub fn flag(&self, column: usize) -> bool {
         self.0.get(column).and_then(Option::as_deref) == Some("t")

@@ -1,7 +1,6 @@
 //! One row of one of our own tables by its integer id, without SQL: for the trigger, which may not plan queries.
 
-use std::ffi::{CStr, CString};
-
+use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::pg::table::{Lock, Table};
@@ -18,10 +17,21 @@ impl Tuple {
         self.value(attnum).map(|datum| datum.value() as i16)
     }
 
-    /// Returns a name column, given by attribute number; `None` for null.
-    pub fn name(&self, attnum: i32) -> Option<CString> {
-        // SAFETY: the datum of a name points to a NUL-terminated string of fixed length.
-        self.value(attnum).map(|datum| unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_owned())
+    /// Returns an oid column, given by attribute number; `None` for null.
+    pub fn oid(&self, attnum: i32) -> Option<Oid> {
+        self.value(attnum).map(|datum| Oid::from(datum.value() as u32))
+    }
+
+    /// Returns a smallint[] column, given by attribute number; `None` for null.
+    pub fn smallints(&self, attnum: i32) -> Option<Vec<i16>> {
+        // SAFETY: the datum of a smallint[].
+        self.value(attnum).and_then(|datum| unsafe { Vec::<i16>::from_datum(datum, false) })
+    }
+
+    /// Returns a text[] column, given by attribute number; `None` for null.
+    pub fn texts(&self, attnum: i32) -> Option<Vec<String>> {
+        // SAFETY: the datum of a text[].
+        self.value(attnum).and_then(|datum| unsafe { Vec::<String>::from_datum(datum, false) })
     }
 
     fn value(&self, attnum: i32) -> Option<Datum> {

@@ -17,6 +17,7 @@ const PINNED: &[(&CStr, &CStr)] = &[
     (c"quote_all_identifiers", c"off"),
     (c"row_security", c"off"),
     (c"search_path", c"pg_catalog, pg_temp"),
+    (c"standard_conforming_strings", c"on"),
     (c"timezone", c"UTC"),
     (c"xmloption", c"content"),
 ];
@@ -65,7 +66,7 @@ impl Drop for Settings {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             // SAFETY: the level opened by `pin`.
-            unsafe { pg_sys::AtEOXact_GUC(true, self.level) };
+            unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
         }
     }
 }

@@ -92,12 +92,12 @@ impl Table {
         status == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
     }
 
-    /// Returns the columns of the primary key, or of the unique index with the given name, as attribute numbers
-    /// in the order of the index. `None` if there is no such index, or it is partial or over expressions.
-    pub fn key(&self, index: Option<&CStr>) -> Option<Vec<i16>> {
-        // SAFETY: open; the list is a copy in the current memory context (relcache.c).
-        let indexes = unsafe { pgrx::PgList::<()>::from_pg(pg_sys::RelationGetIndexList(self.relation)) };
-        indexes.iter_oid().find_map(|oid| index_columns(oid, index))
+    /// Returns the number of the column with the given name; `None` if there is none.
+    pub fn column(&self, name: &str) -> Result<Option<i16>, Error> {
+        let name = encoding::to_server(name)?;
+        // SAFETY: an open table and a C string; 0 if there is no such column (lsyscache.c).
+        let attnum = unsafe { pg_sys::get_attnum(self.oid(), name.as_ptr()) };
+        Ok((attnum > 0).then_some(attnum))
     }
 
     /// Returns the type of a column, domains taken to what they are over; `None` if there is no such column.
@@ -137,10 +137,10 @@ impl Table {
     fn attribute(&self, attnum: i16) -> Option<&pg_sys::FormData_pg_attribute> {
         // SAFETY: open; the descriptor lives as long as the table is open.
         let descriptor = unsafe { &*(*self.relation).rd_att };
-        (attnum >= 1 && i32::from(attnum) <= descriptor.natts).then(|| {
-            // SAFETY: within the descriptor.
-            unsafe { &*compat::attribute(descriptor, attnum as usize - 1) }
-        })
+        let exists = attnum >= 1 && i32::from(attnum) <= descriptor.natts;
+        // SAFETY: within the descriptor.
+        let attribute = exists.then(|| unsafe { &*compat::attribute(descriptor, attnum as usize - 1) });
+        attribute.filter(|attribute| !attribute.attisdropped)
     }
 
     pub(super) fn relation(&self) -> pg_sys::Relation {
@@ -159,33 +159,6 @@ impl Drop for Table {
             // SAFETY: open; no lock is released.
             unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as i32) };
         }
-    }
-}
-
-fn index_columns(oid: Oid, name: Option<&CStr>) -> Option<Vec<i16>> {
-    // SAFETY: a syscache look-up by the oid of an index of an open table, released again; the struct and its
-    // int2vector are read while it is pinned.
-    unsafe {
-        let tuple =
-            pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::INDEXRELID as i32, pg_sys::Datum::from(oid));
-        if tuple.is_null() {
-            return None;
-        }
-        let index = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_index>();
-        let is_named = |name: &CStr| {
-            let found = pg_sys::get_rel_name(oid);
-            !found.is_null() && CStr::from_ptr(found) == name
-        };
-        let wanted = match name {
-            None => index.indisprimary,
-            Some(name) => index.indisunique && is_named(name),
-        };
-        let columns = index.indkey.values.as_slice(index.indnkeyatts as usize).to_vec();
-        let predicate =
-            pg_sys::heap_attisnull(tuple, pg_sys::Anum_pg_index_indpred as i32, std::ptr::null_mut());
-        let usable = index.indisvalid && predicate && columns.iter().all(|&attnum| attnum > 0);
-        pg_sys::ReleaseSysCache(tuple);
-        (wanted && usable).then_some(columns)
     }
 }
 

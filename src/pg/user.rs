@@ -11,10 +11,12 @@ use pgrx::pg_sys::{self, Oid};
 use crate::error::Error;
 use crate::pg::table::Table;
 
-/// A change of the current user that ends when this value is dropped.
+/// A change of the current user that ends when this value is dropped, and with it every setting that was changed
+/// meanwhile: code of that user must not decide what search_path our own queries run with.
 pub struct ActingAs {
     user: Oid,
     context: i32,
+    level: i32,
 }
 
 /// Whoever has called one of our functions. While this value lives, the owner of the extension acts.
@@ -76,7 +78,9 @@ impl Caller {
 }
 
 fn switch(user: Oid, flag: i32) -> ActingAs {
-    let mut before = ActingAs { user: Oid::INVALID, context: 0 };
+    // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    let mut before = ActingAs { user: Oid::INVALID, context: 0, level };
     // SAFETY: writes both fields; an abort of the (sub)transaction restores them as well (xact.c).
     unsafe {
         pg_sys::GetUserIdAndSecContext(&raw mut before.user, &raw mut before.context);
@@ -88,8 +92,11 @@ fn switch(user: Oid, flag: i32) -> ActingAs {
 impl Drop for ActingAs {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: the pair that `switch` read.
-            unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+            // SAFETY: the level that `switch` opened, and the pair that it read.
+            unsafe {
+                pg_sys::AtEOXact_GUC(false, self.level);
+                pg_sys::SetUserIdAndSecContext(self.user, self.context);
+            }
         }
     }
 }

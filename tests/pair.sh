@@ -1,0 +1,50 @@
+# Two scratch clusters, "source" and "destination", that share a store: sourced by tests/demo and by bench/*.
+# All of it lives in $work, a folder of the server's user, and goes with it.
+
+work=$(mktemp -d)
+root=$work/root
+bin=$root/usr/lib/postgresql/15/bin
+mkdir "$work"/{root,source,destination,store}
+chmod 755 "$work"
+((EUID != 0)) || chown postgres: "$work"/{source,destination,store}
+
+# PostgreSQL refuses to run as root.
+as_server() {
+    if ((EUID == 0)); then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
+}
+
+stop_clusters() {
+    for cluster in source destination; do
+        if [[ -e $work/$cluster/data/postmaster.pid ]]; then
+            as_server "$bin/pg_ctl" stop --silent --mode immediate --pgdata "$work/$cluster/data"
+        fi
+    done
+    rm -rf "$work"
+}
+trap stop_clusters EXIT
+
+# install_extension: an optimized build, in a PostgreSQL installation of its own.
+install_extension() {
+    "$(dirname "${BASH_SOURCE[0]}")/install" "$root" >"$work/build" 2>&1 || { cat "$work/build"; exit 1; }
+}
+
+# start CLUSTER: a new server with the database demo; all the two share is the store.
+start() {
+    as_server "$bin/initdb" --pgdata "$work/$1/data" --username postgres --auth trust --no-sync \
+        --encoding UTF8 --locale C.UTF-8 >/dev/null
+    cat >>"$work/$1/data/postgresql.conf" <<END
+listen_addresses = ''
+unix_socket_directories = '$work/$1'
+max_wal_size = '4GB'
+pg_table_export.store = '$work/store'
+END
+    as_server "$bin/pg_ctl" start --silent --pgdata "$work/$1/data" --log "$work/$1/log" >/dev/null
+    "$bin/createdb" --host "$work/$1" --username postgres demo
+    sql "$1" -c 'CREATE EXTENSION pg_table_export'
+}
+
+# sql CLUSTER OPTIONS: psql with bare output.
+sql() {
+    PGOPTIONS='-c client_min_messages=warning' "$bin/psql" -X -q -A -t -v ON_ERROR_STOP=1 \
+        --host "$work/$1" --username postgres --dbname demo "${@:2}"
+}
