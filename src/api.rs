@@ -3,6 +3,8 @@
 //! Each function runs as the owner of the extension, with settings pinned; what the caller may do is asked of the
 //! [`Caller`].
 
+#![allow(clippy::type_complexity, reason = "pgrx reads the names of the columns from the signature")]
+
 use std::sync::Arc;
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};

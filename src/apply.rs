@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
 use crate::error::Error;
-use crate::export::{format_name, kind_name};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -123,12 +122,12 @@ fn apply_part(
     };
     let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
     let records = reader::records(store, manifest, part)?;
-    let inserted = copy::copy_from(table, &columns, format_name(part.format), records)?;
+    let inserted = copy::copy_from(table, &columns, part.format.name(), records)?;
     drop(acting);
     require_count(manifest, shape, "records", part.records, inserted)?;
     Ok(Applied {
         table: shape.display(),
-        kind: kind_name(part.kind),
+        kind: part.kind.name(),
         deleted,
         inserted,
         bytes: part.files.columns.size + part.files.ids.size + part.files.records.size,

@@ -305,11 +305,11 @@ fn write_part(
     let (ids, query) = match (kind, since) {
         (Kind::Changes, Some(since)) => {
             let keys = shadow::keys_query(tracked.id, since, key, healed);
-            (copy_to(&keys, c"text", part.ids()?)?, shadow::records_query(shape, key, &keys))
+            (copy_to(&keys, Format::Text.name(), part.ids()?)?, shadow::records_query(shape, key, &keys))
         }
         _ => ((0, part.ids()?), shadow::all_records_query(shape)),
     };
-    let records = copy_to(&query, format_name(format), part.records()?)?;
+    let records = copy_to(&query, format.name(), part.records()?)?;
     drop(acting);
     Ok(part.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
 }
@@ -369,7 +369,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
         number,
         id: id.to_string(),
         previous: header.previous.map(|id| id.to_string()),
-        kind: kind_name(header.kind),
+        kind: header.kind.name(),
         tables: parts.len(),
         ids: parts.iter().map(|part| part.ids).sum(),
         records: parts.iter().map(|part| part.records).sum(),
@@ -407,7 +407,7 @@ fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
     Exported {
         batch,
         table: format!("{}.{}", part.schema, part.name),
-        kind: kind_name(part.kind),
+        kind: part.kind.name(),
         ids: part.ids,
         records: part.records,
         bytes: part_bytes(part),
@@ -417,21 +417,4 @@ fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
 
 fn part_bytes(part: &Part) -> u64 {
     part.files.columns.size + part.files.ids.size + part.files.records.size
-}
-
-/// Returns the name of a kind, as manifests and our tables say it.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Full => "full",
-        Kind::Changes => "changes",
-    }
-}
-
-/// Returns the name that COPY has for a format.
-pub fn format_name(format: Format) -> &'static std::ffi::CStr {
-    match format {
-        Format::Text => c"text",
-        Format::Binary => c"binary",
-        Format::Csv => c"csv",
-    }
 }

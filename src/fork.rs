@@ -10,7 +10,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use crate::batch::{Kind, Manifest, Part, reader};
+use crate::batch::{Format, Kind, Manifest, Part, reader};
 use crate::catalog::{Source, Target};
 use crate::error::Error;
 use crate::pg::copy;
@@ -117,7 +117,7 @@ pub fn heal(
         io::copy(&mut open()?, &mut io::sink()).map_err(|error| unreadable(error.into()))?;
         // Reading a value can run code of its type.
         let _acting = caller.act_as_owner(table);
-        copy::copy_from(&healed, &columns, c"text", open()?)?;
+        copy::copy_from(&healed, &columns, Format::Text.name(), open()?)?;
     }
     Ok(Healing::Keys(name))
 }

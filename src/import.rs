@@ -8,7 +8,6 @@ use crate::apply::{self, Applied};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow};
 use crate::error::Error;
-use crate::export::kind_name;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::store::Store;
@@ -169,7 +168,7 @@ fn receipt<'a>(manifest: &'a Manifest, applied: &[Applied]) -> BatchRow<'a> {
         number: manifest.number,
         id: manifest.id.to_string(),
         previous: manifest.previous.map(|id| id.to_string()),
-        kind: kind_name(manifest.kind),
+        kind: manifest.kind.name(),
         tables: applied.len(),
         ids: applied.iter().map(|part| part.deleted).sum(),
         records: applied.iter().map(|part| part.inserted).sum(),

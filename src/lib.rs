@@ -9,6 +9,9 @@
 //! Two floors carry this and never meet: `pg` is PostgreSQL, and the only place with `unsafe`; `batch` and `store` know
 //! nothing of PostgreSQL. Only `std::io::Read` and `Write` pass between them.
 
+#![warn(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::result_large_err, reason = "an error ends the call, so its size costs nothing that counts")]
+
 #[cfg(not(panic = "unwind"))]
 compile_error!("PostgreSQL's errors travel through Rust frames as panics: panic must be \"unwind\"");
 

@@ -57,6 +57,16 @@ pub enum Kind {
     Changes,
 }
 
+impl Kind {
+    /// The name, as manifests say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Changes => "changes",
+        }
+    }
+}
+
 /// The database that a batch comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +108,17 @@ pub enum Format {
     Text,
     Binary,
     Csv,
+}
+
+impl Format {
+    /// The name, as manifests and COPY say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Csv => "csv",
+        }
+    }
 }
 
 /// One column of a table.

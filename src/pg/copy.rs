@@ -27,16 +27,18 @@ const PIPE_BYTES: usize = 1 << 20;
 ///
 /// `format` is `text`, `csv` or `binary`; the encoding is always UTF-8. Whoever is the current user must be allowed to
 /// read what the query reads.
-pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &CStr, sink: W) -> Result<(u64, W), Error> {
+pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &str, sink: W) -> Result<(u64, W), Error> {
     let query = encoding::to_server(query)?;
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| Error::Pipe(errno.into()))?;
     // The default of 64 KiB works as well, only slower.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+    let format = encoding::to_server(format)?;
     let path = encoding::to_server(&format!("/dev/fd/{}", writer.as_raw_fd()))?;
     let pump = Pump::start(reader, sink)?;
-    let copied =
-        pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, format, &path))).catch_others(Err).execute();
+    let copied = pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, &format, &path)))
+        .catch_others(Err)
+        .execute();
     drop(writer);
     match copied {
         Ok(rows) => Ok((rows, pump.join().map_err(Error::from)?)),
@@ -144,7 +146,7 @@ impl Drop for BlockedSignals {
 pub fn copy_from(
     table: &Table,
     columns: &[&str],
-    format: &CStr,
+    format: &str,
     source: impl Read + 'static,
 ) -> Result<u64, Error> {
     let source = Source::push(source);
@@ -172,7 +174,7 @@ pub fn read_fields(
 ) -> Result<(), Error> {
     let source = Source::push(source);
     // SAFETY: an open table; the state and what it returns live in a memory context of COPY's own.
-    let copy = unsafe { begin_copy_from(std::ptr::null_mut(), table, columns, c"text")? };
+    let copy = unsafe { begin_copy_from(std::ptr::null_mut(), table, columns, "text")? };
     let mut row_context = pgrx::PgMemoryContexts::new("pg_table_export row");
     loop {
         let (mut fields, mut count) = (std::ptr::null_mut(), 0);
@@ -204,8 +206,9 @@ unsafe fn begin_copy_from(
     state: *mut pg_sys::ParseState,
     table: &Table,
     columns: &[&str],
-    format: &CStr,
+    format: &str,
 ) -> Result<pg_sys::CopyFromState, Error> {
+    let format = encoding::to_server(format)?;
     let names = columns.iter().map(|name| encoding::to_server(name)).collect::<Result<Vec<_>, _>>()?;
     let mut list = pgrx::PgList::<pg_sys::Node>::new();
     for name in &names {
@@ -221,7 +224,7 @@ unsafe fn begin_copy_from(
             false,
             Some(supply),
             list.into_pg(),
-            options(format),
+            options(&format),
         )
     })
 }

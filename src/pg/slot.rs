@@ -15,20 +15,17 @@ pub struct Slot {
 impl Slot {
     /// Makes a slot that reads the rows of a tuplestore with the given descriptor.
     pub(super) fn minimal(descriptor: pg_sys::TupleDesc) -> Slot {
-        // SAFETY: the descriptor outlives the slot: its table stays open; the callbacks are static.
-        Slot {
-            slot: unsafe {
-                pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsMinimalTuple)
-            },
-        }
+        Slot::new(descriptor, &raw const pg_sys::TTSOpsMinimalTuple)
     }
 
     /// Makes a slot that forms rows for a heap with the given descriptor.
     pub(super) fn heap(descriptor: pg_sys::TupleDesc) -> Slot {
-        // SAFETY: as in `minimal`.
-        Slot {
-            slot: unsafe { pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple) },
-        }
+        Slot::new(descriptor, &raw const pg_sys::TTSOpsHeapTuple)
+    }
+
+    fn new(descriptor: pg_sys::TupleDesc, operations: *const pg_sys::TupleTableSlotOps) -> Slot {
+        // SAFETY: the descriptor outlives the slot, because its table stays open; the operations are static.
+        Slot { slot: unsafe { pg_sys::MakeSingleTupleTableSlot(descriptor, operations) } }
     }
 
     /// Reads columns, given by attribute number, into `values`. By-reference values point into the slot and are
