@@ -11,10 +11,7 @@ static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 #[test]
 fn a_server_runs_from_the_scratch_installation() {
-    let scratch = SHARED.psql(
-        "postgres",
-        "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'",
-    );
+    let scratch = SHARED.psql("postgres", "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'");
     assert_ne!(scratch.trim(), "/usr/lib/postgresql/15/lib");
     SHARED.create_database("installed");
     SHARED.psql("installed", "CREATE EXTENSION pg_table_export");
@@ -32,10 +29,7 @@ fn clusters_are_strangers_and_a_copy_is_not() {
     let (one, two) = (Cluster::start(), Cluster::start());
     let copy = one.copy();
     assert_ne!(one.psql("postgres", identifier), two.psql("postgres", identifier));
-    assert_eq!(
-        one.psql("postgres", identifier),
-        copy.psql("postgres", identifier)
-    );
+    assert_eq!(one.psql("postgres", identifier), copy.psql("postgres", identifier));
     assert_eq!(copy.psql("postgres", "SELECT pg_is_in_recovery()"), "f\n");
 }
 
@@ -45,10 +39,7 @@ fn a_kill_loses_what_was_not_flushed_and_nothing_else() {
     let count = "SELECT count(*) FROM t";
     cluster.psql("postgres", "CREATE TABLE t (i int)");
     cluster.psql("postgres", "INSERT INTO t VALUES (1)");
-    cluster.psql(
-        "postgres",
-        "SET synchronous_commit = off; INSERT INTO t VALUES (2)",
-    );
+    cluster.psql("postgres", "SET synchronous_commit = off; INSERT INTO t VALUES (2)");
     assert_eq!(cluster.psql("postgres", count), "2\n");
     cluster.kill();
     cluster.restart();
@@ -59,17 +50,12 @@ fn a_kill_loses_what_was_not_flushed_and_nothing_else() {
 #[test]
 fn a_stop_loses_nothing() {
     let mut cluster = Cluster::start();
-    cluster.psql(
-        "postgres",
-        "CREATE TABLE t (i int); SET synchronous_commit = off; INSERT INTO t VALUES (1)",
-    );
+    cluster
+        .psql("postgres", "CREATE TABLE t (i int); SET synchronous_commit = off; INSERT INTO t VALUES (1)");
     cluster.configure(&["work_mem = '5MB'"]);
     cluster.stop();
     cluster.restart();
-    assert_eq!(
-        cluster.psql("postgres", "SELECT i FROM t; SHOW work_mem"),
-        "1\n5MB\n"
-    );
+    assert_eq!(cluster.psql("postgres", "SELECT i FROM t; SHOW work_mem"), "1\n5MB\n");
 }
 
 #[test]
@@ -81,13 +67,7 @@ fn a_standby_follows_and_is_promoted() {
     assert_eq!(standby.psql("postgres", "SELECT i FROM t"), "1\n");
     standby.promote();
     standby.psql("postgres", "INSERT INTO t VALUES (2)");
-    assert_eq!(
-        standby.psql(
-            "postgres",
-            "SELECT pg_walfile_name(pg_current_wal_lsn()) < '00000002'"
-        ),
-        "f\n"
-    );
+    assert_eq!(standby.psql("postgres", "SELECT pg_walfile_name(pg_current_wal_lsn()) < '00000002'"), "f\n");
 }
 
 #[test]

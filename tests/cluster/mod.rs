@@ -10,11 +10,10 @@
 //! ```
 
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on says so by a panic"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+pub mod mirror;
+pub mod pair;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -58,13 +57,7 @@ impl Cluster {
         let folder = Folder::new();
         let data = folder.path.join("data");
         run(server_program("initdb")
-            .args([
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ])
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
             .arg("--pgdata")
             .arg(&data));
         let mut cluster = Cluster { server: None, folder };
@@ -94,9 +87,7 @@ impl Cluster {
     pub fn catch_up(&self, primary: &Cluster) {
         let written = primary.psql("postgres", "SELECT pg_current_wal_flush_lsn()");
         let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", written.trim());
-        wait_until("the standby has caught up", || {
-            self.psql("postgres", &replayed).trim() == "t"
-        });
+        wait_until("the standby has caught up", || self.psql("postgres", &replayed).trim() == "t");
     }
 
     /// Connects to the database `postgres` as the superuser.
@@ -111,20 +102,13 @@ impl Cluster {
 
     /// Connects to a database as any user.
     pub fn client_as(&self, database: &str, user: &str) -> Client {
-        self.config(database)
-            .user(user)
-            .connect(NoTls)
-            .unwrap_or_else(|error| panic!("{database}: {error}"))
+        self.config(database).user(user).connect(NoTls).unwrap_or_else(|error| panic!("{database}: {error}"))
     }
 
     /// Returns how to connect to a database as the superuser, for a test that wants options of its own.
     pub fn config(&self, database: &str) -> Config {
         let mut config = Config::new();
-        config
-            .host_path(self.socket_dir())
-            .port(PORT)
-            .user("postgres")
-            .dbname(database);
+        config.host_path(self.socket_dir()).port(PORT).user("postgres").dbname(database);
         config
     }
 
@@ -142,19 +126,7 @@ impl Cluster {
     /// separated by `|`. Any error fails the test.
     pub fn psql(&self, database: &str, script: &str) -> String {
         let mut psql = program("psql")
-            .args([
-                "-X",
-                "-q",
-                "-A",
-                "-t",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-U",
-                "postgres",
-                "-d",
-                database,
-                "-h",
-            ])
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
             .arg(self.socket_dir())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -167,11 +139,7 @@ impl Cluster {
             scope.spawn(move || stdin.write_all(script.as_bytes()));
             psql.wait_with_output().unwrap()
         });
-        assert!(
-            output.status.success(),
-            "psql: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "psql: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -186,9 +154,7 @@ impl Cluster {
         victims.push(server.id());
         signal("KILL", &victims);
         server.wait().unwrap();
-        wait_until("all processes are gone", || {
-            victims.iter().all(|pid| !alive(*pid))
-        });
+        wait_until("all processes are gone", || victims.iter().all(|pid| !alive(*pid)));
     }
 
     /// Stops the server, as an administrator would.
@@ -207,10 +173,8 @@ impl Cluster {
 
     /// Adds lines to `postgresql.conf`; they count from the next restart or reload.
     pub fn configure(&self, settings: &[&str]) {
-        let mut file = fs::OpenOptions::new()
-            .append(true)
-            .open(self.data_dir().join("postgresql.conf"))
-            .unwrap();
+        let mut file =
+            fs::OpenOptions::new().append(true).open(self.data_dir().join("postgresql.conf")).unwrap();
         for line in settings {
             writeln!(file, "{line}").unwrap();
         }
@@ -251,11 +215,8 @@ impl Cluster {
 
     /// Runs the server as a child of this process, and waits until it takes connections.
     fn launch(&mut self) {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path.join("log"))
-            .unwrap();
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.folder.path.join("log")).unwrap();
         let mut server = server_program("postgres")
             .arg("-D")
             .arg(self.data_dir())
@@ -301,9 +262,7 @@ pub struct Store {
 
 impl Store {
     pub fn new() -> Store {
-        Store {
-            folder: Folder::new(),
-        }
+        Store { folder: Folder::new() }
     }
 
     pub fn path(&self) -> &Path {
@@ -317,10 +276,7 @@ impl Store {
     /// Returns a copy of the store as it is now, as a disk carried elsewhere would hold it.
     pub fn copy(&self) -> Store {
         let copy = Store::new();
-        run(Command::new("cp")
-            .arg("-a")
-            .arg(self.path().join("."))
-            .arg(copy.path()));
+        run(Command::new("cp").arg("-a").arg(self.path().join(".")).arg(copy.path()));
         copy
     }
 
@@ -366,11 +322,7 @@ impl Folder {
     "#;
 
     fn new() -> Folder {
-        let path = tempfile::Builder::new()
-            .prefix("pg-table-export-")
-            .tempdir()
-            .unwrap()
-            .keep();
+        let path = tempfile::Builder::new().prefix("pg-table-export-").tempdir().unwrap().keep();
         if let Some((user, group)) = *SERVER_USER {
             chown(&path, Some(user), Some(group)).unwrap();
         }
@@ -415,10 +367,7 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
 /// A program of the installation, free of whatever the environment says about PostgreSQL.
 fn program(name: &str) -> Command {
     let mut command = Command::new(ROOT.join("usr/lib/postgresql/15/bin").join(name));
-    command
-        .env_clear()
-        .env("PATH", env::var_os("PATH").unwrap_or_default())
-        .env("LC_ALL", "C.UTF-8");
+    command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -433,23 +382,14 @@ fn server_program(name: &str) -> Command {
 }
 
 fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn signal(name: &str, pids: &[u32]) {
     let pids: Vec<_> = pids.iter().map(u32::to_string).collect();
     // Some may have ended meanwhile, which is what we wanted.
-    let _ = Command::new("sh")
-        .arg("-c")
-        .arg(format!("kill -{name} {} 2>/dev/null", pids.join(" ")))
-        .status();
+    let _ = Command::new("sh").arg("-c").arg(format!("kill -{name} {} 2>/dev/null", pids.join(" "))).status();
 }
 
 /// Returns the state and the parent of a process, the third and fourth word of its `stat`; the second, its name in

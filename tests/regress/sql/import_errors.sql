@@ -1,0 +1,116 @@
+-- One cluster, two databases: this one is the destination.
+\set destination :DBNAME
+
+-- A store without batches.
+DO $$
+BEGIN
+    PERFORM tx_import('import_errors, never exported', store => current_setting('data_directory') || '/pg_notify');
+EXCEPTION WHEN OTHERS THEN
+    RAISE NOTICE '%', replace(SQLERRM, current_setting('data_directory'), '');
+END $$;
+
+CREATE DATABASE import_errors_source;
+\c import_errors_source
+CREATE EXTENSION pg_table_export;
+CREATE TABLE users (id integer PRIMARY KEY, name varchar(20), amount numeric(10, 2), doubled integer, "Odd Name" timestamp(3) with time zone);
+INSERT INTO users VALUES (1, 'Ada', 9.99, 2, now()), (2, 'Grace', 1.5, 4, NULL);
+SELECT tracked FROM tx_track('users');
+SELECT batch, table_name, kind, ids, records FROM tx_export('import_errors');
+
+-- A database does not import its own batches.
+SELECT tx_import('import_errors');
+
+\c :destination
+-- Arguments.
+SELECT tx_import(NULL);
+SELECT tx_import('');
+SELECT tx_import('import_errors', max_batches => -1);
+SELECT tx_import('import_errors', store => '/no/such/directory');
+SELECT tx_import('import_errors', store => 's3://bucket/prefix');
+BEGIN READ ONLY;
+SELECT tx_import('import_errors');
+ROLLBACK;
+
+-- A missing table.
+SELECT tx_import('import_errors');
+
+-- What is no table.
+CREATE VIEW users AS SELECT 1 AS id;
+SELECT tx_import('import_errors');
+DROP VIEW users;
+
+-- Missing columns, one after the other; each hint works as it is.
+CREATE TABLE users (id integer PRIMARY KEY, name varchar(20), amount numeric(10, 2), doubled integer GENERATED ALWAYS AS (id * 2) STORED);
+SELECT tx_import('import_errors');
+ALTER TABLE public.users ALTER COLUMN "doubled" DROP EXPRESSION;
+SELECT tx_import('import_errors');
+ALTER TABLE public.users ADD COLUMN "Odd Name" timestamp(3) with time zone;
+
+-- Other types, and other modifiers.
+ALTER TABLE users ALTER COLUMN id TYPE bigint;
+SELECT tx_import('import_errors');
+ALTER TABLE public.users ALTER COLUMN id TYPE integer;
+ALTER TABLE users ALTER COLUMN amount TYPE numeric(10, 1);
+SELECT tx_import('import_errors');
+ALTER TABLE public.users ALTER COLUMN amount TYPE numeric(10,2);
+ALTER TABLE users ALTER COLUMN "Odd Name" TYPE timestamp(0) with time zone;
+SELECT tx_import('import_errors');
+ALTER TABLE public.users ALTER COLUMN "Odd Name" TYPE timestamp(3) with time zone;
+-- A modifier that says more, or less, is one all the same, unless values that do not fit are refused.
+ALTER TABLE users ALTER COLUMN amount TYPE numeric(12, 2);
+SELECT tx_import('import_errors');
+ALTER TABLE users ALTER COLUMN amount TYPE numeric;
+ALTER TABLE users ALTER COLUMN name TYPE varchar(4);
+SELECT tx_import('import_errors');
+ALTER TABLE users ALTER COLUMN name TYPE varchar(10);
+
+-- What the destination does not accept.
+ALTER TABLE users ADD CHECK (doubled < 4);
+SELECT tx_import('import_errors');
+ALTER TABLE users DROP CONSTRAINT users_doubled_check;
+CREATE UNIQUE INDEX one_only ON users ((true));
+SELECT tx_import('import_errors');
+DROP INDEX one_only;
+
+-- Rights.
+CREATE ROLE regress_importer;
+SET ROLE regress_importer;
+SELECT tx_import('import_errors');
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION tx_import(text, text, integer) TO regress_importer;
+GRANT INSERT, SELECT ON users TO regress_importer;
+SET ROLE regress_importer;
+SELECT tx_import('import_errors');
+SELECT tx_import('import_errors', store => '/tmp');
+RESET ROLE;
+GRANT DELETE ON users TO regress_importer;
+ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_importer;
+SELECT tx_import('import_errors');
+RESET ROLE;
+ALTER TABLE users DISABLE ROW LEVEL SECURITY;
+DROP OWNED BY regress_importer;
+DROP ROLE regress_importer;
+
+-- Nothing of all that has changed anything.
+SELECT count(*) FROM users;
+SELECT count(*) FROM tx_receipts;
+SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import_errors');
+
+-- Another database does not export over a target that is not its own.
+CREATE TABLE own (id integer PRIMARY KEY);
+SELECT tracked FROM tx_track('own');
+\set VERBOSITY terse
+DO $$
+DECLARE
+    detailed text; hinted text;
+BEGIN
+    PERFORM tx_export('import_errors');
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS detailed = PG_EXCEPTION_DETAIL, hinted = PG_EXCEPTION_HINT;
+    RAISE NOTICE E'%\n%\n%', SQLERRM, regexp_replace(detailed, 'identifier \d+', 'identifier N'), hinted;
+END $$;
+\set VERBOSITY default
+SELECT tx_untrack('own');
+
+DROP DATABASE import_errors_source;
