@@ -27,6 +27,7 @@ fn tx_track(
     TableIterator<'static, (name!(tracked, String), name!(key, Vec<String>), name!(shadow, String))>,
     ErrorReport,
 > {
+    transaction::require_writable(c"tx_track()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let tracking = track::track(required("relation", relation)?, key_index, &caller)?;
@@ -39,6 +40,7 @@ fn tx_track(
 /// Stops capturing, and removes every trace of it.
 #[pg_extern(sql = false)]
 fn tx_untrack(relation: Oid) -> Result<String, ErrorReport> {
+    transaction::require_writable(c"tx_untrack()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     Ok(track::untrack(relation, &caller)?)
@@ -80,6 +82,7 @@ fn tx_export(
     >,
     ErrorReport,
 > {
+    transaction::require_writable(c"tx_export()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let request = export::Request {
@@ -117,6 +120,7 @@ fn tx_import(
     >,
     ErrorReport,
 > {
+    transaction::require_writable(c"tx_import()")?;
     let caller = Caller::enter()?;
     let settings = settings::pin();
     settings.replica_role();
@@ -133,6 +137,7 @@ fn tx_import(
 /// Makes a target start again from a full batch.
 #[pg_extern(sql = false)]
 fn tx_reset(target: Option<&str>, relation: Option<Oid>, store: Option<&str>) -> Result<String, ErrorReport> {
+    transaction::require_writable(c"tx_reset()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
@@ -185,10 +190,19 @@ fn open_store(
     {
         return Err(Error::StoreNotAllowed { location: location.to_owned(), role: role_name });
     }
-    Ok(match named.map(str::to_owned).or(configured) {
-        Some(location) => store::open(&location)?,
-        None => store::create(&transaction::data_directory().join("pg_table_export"))?,
-    })
+    match named.map(str::to_owned).or(configured) {
+        Some(location) => Ok(store::open(&location)?),
+        None => default_store(),
+    }
+}
+
+/// Opens the folder pg_table_export in the data directory. Batches are in a folder of it whose name tells pg_basebackup
+/// to leave it out (basebackup.c, sendDir): their paths are longer than a tar header of PostgreSQL takes, and a backup
+/// would carry batches that the database, restored, does not know.
+fn default_store() -> Result<Arc<dyn Store>, Error> {
+    let folder = transaction::data_directory().join("pg_table_export");
+    store::create(&folder)?;
+    Ok(store::create(&folder.join("pgsql_tmp.store"))?)
 }
 
 fn parse_format(format: &str) -> Result<Format, Error> {

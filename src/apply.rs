@@ -3,6 +3,7 @@
 //! All destinations are locked and compared with the manifest before the first row changes. Rows are written as the
 //! owner of the table, as logical replication does it: see [`crate::pg::settings::Settings::replica_role`].
 
+use std::io;
 use std::time::Instant;
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
@@ -54,9 +55,24 @@ pub fn apply(store: &dyn Store, manifest: &Manifest, caller: &Caller) -> Result<
                 manifest.target,
                 destination.shape.display()
             );
-            report::with_detail(&place, || apply_part(store, manifest, part, destination, caller))
+            let cause = || damage(store, manifest, part).map(Error::from);
+            report::with_detail(&place, cause, || {
+                apply_part(store, manifest, part, destination, caller).map_err(|error| match error {
+                    Error::Batch(_) => error,
+                    error => cause().unwrap_or(error),
+                })
+            })
         })
         .collect()
+}
+
+/// Says which file of a part is damaged, if one is. COPY looks at bytes before the end of the file tells that they are not
+/// what they should be, and then raises an error about the data.
+fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::Error> {
+    [reader::ids, reader::records].iter().find_map(|open| {
+        let read = open(store, manifest, part).and_then(|mut file| Ok(io::copy(&mut file, &mut io::sink())?));
+        read.err()
+    })
 }
 
 fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destination, Error> {

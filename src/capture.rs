@@ -14,13 +14,14 @@ use crate::shadow::{Op, Recorder, Shadow};
 /// every old key that differs from the new key beside it.
 pub fn capture(firing: &Firing) -> Result<(), Error> {
     let shadow = Shadow::of(firing.table(), firing.argument()?)?;
-    let mut recorder = Recorder::new(&shadow);
+    let Some(shadow) = shadow.as_ref() else { return Ok(()) };
+    let mut recorder = Recorder::new(shadow);
     if firing.event() == Event::Truncate {
         recorder.everything(Op::Truncate)?;
     } else if !shadow.fits() {
         recorder.everything(Op::Unfit)?;
     } else {
-        record_keys(firing, &shadow, &mut recorder)?;
+        record_keys(firing, shadow, &mut recorder)?;
     }
     recorder.finish();
     Ok(())

@@ -1,7 +1,5 @@
 //! The rows of our own tables, and who we are. Everything here runs as the owner of the extension.
 
-use std::ffi::CStr;
-
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query::{read, write};
@@ -9,11 +7,10 @@ use crate::pg::table::Table;
 use crate::position::Position;
 use crate::shape::KeyColumn;
 
-/// The schema of our tables.
-pub const SCHEMA: &CStr = c"table_export";
-
 /// Attribute numbers in table_export.tracked, for the trigger, which reads it without SQL.
 pub mod tracked_column {
+    /// relation
+    pub const RELATION: i32 = 2;
     /// relation_oid
     pub const RELATION_OID: i32 = 3;
     /// key

@@ -73,7 +73,10 @@ struct Moment {
 
 /// Exports what has changed since the target's position, or everything if it has none.
 pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<Exported>, Error> {
-    require_exportable_transaction()?;
+    if transaction::assigned_xid().is_some() {
+        // Its own writes would be exported before they are committed, and what it writes later would be missed.
+        return Err(Error::HasWritten);
+    }
     let source = catalog::source()?;
     catalog::lock_target("export", request.target)?;
 
@@ -140,19 +143,6 @@ struct Written {
     position: Position,
     /// The tracked tables that are in it in full.
     full: Vec<Received>,
-}
-
-/// Refuses a transaction whose own writes would be exported before they are committed, or cannot be committed.
-fn require_exportable_transaction() -> Result<(), Error> {
-    if transaction::in_recovery() {
-        // A standby's snapshots do not list transactions in progress as ours must.
-        return Err(Error::InRecovery { function: "tx_export()" });
-    }
-    transaction::require_writable(c"tx_export()");
-    if transaction::assigned_xid().is_some() {
-        return Err(Error::HasWritten);
-    }
-    Ok(())
 }
 
 /// Locks the tracked tables and their shadows in the order of their ids, and checks them.

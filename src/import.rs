@@ -8,7 +8,6 @@ use crate::apply::{self, Applied};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow};
 use crate::error::Error;
-use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::store::Store;
 
@@ -37,10 +36,6 @@ pub fn import(
     store: &dyn Store,
     caller: &Caller,
 ) -> Result<Vec<Imported>, Error> {
-    if transaction::in_recovery() {
-        return Err(Error::InRecovery { function: "tx_import()" });
-    }
-    transaction::require_writable(c"tx_import()");
     catalog::lock_target("import", target)?;
     let mut chain = Chain::new(target, store)?;
     let mut imported = Vec::new();
@@ -72,56 +67,48 @@ impl<'a> Chain<'a> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
         let mut ahead = reader::numbers(store, target, last.as_ref().map_or(0, |last| last.0))?;
         ahead.reverse();
-        let chain = Chain { target, store, last, ahead };
+        let mut chain = Chain { target, store, last, ahead };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
             None if chain.ahead.is_empty() => return Err(chain.no_batch()),
-            _ => {}
+            _ => chain.skip_to_latest_full()?,
         }
         Ok(chain)
     }
 
-    /// Returns the next batch to apply: the one that follows the last, or else a later full one.
-    fn next_batch(&mut self) -> Result<Option<Manifest>, Error> {
-        let manifest = match (&self.last, self.ahead.last()) {
-            (_, None) => return Ok(None),
-            (None, Some(_)) => self.skip_to_latest_full()?,
-            (Some(last), Some(&number)) => {
-                let manifest = reader::manifest(self.store, self.target, number)?;
-                let previous = manifest.previous.map(|id| id.to_string());
-                if manifest.kind == Kind::Full || previous.as_ref() == Some(&last.1) {
-                    manifest
-                } else {
-                    let broken = broken(self.target, last.0, number);
-                    self.skip_to_next_full().map_err(|error| error.unwrap_or(broken))?
+    /// Skips what the latest full batch replaces, whatever has become of it.
+    fn skip_to_latest_full(&mut self) -> Result<(), Error> {
+        let mut unreadable = None;
+        for (place, &number) in self.ahead.iter().enumerate() {
+            match reader::manifest(self.store, self.target, number) {
+                Ok(manifest) if manifest.kind == Kind::Full => {
+                    self.ahead.truncate(place + 1);
+                    return Ok(());
                 }
-            }
-        };
-        self.ahead.retain(|&number| number > manifest.number);
-        self.last = Some((manifest.number, manifest.id.to_string()));
-        Ok(Some(manifest))
-    }
-
-    fn skip_to_latest_full(&self) -> Result<Manifest, Error> {
-        self.first_full(self.ahead.iter())?
-            .ok_or_else(|| Error::NoFullBatch { target: self.target.to_owned() })
-    }
-
-    /// Skips what cannot be applied, up to a full batch. `Err(None)` if there is none.
-    fn skip_to_next_full(&self) -> Result<Manifest, Option<Error>> {
-        let manifest = self.first_full(self.ahead.iter().rev()).map_err(Some)?.ok_or(None)?;
-        pgrx::notice!("continuing with batch {}, which is full", manifest.number);
-        Ok(manifest)
-    }
-
-    fn first_full<'n>(&self, numbers: impl Iterator<Item = &'n u64>) -> Result<Option<Manifest>, Error> {
-        for &number in numbers {
-            let manifest = reader::manifest(self.store, self.target, number)?;
-            if manifest.kind == Kind::Full {
-                return Ok(Some(manifest));
+                Ok(_) => {}
+                // One that matters is met again in its turn.
+                Err(error) => unreadable = Some(error),
             }
         }
-        Ok(None)
+        match (&self.last, unreadable) {
+            (Some(_), _) => Ok(()),
+            (None, Some(error)) => Err(error.into()),
+            (None, None) => Err(Error::NoFullBatch { target: self.target.to_owned() }),
+        }
+    }
+
+    /// Returns the next batch to apply, which must follow the last, or be full.
+    fn next_batch(&mut self) -> Result<Option<Manifest>, Error> {
+        let Some(number) = self.ahead.pop() else { return Ok(None) };
+        let manifest = reader::manifest(self.store, self.target, number)?;
+        if let Some((last, id)) = &self.last
+            && manifest.kind != Kind::Full
+            && manifest.previous.map(|previous| previous.to_string()).as_ref() != Some(id)
+        {
+            return Err(broken(self.target, *last, number));
+        }
+        self.last = Some((number, manifest.id.to_string()));
+        Ok(Some(manifest))
     }
 
     /// With nothing ahead, makes sure that the store still ends with the batch that was applied.

@@ -3,8 +3,8 @@
 use crate::batch::reader;
 use crate::catalog;
 use crate::error::Error;
+use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
-use crate::pg::{Oid, transaction};
 use crate::store::Store;
 
 /// At the source the next export is full, for all tables or one; at a destination the next import starts from the latest
@@ -12,7 +12,6 @@ use crate::store::Store;
 ///
 /// A target that is known in neither way, but has batches in the store, belongs to another database: it is taken over.
 pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<String, Error> {
-    transaction::require_writable(c"tx_reset()");
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
     let _fresh = Snapshot::latest();

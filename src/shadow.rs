@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::catalog::{self, TrackedKey, tracked_column};
 use crate::error::Error;
+use crate::pg;
 use crate::pg::append::Append;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::{Datum, Oid, cache, query, scan, slot, transaction};
@@ -42,30 +43,32 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Returns the shadow with the given id, for the tracked table that is being written to.
-    pub fn of(table: Oid, id: i32) -> Result<Rc<Shadow>, Error> {
+    /// Returns the shadow with the given id, for the table that is being written to.
+    ///
+    /// `None` if the table is not tracked under that id: its triggers are left over from a dump of the table alone.
+    pub fn of(table: Oid, id: i32) -> Result<Rc<Option<Shadow>>, Error> {
         cache::remember(table, || Shadow::look_up(table, id))
     }
 
-    fn look_up(table: Oid, id: i32) -> Result<Shadow, Error> {
+    fn look_up(table: Oid, id: i32) -> Result<Option<Shadow>, Error> {
         let missing = || Error::ShadowMissing { id };
-        let catalog = |name| table::find(catalog::SCHEMA, name).ok_or_else(missing);
-        let (key, current) = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
+        let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
+        let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
             let key = TrackedKey {
                 relation: row.oid(tracked_column::RELATION_OID)?,
                 attnums: row.smallints(tracked_column::KEY)?,
                 names: row.texts(tracked_column::KEY_NAMES)?,
             };
-            Some((key, row.smallint(tracked_column::SEGMENT)?))
-        })
-        .flatten()
-        .ok_or_else(missing)?;
+            let is_this = row.oid(tracked_column::RELATION)? == table;
+            is_this.then_some((key, row.smallint(tracked_column::SEGMENT)?))
+        });
+        let Some((key, current)) = tracked.flatten() else { return Ok(None) };
         let segment = segment_table(id, current, Lock::Read)?;
         let table = Table::open(table, Lock::Read).ok_or_else(missing)?;
         let key = key.columns(&table)?.unwrap_or_default();
         let fits = same_types(&segment, &table, &key);
         let storage = key.iter().filter_map(|&attnum| table.storage(attnum)).collect();
-        Ok(Shadow { current: segment.oid(), key, storage, fits })
+        Ok(Some(Shadow { current: segment.oid(), key, storage, fits }))
     }
 
     /// Returns the key columns of the tracked table, as attribute numbers.
@@ -202,9 +205,7 @@ pub fn keep(id: i32) -> Result<(), Error> {
 
 fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table, Error> {
     let name = CString::new(segment_name(id, n)).map_err(|_| Error::ShadowMissing { id })?;
-    table::find(catalog::SCHEMA, &name)
-        .and_then(|oid| Table::open(oid, lock))
-        .ok_or(Error::ShadowMissing { id })
+    table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock)).ok_or(Error::ShadowMissing { id })
 }
 
 /// Says whether the shadow still has the types of the table's key.
@@ -318,7 +319,7 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<(), E
     let idle = 1 - current;
     if !is_empty(id, idle)? {
         let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
-        let oid = table::find(catalog::SCHEMA, &name).ok_or(Error::ShadowMissing { id })?;
+        let oid = table::find(pg::SCHEMA, &name).ok_or(Error::ShadowMissing { id })?;
         let Some(locked) = Table::open_if_free(oid, Lock::Exclusive) else { return Ok(()) };
         if catalog::is_wanted(id, &segment(id, idle), identity)? {
             return Ok(());

@@ -2,11 +2,11 @@
 
 use crate::catalog::{self, Tracked};
 use crate::error::Error;
+use crate::pg::Oid;
 use crate::pg::query::{self, quote_identifier};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, transaction};
 use crate::shadow;
 use crate::shape::{self, Key, KeyColumn, Shape};
 
@@ -35,7 +35,6 @@ pub struct Tracking {
 /// Writers are kept away until the transaction ends, as by CREATE TRIGGER. So every transaction that wrote without the
 /// triggers has ended before, and any snapshot that sees the row in `tracked` sees everything that was not captured.
 pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking, Error> {
-    transaction::require_writable(c"tx_track()");
     let table = lock_own(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
@@ -57,7 +56,6 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself may be
 /// gone already; then only the owner of the extension may.
 pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
-    transaction::require_writable(c"tx_untrack()");
     let table = lock_own(relation, caller)?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?;
@@ -161,7 +159,7 @@ fn create_triggers(id: i32, shape: &Shape) -> Result<(), Error> {
         let name = quote_identifier(&format!("pg_table_export_{event}"));
         query::write(
             &format!(
-                "CREATE TRIGGER {name} AFTER {event} ON {table} {transition} \
+                "CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table} {transition} \
                  FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture('{id}')"
             ),
             &[],

@@ -5,6 +5,7 @@ mod cluster;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::thread::scope;
 
@@ -465,20 +466,28 @@ fn a_server_with_the_default_store_can_still_be_backed_up() {
     drop(cluster.copy());
 }
 
+/// Where batches are without any setting.
+fn default_store(cluster: &Cluster) -> PathBuf {
+    cluster.data_dir().join("pg_table_export/pgsql_tmp.store")
+}
+
 #[test]
 fn a_server_restored_with_the_store_inside_goes_on_after_a_reset_of_the_destination() {
     let mut cluster = Cluster::start();
     let unused = Store::new();
     let source = Database::source(&cluster, "shop", &unused);
     let destination = Database::destination(&SHARED, "inside", &unused);
-    // A short name: see the test above.
     let export = "SELECT * FROM tx_export('r')";
     let import = |cluster: &Cluster| {
-        format!("SELECT * FROM tx_import('r', store => '{}/pg_table_export')", cluster.data_dir().display())
+        format!("SELECT * FROM tx_import('r', store => '{}')", default_store(cluster).display())
     };
     source.text(export);
     destination.text(&import(&cluster));
     let copy = cluster.copy();
+    // As a backup of all files takes it: pg_basebackup leaves it out.
+    assert!(!default_store(&copy).exists());
+    let cp = Command::new("cp").arg("-a").args([default_store(&cluster), default_store(&copy)]).status();
+    assert!(cp.expect("cp").success());
     live_on(&source, 100);
     source.text(export);
     live_on(&source, 200);

@@ -213,6 +213,9 @@ impl Manifest {
         if self.texts().any(|text| text.contains('\0')) {
             return Err("it has a text with a null character".into());
         }
+        if !is_time(&self.created_at) {
+            return Err(format!("\"{}\" is no time in UTC", self.created_at));
+        }
         if self.previous == Some(self.id) {
             return Err("it names itself as the batch before".into());
         }
@@ -293,6 +296,29 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// Says whether a text has the form `2026-01-31T23:59:59Z`, or that with up to six decimals, and numbers of a time.
+fn is_time(text: &str) -> bool {
+    const FORM: &str = "dddd-dd-ddTdd:dd:dd";
+    let Some((time, decimals)) = text.strip_suffix('Z').and_then(|text| text.split_at_checked(FORM.len()))
+    else {
+        return false;
+    };
+    let has_form = time.bytes().zip(FORM.bytes()).all(|(byte, form)| match form {
+        b'd' => byte.is_ascii_digit(),
+        form => byte == form,
+    });
+    let has_decimals = decimals.strip_prefix('.').is_some_and(|digits| {
+        (1..=6).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    let within = |at: usize, least: u8, most: u8| {
+        let number = time.get(at..at + 2).and_then(|digits| digits.parse().ok());
+        number.is_some_and(|number| (least..=most).contains(&number))
+    };
+    let is_in_calendar = within(5, 1, 12) && within(8, 1, 31);
+    let is_on_clock = within(11, 0, 23) && within(14, 0, 59) && within(17, 0, 59);
+    has_form && (decimals.is_empty() || has_decimals) && is_in_calendar && is_on_clock
 }
 
 /// Why a manifest is refused before it is looked at.

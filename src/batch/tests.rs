@@ -233,7 +233,10 @@ fn numbers_are_in_order_and_strangers_are_ignored() {
 fn sweep_removes_only_other_attempts() {
     let place = Place::new();
     for number in [1, 2] {
-        write(&place.writer(number, Compression::Zstd), &users(Kind::Changes), b"1\n", b"");
+        let writer = place.writer(number, Compression::Zstd);
+        write(&writer, &users(Kind::Changes), b"1\n", b"");
+        // As if its process had been killed.
+        std::mem::forget(writer);
     }
     let published = place.publish(1, Compression::Zstd);
     let folder = place.directory.path().join(path::attempts(TARGET, 1).unwrap());
@@ -242,6 +245,20 @@ fn sweep_removes_only_other_attempts() {
     assert_eq!((swept(), swept()), (1, 0));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
     assert_eq!(place.store.list(&path::attempts(TARGET, 2).unwrap(), "").unwrap().len(), 1);
+    read_all(&*place.store, &published).unwrap();
+}
+
+#[test]
+fn a_batch_that_is_given_up_leaves_nothing() {
+    let place = Place::new();
+    let published = place.publish(1, Compression::Zstd);
+    for number in [1, 2] {
+        let writer = place.writer(number, Compression::Zstd);
+        write(&writer, &users(Kind::Changes), b"1\n", b"");
+    }
+    let attempts = |number| place.store.list(&path::attempts(TARGET, number).unwrap(), "").unwrap();
+    assert_eq!(attempts(1), [published.id.to_string()]);
+    assert!(attempts(2).is_empty());
     read_all(&*place.store, &published).unwrap();
 }
 

@@ -23,3 +23,6 @@ pub mod trigger;
 pub mod user;
 
 pub use pgrx::pg_sys::{Datum, Oid};
+
+/// The schema of the extension's own tables. Its owner is the owner of the extension.
+pub const SCHEMA: &std::ffi::CStr = c"table_export";

@@ -8,11 +8,21 @@ use pgrx::{PgLogLevel, PgTryBuilder};
 
 use crate::error::Error;
 
-/// Runs something, and adds a sentence to the DETAIL of an error that PostgreSQL raises meanwhile.
-pub fn with_detail<T>(place: &str, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+/// Runs something, and adds a sentence to the DETAIL of an error that PostgreSQL raises meanwhile, unless `cause` finds
+/// an error of ours behind it.
+pub fn with_detail<T>(
+    place: &str,
+    cause: impl Fn() -> Option<Error>,
+    run: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let cause = std::panic::AssertUnwindSafe(&cause);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
         .catch_others(|error| match error {
             CaughtError::PostgresError(report) => {
+                let std::panic::AssertUnwindSafe(cause) = &cause;
+                if let Some(cause) = cause() {
+                    return Err(cause);
+                }
                 let detail =
                     report.detail().map_or_else(|| place.to_owned(), |detail| format!("{detail}\n{place}"));
                 let located =

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use pgrx::pg_sys;
 
-/// Says whether the server is a standby.
-pub fn in_recovery() -> bool {
-    // SAFETY: reads shared memory.
-    unsafe { pg_sys::RecoveryInProgress() }
-}
+use crate::error::Error;
 
-/// Raises an error in a read-only transaction.
-pub fn require_writable(command: &CStr) {
+/// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be executed.
+pub fn require_writable(function: &'static CStr) -> Result<(), Error> {
+    // SAFETY: reads shared memory.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return Err(Error::InRecovery { function: function.to_str().unwrap_or_default() });
+    }
     // SAFETY: a C string.
-    unsafe { pg_sys::PreventCommandIfReadOnly(command.as_ptr()) };
+    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
+    Ok(())
 }
 
 /// Returns the id of the top-level transaction, if it has one.

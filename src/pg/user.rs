@@ -103,7 +103,7 @@ impl Drop for ActingAs {
 
 fn extension_owner() -> Result<Oid, Error> {
     // SAFETY: a C string; missing_ok, so InvalidOid if there is no such schema.
-    let schema = unsafe { pg_sys::get_namespace_oid(crate::catalog::SCHEMA.as_ptr(), true) };
+    let schema = unsafe { pg_sys::get_namespace_oid(super::SCHEMA.as_ptr(), true) };
     // SAFETY: a syscache look-up by the oid of the schema, released again; the struct is read while it is pinned.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;

@@ -380,11 +380,12 @@ pub const USER_VALUES: &str = r#"
                        o outer_type, os outer_type[], p positive, ps positive[], f few, d inner_domain,
                        ds inner_domain[], r textrange, rs textranges, h hstore, c citext, l ltree, cu cube);
     INSERT INTO vals
-    SELECT n, m, ARRAY[m, NULL], ROW(n, m::text, m), ROW(ROW(n, m::text, m), ARRAY[ROW(NULL, '', m)::"my Types".inner, NULL], 'empty'),
-           ARRAY[ROW(NULL, NULL, '[1.00,)')::outer_type, NULL], n, ARRAY[n, NULL], ARRAY[n, 1], ROW(n, m::text, m),
-           ARRAY[ROW(n, m::text, NULL)::inner_domain], textrange('', m::text || 'z'), textranges(),
-           hstore(m::text, NULL) || hstore('k', m::text), m::text, 'a.b', cube(ARRAY[n, 0.1])
-      FROM (SELECT row_number() OVER (ORDER BY m)::int AS n, m FROM unnest(enum_range(NULL::"my Types"."Mood")) AS m) AS s;
+    SELECT n, m, ARRAY[m, NULL], v, ROW(v, ARRAY[ROW(NULL, '', m)::"my Types".inner, NULL], 'empty')::outer_type,
+           ARRAY[ROW(NULL, NULL, '[1.00,)')::outer_type, NULL], n, ARRAY[n, NULL], ARRAY[n, 1], v, ARRAY[v::inner_domain],
+           textrange('', m::text || 'z'), textranges(), hstore(m::text, NULL) || hstore('k', m::text), m::text, 'a.b',
+           cube(ARRAY[n, 0.1])
+      FROM (SELECT row_number() OVER (ORDER BY m)::int AS n, m FROM unnest(enum_range(NULL::"my Types"."Mood")) AS m) AS s,
+           LATERAL (SELECT ROW(n, m::text, m)::"my Types".inner AS v) AS l;
     UPDATE vals SET rs = multirange(r);
     INSERT INTO vals (id, f) VALUES (100, '{}');
     INSERT INTO vals (id, i, o, f, r, h) VALUES (101, ROW(NULL, NULL, NULL), ROW(NULL, NULL, NULL), '{}', '(,)', '');

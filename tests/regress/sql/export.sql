@@ -62,7 +62,7 @@ SELECT batch, table_name, kind, ids, records FROM tx_export('export');
 -- Formats and compression.
 SELECT batch, table_name, kind, ids, records FROM tx_export('export, csv', format => 'csv', compression => 'none');
 SELECT batch, table_name, kind, ids, records FROM tx_export('export, binary', format => 'binary');
-SELECT pg_read_file(format('pg_table_export/export%%2C%%20csv/data/0000000001/%s/public/orders/records', id)) AS csv
+SELECT pg_read_file(format('%s/export%%2C%%20csv/data/0000000001/%s/public/orders/records', substr(store, 8), id)) AS csv
   FROM tx_batches WHERE target = 'export, csv';
 
 -- The three files of a table, and a line of each.
@@ -70,12 +70,12 @@ UPDATE users SET name = E'tab \t, newline \n, backslash \\, Zoë, \\N' WHERE id 
 UPDATE users SET name = NULL WHERE id = 2;
 DELETE FROM users WHERE id = 3;
 SELECT batch, table_name, kind, ids, records FROM tx_export('export, csv', compression => 'none');
-SELECT file, pg_read_file(format('pg_table_export/export%%2C%%20csv/data/0000000002/%s/public/users/%s', id, file)) AS content
+SELECT file, pg_read_file(format('%s/export%%2C%%20csv/data/0000000002/%s/public/users/%s', substr(store, 8), id, file)) AS content
   FROM tx_batches, unnest('{columns,ids,records}'::text[]) AS file WHERE target = 'export, csv' AND batch = 2;
 
 -- Target names may hold anything.
 SELECT batch, table_name, kind FROM tx_export('../db2.example.com/réporting "x"') LIMIT 1;
-SELECT folder FROM pg_ls_dir('pg_table_export') AS folder WHERE folder LIKE '\%2E%';
+SELECT folder FROM tx_batches, pg_ls_dir(substr(store, 8)) AS folder WHERE target LIKE '../%' AND folder LIKE '\%2E%';
 
 -- One instant, and the caller's snapshot is not it: at any isolation level an export sees what is committed when it starts.
 BEGIN ISOLATION LEVEL REPEATABLE READ;

@@ -82,6 +82,8 @@ ALTER TABLE users DISABLE ROW LEVEL SECURITY;
 
 -- The table has another owner by now: it is read as that owner, who needs to see the shadow.
 INSERT INTO users VALUES (3, 'Linus');
+SELECT tx_export('export_errors');
+SELECT tracked FROM tx_track('public.users');
 SELECT table_name, kind, ids, records FROM tx_export('export_errors');
 ALTER TABLE users OWNER TO CURRENT_USER;
 DROP OWNED BY regress_exporter;

@@ -23,7 +23,7 @@ SELECT tx_reset('views/slow');
 SELECT target, last_batch, pending, position IS NOT NULL AS position FROM tx_targets;
 
 -- The latest batch of each target first.
-SELECT target, batch, kind, tables, ids, records, size LIKE '% bytes' AS size, id IS NOT NULL AS id, store LIKE 'file:///%/pg_table_export' AS store FROM tx_batches;
+SELECT target, batch, kind, tables, ids, records, size LIKE '% bytes' AS size, id IS NOT NULL AS id, store LIKE 'file:///%/pg_table_export/%' AS store FROM tx_batches;
 
 -- A trigger that is disabled, a table that is gone.
 ALTER TABLE users DISABLE TRIGGER pg_table_export_insert;
