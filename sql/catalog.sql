@@ -42,7 +42,7 @@ COMMENT ON COLUMN table_export.target.exported_at       IS 'when the last batch 
 
 CREATE TABLE table_export.target_table (
     target      text    NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
-    tracked     integer NOT NULL REFERENCES table_export.tracked ON DELETE CASCADE,
+    tracked     integer NOT NULL,
     fingerprint text    NOT NULL,
     PRIMARY KEY (target, tracked)
 );

@@ -11,7 +11,7 @@ COMMENT ON FUNCTION tx_track(regclass, text) IS
 
 CREATE FUNCTION tx_untrack(relation regclass)
 RETURNS text
-LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_untrack_wrapper';
 COMMENT ON FUNCTION tx_untrack(regclass) IS
 'stops capturing the changes of a table and removes its shadow and triggers; the caller must own the table';
@@ -66,6 +66,8 @@ RETURNS bigint
 LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'pending_changes_wrapper';
 COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes that the next export of a target finds; null: it is full';
+
+COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
     tx_import(text, text, integer), tx_reset(text, regclass, text), tx_ddl(regclass), table_export.capture(),

@@ -39,11 +39,11 @@ fn tx_track(
 
 /// Stops capturing, and removes every trace of it.
 #[pg_extern(sql = false)]
-fn tx_untrack(relation: Oid) -> Result<String, ErrorReport> {
+fn tx_untrack(relation: Option<Oid>) -> Result<String, ErrorReport> {
     transaction::require_writable(c"tx_untrack()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
-    Ok(track::untrack(relation, &caller)?)
+    Ok(track::untrack(required("relation", relation)?, &caller)?)
 }
 
 /// The trigger of tracked tables.
@@ -124,7 +124,7 @@ fn tx_import(
     let caller = Caller::enter()?;
     let settings = settings::pin();
     settings.replica_role();
-    let limit = max_batches.map(|limit| u64::try_from(limit).unwrap_or(0));
+    let limit = max_batches.map(parse_limit).transpose()?;
     let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
     let rows =
         import::import(required("target", target)?, limit, store.as_ref(), &caller)?.into_iter().map(|row| {
@@ -216,6 +216,12 @@ fn parse_format(format: &str) -> Result<Format, Error> {
             allowed: "text, binary, csv",
         }),
     }
+}
+
+fn parse_limit(limit: i32) -> Result<u64, Error> {
+    let refused =
+        |_| Error::Argument { argument: "max_batches", value: limit.to_string(), allowed: "0 or more" };
+    u64::try_from(limit).map_err(refused)
 }
 
 fn parse_compression(compression: &str) -> Result<Compression, Error> {

@@ -7,7 +7,8 @@ use std::io;
 use std::time::Instant;
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
-use crate::error::Error;
+use crate::error::{Error, TableName};
+use crate::export::milliseconds;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -76,7 +77,7 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 }
 
 fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destination, Error> {
-    let name = format!("{}.{}", part.schema, part.name);
+    let name = TableName::new(&part.schema, &part.name);
     let missing = || Error::NoDestination { table: name.clone(), batch: manifest.number };
     let found = table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?);
     let oid = found.ok_or_else(missing)?;
@@ -90,7 +91,7 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
         return Err(Error::NoPrivilege { table: name, privilege: "INSERT and DELETE" });
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: name });
+        return Err(Error::RowSecurity { table: name, doing: "Import" });
     }
     for column in &part.columns {
         compare(column, &shape)?;
@@ -101,7 +102,7 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
 /// Compares a column with the one of the same name here. A type of another name is refused even where its text would be
 /// accepted: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
 fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
-    let (table, column) = (shape.display(), theirs.name.clone());
+    let (table, column) = (shape.called(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
         let definition = shape::known_definition(&theirs.type_name, theirs.typmod)?;
         return Err(Error::NoColumn { table, column, definition });
@@ -147,7 +148,7 @@ fn apply_part(
         deleted,
         inserted,
         bytes: part.files.columns.size + part.files.ids.size + part.files.records.size,
-        elapsed_ms: started.elapsed().as_secs_f64() * 1000.0,
+        elapsed_ms: milliseconds(started),
     })
 }
 
@@ -173,7 +174,7 @@ fn delete_ids(
         .iter()
         .map(|column| {
             let equality = table.equality(column.attnum)?.ok_or_else(|| Error::NoEquality {
-                table: shape.display(),
+                table: shape.called(),
                 column: column.name.clone(),
                 type_name: column.type_name.clone(),
             })?;
@@ -195,7 +196,7 @@ fn target_of_delete(table: &Table, shape: &Shape) -> String {
 
 fn own_column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column, Error> {
     shape.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
-        table: shape.display(),
+        table: shape.called(),
         column: name.to_owned(),
         definition: None,
     })
@@ -211,5 +212,5 @@ fn require_count(
     if declared == found {
         return Ok(());
     }
-    Err(Error::Count { table: shape.display(), number: manifest.number, what, declared, found })
+    Err(Error::Count { table: shape.called(), number: manifest.number, what, declared, found })
 }

@@ -144,6 +144,10 @@ pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
 
 /// Removes a tracked table.
 pub fn remove_tracked(id: i32) -> Result<(), Error> {
+    write(
+        "DELETE FROM table_export.target_table WHERE tracked = $1::pg_catalog.int4",
+        &[Some(&id.to_string())],
+    )?;
     write("DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4", &[Some(&id.to_string())])?;
     Ok(())
 }
@@ -151,8 +155,7 @@ pub fn remove_tracked(id: i32) -> Result<(), Error> {
 /// Locks a tracked table's row and returns the segment that changes are appended to; `None` if somebody else has the
 /// lock.
 pub fn lock_segment(id: i32) -> Result<Option<i16>, Error> {
-    let sql =
-        "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR UPDATE SKIP LOCKED";
+    let sql = "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR NO KEY UPDATE SKIP LOCKED";
     write(sql, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
 }
 
@@ -212,7 +215,7 @@ pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
                      AND (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = k.key";
-    let pid = read(holder, &[Some(&key)])?.first().map(|row| row.get::<i32>(0)).transpose()?;
+    let pid = read(holder, &[Some(&key)])?.first().map(|row| row.optional(0)).transpose()?.flatten();
     Err(Error::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid })
 }
 

@@ -15,6 +15,9 @@ pub fn create_table(relation: Oid) -> Result<String, Error> {
     let table = Table::open(relation, Lock::Read).ok_or_else(missing)?;
     let _fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or_else(missing)?;
+    if !matches!(shape.kind, 'r' | 'p' | 'v' | 'm' | 'f') {
+        return Err(Error::NotATable { table: shape.called() });
+    }
     let tracked = catalog::tracked_table(relation)?;
     let columns = tracked.map(|tracked| tracked.key.columns(&table)).transpose()?.flatten();
     let key = shape::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;

@@ -3,12 +3,39 @@
 //! Messages follow PostgreSQL's style: lower case, no full stop, names in double quotes. Each says what happened and to
 //! which object; DETAIL says what is known about it; HINT says what to type.
 
-use std::io;
+use std::{fmt, io};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::spi::quote_identifier;
 
 use crate::{batch, store};
+
+/// A table, as messages name it and as hints have it typed.
+#[derive(Clone, Debug)]
+pub struct TableName {
+    shown: String,
+    quoted: String,
+}
+
+impl TableName {
+    /// Names a table that exists, or should.
+    pub fn new(schema: &str, name: &str) -> TableName {
+        let quoted = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
+        TableName { shown: format!("{schema}.{name}"), quoted }
+    }
+
+    /// Returns the name as a literal, for an argument of type regclass.
+    fn literal(&self) -> String {
+        format!("'{}'", self.quoted.replace('\'', "''"))
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -28,24 +55,30 @@ pub enum Error {
     // Tracking
     #[error("there is no table with OID {oid}")]
     NoTable { oid: u32 },
+    #[error("must be owner of extension pg_table_export")]
+    NotExtensionOwner,
     #[error("must be owner of table \"{table}\"")]
-    NotOwner { table: String },
+    NotOwner { table: TableName },
     #[error("\"{table}\" cannot be tracked")]
-    WrongKind { table: String, what: &'static str },
+    WrongKind { table: TableName, what: &'static str },
+    #[error("table \"{table}\" cannot be exported any more")]
+    NoLongerTrackable { table: TableName, what: &'static str },
+    #[error("\"{table}\" is not a table")]
+    NotATable { table: TableName },
     #[error("table \"{table}\" has no key to track it by")]
-    NoKey { table: String, index: Option<String> },
+    NoKey { table: TableName, index: Option<String> },
     #[error("column \"{column}\" of the key of table \"{table}\" is not NOT NULL")]
-    NullableKey { table: String, column: String },
+    NullableKey { table: TableName, column: String },
     #[error("table \"{table}\" is tracked by another key")]
-    OtherKey { table: String },
+    OtherKey { table: TableName },
     #[error("table \"{table}\" is not tracked")]
-    NotTracked { table: String },
+    NotTracked { table: TableName },
     #[error("the key of table \"{table}\" has changed since it was tracked")]
-    KeyChanged { table: String },
+    KeyChanged { table: TableName },
     #[error("table \"{table}\" has another owner than when it was tracked")]
-    OwnerChanged { table: String },
+    OwnerChanged { table: TableName },
     #[error("the triggers that track table \"{table}\" are missing or disabled")]
-    TriggersMissing { table: String },
+    TriggersMissing { table: TableName },
     #[error("table with OID {oid} is tracked, but has been dropped")]
     TableGone { oid: u32 },
     #[error("shadow {id} does not exist")]
@@ -60,12 +93,14 @@ pub enum Error {
     InRecovery { function: &'static str },
     #[error("tx_export() cannot run in a transaction that has already written")]
     HasWritten,
+    #[error("cannot PREPARE a transaction that has run tx_export()")]
+    Prepared,
     #[error("no table is tracked in this database")]
     NothingTracked,
     #[error("permission denied for table \"{table}\"")]
-    NoPrivilege { table: String, privilege: &'static str },
+    NoPrivilege { table: TableName, privilege: &'static str },
     #[error("row security would hide rows of table \"{table}\"")]
-    RowSecurity { table: String },
+    RowSecurity { table: TableName, doing: &'static str },
     #[error("target \"{target}\" is busy")]
     TargetBusy { target: String, purpose: String, pid: Option<i32> },
     #[error("target \"{target}\" does not exist")]
@@ -103,19 +138,19 @@ pub enum Error {
     #[error("batch {number} of target \"{target}\" was exported by this very database")]
     OwnDatabase { target: String, number: u64 },
     #[error("table \"{table}\" does not exist here")]
-    NoDestination { table: String, batch: u64 },
+    NoDestination { table: TableName, batch: u64 },
     #[error("\"{table}\" cannot be imported into")]
-    WrongDestination { table: String },
+    WrongDestination { table: TableName },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
-    NoColumn { table: String, column: String, definition: Option<String> },
+    NoColumn { table: TableName, column: String, definition: Option<String> },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
-    GeneratedColumn { table: String, column: String },
+    GeneratedColumn { table: TableName, column: String },
     #[error("column \"{column}\" of table \"{table}\" has another type here")]
-    ColumnType { table: String, column: String, source_type: String, own: String },
+    ColumnType { table: TableName, column: String, source_type: String, own: String },
     #[error("type {type_name} of key column \"{column}\" of table \"{table}\" has no equality operator")]
-    NoEquality { table: String, column: String, type_name: String },
+    NoEquality { table: TableName, column: String, type_name: String },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
-    Count { table: String, number: u64, what: &'static str, declared: u64, found: u64 },
+    Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
     #[error("a line of ids has {found} fields instead of {expected}")]
     FieldCount { expected: usize, found: usize },
 }
@@ -131,10 +166,14 @@ impl Error {
             Error::NullArgument { .. } => ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::NoTable { .. } | Error::NoDestination { .. } => ERRCODE_UNDEFINED_TABLE,
             Error::NotOwner { .. }
+            | Error::NotExtensionOwner
             | Error::NoPrivilege { .. }
             | Error::RowSecurity { .. }
             | Error::StoreNotAllowed { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
-            Error::WrongKind { .. } | Error::WrongDestination { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::WrongKind { .. }
+            | Error::NoLongerTrackable { .. }
+            | Error::NotATable { .. }
+            | Error::WrongDestination { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoKey { .. } | Error::NullableKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
             Error::NotTracked { .. }
             | Error::OtherKey { .. }
@@ -155,6 +194,7 @@ impl Error {
             | Error::OwnDatabase { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotOurTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::Prepared => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::HasWritten => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::TargetBusy { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
             Error::UnknownTarget { .. } | Error::NoBatch { .. } => ERRCODE_UNDEFINED_OBJECT,
@@ -172,7 +212,9 @@ impl Error {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Error::WrongKind { what, .. } => Some(format!("It is {what}.")),
+            Error::WrongKind { what, .. } | Error::NoLongerTrackable { what, .. } => {
+                Some(format!("It is {what}."))
+            }
             Error::NoKey { index: None, .. } => Some("It has no primary key.".into()),
             Error::NoKey { index: Some(index), .. } => {
                 Some(format!("\"{index}\" is not a unique index of it, or is partial, or over expressions."))
@@ -211,6 +253,10 @@ impl Error {
     fn hint(&self) -> Option<String> {
         match self {
             Error::Argument { allowed, .. } => Some(format!("Allowed: {allowed}.")),
+            Error::NoLongerTrackable { table, .. } => Some(format!(
+                "Undo that, and the next export sends the table in full; or SELECT tx_untrack({}).",
+                table.literal()
+            )),
             Error::WrongKind { .. } => {
                 Some("Track an ordinary, logged table that is no partition and has no children.".into())
             }
@@ -219,32 +265,44 @@ impl Error {
                  SELECT tx_track('…', key_index => '…')."
                     .into(),
             ),
-            Error::NullableKey { column, table } => {
-                Some(format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL."))
-            }
-            Error::NotTracked { table } => Some(format!("SELECT tx_track('{table}').")),
+            Error::NullableKey { column, table } => Some(format!(
+                "ALTER TABLE {} ALTER COLUMN {} SET NOT NULL.",
+                table.quoted,
+                quote_identifier(column)
+            )),
+            Error::NotTracked { table } => Some(format!("SELECT tx_track({}).", table.literal())),
             Error::OtherKey { table } | Error::KeyChanged { table } | Error::TriggersMissing { table } => {
                 Some(format!(
-                    "SELECT tx_untrack('{table}'), then tx_track('{table}') again; \
-                     the next export sends the table in full."
+                    "SELECT tx_untrack({0}), then tx_track({0}) again; the next export sends the table in full.",
+                    table.literal()
                 ))
             }
-            Error::OwnerChanged { table } => {
-                Some(format!("SELECT tx_track('{table}') again, which lets the new owner read the shadow."))
-            }
+            Error::OwnerChanged { table } => Some(format!(
+                "SELECT tx_track({}) again, which lets the new owner read the shadow.",
+                table.literal()
+            )),
             Error::TableGone { oid } => Some(format!("SELECT tx_untrack({oid}).")),
             Error::InRecovery { .. } => Some("Run it on the primary.".into()),
             Error::HasWritten => Some(
-                "Commit first: what this transaction has written would be exported before it is committed.".into(),
+                "Commit first: what this transaction has written would be exported before it is committed."
+                    .into(),
             ),
-            Error::NothingTracked => Some("SELECT tx_track('…') for each table that should be exported.".into()),
-            Error::RowSecurity { .. } => {
-                Some("Export as a role that row security does not apply to, with a table owner to whom it does not apply either.".into())
+            Error::Prepared => Some("COMMIT it directly.".into()),
+            Error::NothingTracked => {
+                Some("SELECT tx_track('…') for each table that should be exported.".into())
             }
-            Error::UnknownTarget { known, .. } | Error::NoBatch { known, .. } => Some(match known.as_slice() {
-                [] => "There is no target yet.".into(),
-                known => format!("Targets: {}.", known.join(", ")),
-            }),
+            Error::RowSecurity { doing, .. } => Some(format!(
+                "{doing} as a role that row security does not apply to, with a table owner to whom it does not apply either."
+            )),
+            Error::UnknownTarget { known, .. } | Error::NoBatch { known, .. } => {
+                Some(match known.as_slice() {
+                    [] => "There is no target yet.".into(),
+                    known => {
+                        let names = known.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>();
+                        format!("Targets: {}.", names.join(", "))
+                    }
+                })
+            }
             Error::NewerTimeline { target, .. } => Some(format!(
                 "Export from the server that was promoted. To export from this one instead: SELECT tx_reset('{target}')."
             )),
@@ -255,15 +313,16 @@ impl Error {
                 Some(format!("SELECT tx_reset('{target}'); the next export is full."))
             }
             Error::NumberTaken { .. } => Some("Export again.".into()),
-            Error::StoreNotAllowed { role, .. } => Some(format!("GRANT {role} to the caller, or leave the argument \"store\" out.")),
+            Error::StoreNotAllowed { role, .. } => {
+                Some(format!("GRANT {role} to the caller, or leave the argument \"store\" out."))
+            }
             Error::Store(store::Error::Unsupported { .. }) => None,
             Error::Store(store::Error::NotFound { .. }) => {
                 Some("The directory must exist and belong to the operating-system user of the server.".into())
             }
             Error::Batch(batch::Error::FutureFormat { .. }) => Some("Upgrade pg_table_export here.".into()),
-            Error::Batch(batch::Error::Manifest { .. } | batch::Error::Damaged { .. }) | Error::Count { .. } => {
-                Some("Carry the batch over again from where it is whole.".into())
-            }
+            Error::Batch(batch::Error::Manifest { .. } | batch::Error::Damaged { .. })
+            | Error::Count { .. } => Some("Carry the batch over again from where it is whole.".into()),
             Error::Batch(batch::Error::Store(store::Error::NotFound { .. })) => {
                 Some("Carry the files of the batch over completely.".into())
             }
@@ -274,18 +333,19 @@ impl Error {
                 "To start again from the store's last full batch: SELECT tx_reset('{target}') here."
             )),
             Error::OwnDatabase { .. } => Some("Import in another database.".into()),
-            Error::NoDestination { .. } => {
-                Some("Create it with what tx_ddl() returns at the source.".into())
-            }
+            Error::NoDestination { .. } => Some("Create it with what tx_ddl() returns at the source.".into()),
             Error::WrongDestination { .. } => Some("Import into an ordinary or partitioned table.".into()),
             Error::NoColumn { table, column, definition: Some(definition) } => {
-                Some(format!("ALTER TABLE {table} ADD COLUMN \"{column}\" {definition}."))
+                let column = quote_identifier(column);
+                Some(format!("ALTER TABLE {} ADD COLUMN {column} {definition}.", table.quoted))
             }
             Error::GeneratedColumn { table, column } => {
-                Some(format!("ALTER TABLE {table} ALTER COLUMN \"{column}\" DROP EXPRESSION."))
+                let column = quote_identifier(column);
+                Some(format!("ALTER TABLE {} ALTER COLUMN {column} DROP EXPRESSION.", table.quoted))
             }
             Error::ColumnType { table, column, source_type, .. } => {
-                Some(format!("ALTER TABLE {table} ALTER COLUMN \"{column}\" TYPE {source_type}."))
+                let column = quote_identifier(column);
+                Some(format!("ALTER TABLE {} ALTER COLUMN {column} TYPE {source_type}.", table.quoted))
             }
             _ => None,
         }

@@ -10,13 +10,12 @@ use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Wr
 use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
 use crate::error::Error;
 use crate::fork::{self, Fork, Healing};
-use crate::pg::Oid;
 use crate::pg::copy::copy_to;
 use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{Lock, Right, Table};
-use crate::pg::transaction;
 use crate::pg::user::Caller;
+use crate::pg::{Oid, settings, transaction};
 use crate::position::Position;
 use crate::shadow;
 use crate::shape::{self, Column, Key, KeyColumn, Shape};
@@ -102,7 +101,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     if planned.is_empty() && !request.even_if_unchanged {
         drop(now);
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
-        rotate(&shadows, &source)?;
+        rotate_at_commit(shadows, &source);
         return Ok(Vec::new());
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
@@ -130,7 +129,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         &source,
         Written { number: fork.next, writer, header, parts, position, full },
     )?;
-    rotate(&shadows, &source)?;
+    rotate_at_commit(shadows, &source);
     Ok(exported)
 }
 
@@ -162,13 +161,15 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
     shadow::keep(tracked.id)?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
-    track::require_trackable(&shape)?;
-    let name = shape.display();
+    let name = shape.called();
+    if let Some(what) = track::untrackable(&shape) {
+        return Err(Error::NoLongerTrackable { table: name, what });
+    }
     if !table.grants(caller.role(), &[Right::Select]) {
         return Err(Error::NoPrivilege { table: name, privilege: "SELECT" });
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: name });
+        return Err(Error::RowSecurity { table: name, doing: "Export" });
     }
     let changed = || Error::KeyChanged { table: name.clone() };
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
@@ -243,7 +244,7 @@ fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
         .into_iter()
         .filter_map(|candidate| {
             let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?;
-            let table = candidate.shape.display();
+            let table = candidate.shape.called();
             Some(if seen.is_intact { Ok(candidate) } else { Err(Error::TriggersMissing { table }) })
         })
         .collect()
@@ -369,6 +370,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     catalog::add_batch(&row, &store.url(), &position, &source.identity, &full)?;
     transaction::flush_log();
     transaction::force_sync_commit();
+    transaction::refuse_prepare();
     writer.publish(header, parts).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
             Error::NumberTaken { target: target.to_owned(), number }
@@ -382,15 +384,20 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     Ok(())
 }
 
-/// Truncates what every target has passed, of the tables that this export has locked. At REPEATABLE READ and above
-/// positions would be seen as they were before the locks, so it is left to another export.
-fn rotate(shadows: &[(i32, Oid)], source: &Source) -> Result<(), Error> {
+/// Truncates what every target has passed, of the tables that this export has locked, as the last thing that the
+/// transaction does: its locks stay to the end. At REPEATABLE READ and above positions would be seen as they were before
+/// the locks, so it is left to another export.
+fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &Source) {
+    let identity = source.identity.clone();
     if transaction::is_read_committed() {
-        for &(id, table) in shadows {
-            shadow::rotate(id, table, &source.identity)?;
-        }
+        transaction::before_commit(move || {
+            let _caller = Caller::enter()?;
+            let _settings = settings::pin();
+            // SPI wants one to be active; each of its queries takes a fresh one of its own.
+            let _snapshot = Snapshot::latest();
+            shadows.iter().try_for_each(|&(id, table)| shadow::rotate(id, table, &identity))
+        });
     }
-    Ok(())
 }
 
 fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
@@ -401,8 +408,13 @@ fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
         ids: part.ids,
         records: part.records,
         bytes: part_bytes(part),
-        elapsed_ms: started.elapsed().as_secs_f64() * 1000.0,
+        elapsed_ms: milliseconds(started),
     }
+}
+
+/// Returns the time since an instant, to the microsecond.
+pub fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_micros() as f64 / 1000.0
 }
 
 fn part_bytes(part: &Part) -> u64 {

@@ -87,7 +87,7 @@ impl<'a> Chain<'a> {
                 }
                 Ok(_) => {}
                 // One that matters is met again in its turn.
-                Err(error) => unreadable = Some(error),
+                Err(error) => unreadable = unreadable.or(Some(error)),
             }
         }
         match (&self.last, unreadable) {

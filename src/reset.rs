@@ -5,7 +5,9 @@ use crate::catalog;
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
+use crate::shape::Shape;
 use crate::store::Store;
+use crate::track::not_tracked;
 
 /// At the source the next export is full, for all tables or one; at a destination the next import starts from the latest
 /// full batch. Returns what will happen, in a sentence.
@@ -17,13 +19,15 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
     let _fresh = Snapshot::latest();
     let known = catalog::target(target)?.is_some();
     if let Some(relation) = relation {
-        let table = relation.to_u32().to_string();
-        let tracked = catalog::tracked_table(relation)?.ok_or(Error::NotTracked { table })?;
+        let shape = Shape::of(relation)?;
+        let tracked =
+            catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
         if !known {
             return Err(unknown(target)?);
         }
         catalog::reset_target(target, Some(tracked.id))?;
-        return Ok(format!("the next export of target \"{target}\" sends this table in full"));
+        let table = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.display());
+        return Ok(format!("the next export of target \"{target}\" sends table \"{table}\" in full"));
     }
     let forgotten = catalog::forget_receipts(target)?;
     if forgotten && !known {

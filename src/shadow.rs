@@ -318,9 +318,13 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<(), E
     let Some(current) = catalog::lock_segment(id)? else { return Ok(()) };
     let idle = 1 - current;
     if !is_empty(id, idle)? {
+        // Asked before the lock as well: it stays to the end of the transaction, needed or not.
+        if catalog::is_wanted(id, &segment(id, idle), identity)? {
+            return Ok(());
+        }
         let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
-        let oid = table::find(pg::SCHEMA, &name).ok_or(Error::ShadowMissing { id })?;
-        let Some(locked) = Table::open_if_free(oid, Lock::Exclusive) else { return Ok(()) };
+        let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
+        let Some(locked) = free else { return Ok(()) };
         if catalog::is_wanted(id, &segment(id, idle), identity)? {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 //!
 //! Track, export and import all look at tables through here, so that they agree on what a column or a key is.
 
-use crate::error::Error;
+use crate::error::{Error, TableName};
 use crate::pg::query::{self, quote_identifier};
 use crate::pg::{Oid, query::Row};
 
@@ -89,7 +89,12 @@ impl Shape {
         query::quote_qualified(&self.schema, &self.name)
     }
 
-    /// Returns the qualified name as messages say it.
+    /// Returns the name as errors take it.
+    pub fn called(&self) -> TableName {
+        TableName::new(&self.schema, &self.name)
+    }
+
+    /// Returns the qualified name as results say it.
     pub fn display(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }

@@ -61,17 +61,13 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     let shape = Shape::of(relation)?;
     let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::display);
     if table.is_none() && !caller.is_extension_owner() {
-        return Err(Error::NotOwner { table: name });
+        return Err(Error::NotExtensionOwner);
     }
-    let tracked =
-        catalog::tracked_table(relation)?.ok_or_else(|| Error::NotTracked { table: name.clone() })?;
+    let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     let owner = table.map(|table| table.owner_name()).transpose()?;
     drop(fresh);
     if let Some(shape) = &shape {
-        for (event, _) in TRIGGERS {
-            let trigger = format!("DROP TRIGGER IF EXISTS pg_table_export_{event} ON {}", shape.quoted());
-            query::write(&trigger, &[])?;
-        }
+        drop_triggers(relation, shape)?;
     }
     shadow::drop_tables(tracked.id)?;
     catalog::remove_tracked(tracked.id)?;
@@ -81,40 +77,51 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     Ok(name)
 }
 
+/// Returns the error for a relation that is not tracked, or not even there.
+pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
+    match shape {
+        Some(shape) => Error::NotTracked { table: shape.called() },
+        None => Error::NoTable { oid: relation.to_u32() },
+    }
+}
+
 /// Locks a table against writers if the caller owns it. Who does not own it must not make its writers wait.
 fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     let shape = Shape::of(relation)?;
     if !caller.owns(&table) {
-        let name = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.display());
-        return Err(Error::NotOwner { table: name });
+        let table = shape.map(|shape| shape.called()).ok_or(Error::NoTable { oid: relation.to_u32() })?;
+        return Err(Error::NotOwner { table });
     }
     Ok(Table::open(relation, Lock::Alter))
 }
 
 /// Refuses what cannot be tracked without missing a write.
 pub fn require_trackable(shape: &Shape) -> Result<(), Error> {
-    let table = shape.display();
-    let refuse = |what| Err(Error::WrongKind { table: table.clone(), what });
+    untrackable(shape).map_or(Ok(()), |what| Err(Error::WrongKind { table: shape.called(), what }))
+}
+
+/// Says what a table is that cannot be tracked without missing a write.
+pub fn untrackable(shape: &Shape) -> Option<&'static str> {
     match (shape.kind, shape.persistence) {
-        _ if shape.is_system => refuse("a system table"),
-        ('v', _) => refuse("a view"),
-        ('m', _) => refuse("a materialized view"),
-        ('f', _) => refuse("a foreign table"),
-        ('p', _) => refuse("a partitioned table"),
-        ('r', 't') => refuse("a temporary table"),
-        ('r', 'u') => refuse("an unlogged table"),
-        ('r', _) if shape.has_relatives => refuse("a partition, or part of an inheritance tree"),
-        ('r', _) if shape.is_subscribed => refuse("written by a subscription"),
-        ('r', _) => Ok(()),
-        _ => refuse("not a table"),
+        _ if shape.is_system => Some("a system table"),
+        ('v', _) => Some("a view"),
+        ('m', _) => Some("a materialized view"),
+        ('f', _) => Some("a foreign table"),
+        ('p', _) => Some("a partitioned table"),
+        ('r', 't') => Some("a temporary table"),
+        ('r', 'u') => Some("an unlogged table"),
+        ('r', _) if shape.has_relatives => Some("a partition, or part of an inheritance tree"),
+        ('r', _) if shape.is_subscribed => Some("written by a subscription"),
+        ('r', _) => None,
+        _ => Some("not a table"),
     }
 }
 
 /// Returns the key of a table, all its columns NOT NULL.
 pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyColumn>, Error> {
     let key = shape::key(relation, which)?;
-    let table = shape.display();
+    let table = shape.called();
     let index = match which {
         Key::Index(name) => Some((*name).to_owned()),
         Key::Primary | Key::Columns(_) => None,
@@ -132,20 +139,23 @@ fn already_tracked(
     shape: &Shape,
     key_index: Option<&str>,
 ) -> Result<Tracking, Error> {
-    let changed = || Error::KeyChanged { table: shape.display() };
+    let changed = || Error::KeyChanged { table: shape.called() };
     let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
-    let key = usable_key(tracked.relation, shape, &Key::Columns(&columns))?;
+    let key = shape::key(tracked.relation, &Key::Columns(&columns))?;
+    if key.is_empty() || key.iter().any(|column| !column.not_null) {
+        return Err(changed());
+    }
     if let Some(index) = key_index {
         let asked = usable_key(tracked.relation, shape, &Key::Index(index))?;
         if !asked.iter().map(|column| column.attnum).eq(columns.iter().copied()) {
-            return Err(Error::OtherKey { table: shape.display() });
+            return Err(Error::OtherKey { table: shape.called() });
         }
     }
     if !shadow::fits(tracked.id, table, &columns)? {
         return Err(changed());
     }
     if !tracked.is_intact {
-        return Err(Error::TriggersMissing { table: shape.display() });
+        return Err(Error::TriggersMissing { table: shape.called() });
     }
     catalog::put_tracked(tracked.relation, &key)?;
     // The table may have another owner by now.
@@ -166,6 +176,16 @@ fn create_triggers(id: i32, shape: &Shape) -> Result<(), Error> {
         )?;
         // ALWAYS: also for writes made under session_replication_role = replica.
         query::write(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"), &[])?;
+    }
+    Ok(())
+}
+
+/// Drops those of the triggers that there still are.
+fn drop_triggers(relation: Oid, shape: &Shape) -> Result<(), Error> {
+    let ours = "SELECT pg_catalog.quote_ident(tgname) FROM pg_catalog.pg_trigger
+                 WHERE tgrelid = $1::pg_catalog.oid AND tgname ~ '^pg_table_export_(insert|update|delete|truncate)$'";
+    for row in query::write(ours, &[Some(&relation.to_u32().to_string())])? {
+        query::write(&format!("DROP TRIGGER {} ON {}", row.get::<String>(0)?, shape.quoted()), &[])?;
     }
     Ok(())
 }

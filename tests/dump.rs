@@ -182,7 +182,7 @@ fn a_dump_of_some_tables_alone_can_be_tracked_again() {
     restored.export_refused().expect("55000", &["no table is tracked in this database", "tx_track"]);
     // Tracking again is all it takes.
     restored.run("SELECT tx_track('items'); SELECT tx_track('lines')");
-    let destination = Database::destination(&SHARED, "partly_copy", &elsewhere);
+    let destination = Database::destination(&SHARED, "partly_again_copy", &elsewhere);
     captures_everything(&restored);
     restored.feed(&destination);
 }

@@ -1,6 +1,9 @@
 # Two scratch clusters, "source" and "destination", that share a store: sourced by tests/demo and by bench/*.
 # All of it lives in $work, a folder of the server's user, and goes with it.
 
+# The server inherits it, and with it errors would tell where in the code they arose.
+unset RUST_BACKTRACE
+
 work=$(mktemp -d)
 root=$work/root
 bin=$root/usr/lib/postgresql/15/bin

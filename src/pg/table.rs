@@ -42,7 +42,7 @@ impl Table {
     pub fn open(oid: Oid, lock: Lock) -> Option<Table> {
         // SAFETY: null if there is no such relation (relation.c, try_relation_open).
         let relation = unsafe { pg_sys::try_relation_open(oid, lock.mode()) };
-        (!relation.is_null()).then_some(Table { relation })
+        (!relation.is_null()).then(|| Table { relation })
     }
 
     /// Locks and opens a table if nobody holds a lock in the way.

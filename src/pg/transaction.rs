@@ -1,9 +1,12 @@
 //! The transaction we run in, and its write-ahead log.
 
 use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgLogLevel, PgXactCallbackEvent};
 
 use crate::error::Error;
 
@@ -68,4 +71,22 @@ pub fn data_directory() -> PathBuf {
     // SAFETY: set before any backend starts, never changed.
     let path = unsafe { CStr::from_ptr(pg_sys::DataDir) };
     PathBuf::from(path.to_string_lossy().into_owned())
+}
+
+/// Runs something as the last thing before the transaction commits; not if it is rolled back. An error of ours becomes a
+/// warning: what the transaction has done does not depend on it.
+pub fn before_commit(run: impl FnOnce() -> Result<(), Error> + 'static) {
+    let run = move || {
+        if let Err(error) = run() {
+            pgrx::warning!("{error}");
+        }
+    };
+    pgrx::register_xact_callback(PgXactCallbackEvent::PreCommit, AssertUnwindSafe(run));
+}
+
+/// Refuses PREPARE TRANSACTION from here on: the lock of the target would stay with nobody to wait for.
+pub fn refuse_prepare() {
+    pgrx::register_xact_callback(PgXactCallbackEvent::PrePrepare, || {
+        ErrorReport::from(Error::Prepared).report(PgLogLevel::ERROR);
+    });
 }

@@ -110,8 +110,14 @@ pub enum Error {
     Unsupported { location: String },
 
     /// The operating system refused.
-    #[error("could not {action} \"{path}\": {source}")]
+    #[error("could not {action} \"{path}\": {}", reason(source))]
     Io { action: &'static str, path: String, source: io::Error },
+}
+
+/// What the operating system says, without the number that Rust adds.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
 
 impl Error {

@@ -374,7 +374,8 @@ fn program(name: &str) -> Command {
 /// A program of the installation that runs as the server's user.
 fn server_program(name: &str) -> Command {
     let mut command = program(name);
-    command.current_dir("/");
+    // With backtraces, errors would tell where in the code they arose.
+    command.current_dir("/").env_remove("RUST_BACKTRACE");
     if let Some((user, group)) = *SERVER_USER {
         command.uid(user).gid(group);
     }
