@@ -6,6 +6,7 @@
 #![allow(clippy::type_complexity, reason = "pgrx reads the names of the columns from the signature")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
@@ -94,7 +95,15 @@ fn tx_export(
     let store = open_store(store, c"pg_write_server_files", "pg_write_server_files", &caller)?;
     let rows = export::export(&request, &store, &caller)?.into_iter().map(|row| {
         let counts = (row.ids as i64, row.records as i64, row.bytes as i64);
-        (row.batch as i64, row.table, row.kind.to_owned(), counts.0, counts.1, counts.2, row.elapsed_ms)
+        (
+            row.batch as i64,
+            row.table,
+            row.kind.to_owned(),
+            counts.0,
+            counts.1,
+            counts.2,
+            milliseconds(row.elapsed),
+        )
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
@@ -129,7 +138,15 @@ fn tx_import(
     let rows =
         import::import(required("target", target)?, limit, store.as_ref(), &caller)?.into_iter().map(|row| {
             let counts = (row.deleted as i64, row.inserted as i64, row.bytes as i64);
-            (row.batch as i64, row.table, row.kind.to_owned(), counts.0, counts.1, counts.2, row.elapsed_ms)
+            (
+                row.batch as i64,
+                row.table,
+                row.kind.to_owned(),
+                counts.0,
+                counts.1,
+                counts.2,
+                milliseconds(row.elapsed),
+            )
         });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
@@ -203,6 +220,11 @@ fn default_store() -> Result<Arc<dyn Store>, Error> {
     let folder = transaction::data_directory().join("pg_table_export");
     store::create(&folder)?;
     Ok(store::create(&folder.join("pgsql_tmp.store"))?)
+}
+
+/// Milliseconds, to the microsecond.
+fn milliseconds(elapsed: Duration) -> f64 {
+    elapsed.as_micros() as f64 / 1000.0
 }
 
 fn parse_format(format: &str) -> Result<Format, Error> {

@@ -4,11 +4,10 @@
 //! owner of the table, as logical replication does it: see [`crate::pg::settings::Settings::replica_role`].
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
 use crate::error::{Error, TableName};
-use crate::export::milliseconds;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -30,7 +29,7 @@ pub struct Applied {
     /// The size of the files.
     pub bytes: u64,
     /// How long it took.
-    pub elapsed_ms: f64,
+    pub elapsed: Duration,
 }
 
 /// A destination table that a part can be applied to.
@@ -148,7 +147,7 @@ fn apply_part(
         deleted,
         inserted,
         bytes: part.files.columns.size + part.files.ids.size + part.files.records.size,
-        elapsed_ms: milliseconds(started),
+        elapsed: started.elapsed(),
     })
 }
 

@@ -4,7 +4,7 @@
 //! batch, flush the log, put the manifest, commit. `docs/design.md` gives the reason for each.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Writer, sweep};
 use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
@@ -49,7 +49,7 @@ pub struct Exported {
     /// The size of the files.
     pub bytes: u64,
     /// How long it took.
-    pub elapsed_ms: f64,
+    pub elapsed: Duration,
 }
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
@@ -408,13 +408,8 @@ fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
         ids: part.ids,
         records: part.records,
         bytes: part_bytes(part),
-        elapsed_ms: milliseconds(started),
+        elapsed: started.elapsed(),
     }
-}
-
-/// Returns the time since an instant, to the microsecond.
-pub fn milliseconds(since: Instant) -> f64 {
-    since.elapsed().as_micros() as f64 / 1000.0
 }
 
 fn part_bytes(part: &Part) -> u64 {

@@ -4,6 +4,8 @@
 //! batch is checked before the first row changes, except the hashes of files, which are checked as they stream: one that
 //! does not match undoes the whole import.
 
+use std::time::Duration;
+
 use crate::apply::{self, Applied};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow};
@@ -26,7 +28,7 @@ pub struct Imported {
     /// The size of the files.
     pub bytes: u64,
     /// How long it took.
-    pub elapsed_ms: f64,
+    pub elapsed: Duration,
 }
 
 /// Applies what is pending, at most `limit` batches.
@@ -172,6 +174,6 @@ fn describe(manifest: &Manifest, part: &Applied) -> Imported {
         deleted: part.deleted,
         inserted: part.inserted,
         bytes: part.bytes,
-        elapsed_ms: part.elapsed_ms,
+        elapsed: part.elapsed,
     }
 }

@@ -163,32 +163,40 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
 /// Lets the owner of the table read its shadow, and nobody who was the owner before.
 pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
     let segments = format!("{}, {}", segment(id, 0), segment(id, 1));
-    let former = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
-                    FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
-                   WHERE c.oid = $1::pg_catalog.regclass AND a.grantee NOT IN (0, c.relowner)";
-    for row in query::write(former, &[Some(&segment(id, 0))])? {
-        query::write(&format!("REVOKE ALL ON {segments} FROM {}", row.get::<String>(0)?), &[])?;
+    let former = readers(id)?;
+    for role in &former {
+        query::write(&format!("REVOKE ALL ON {segments} FROM {role}"), &[])?;
     }
     let owner = query::quote_identifier(owner);
     query::write(&format!("GRANT SELECT ON {segments} TO {owner}"), &[])?;
     query::write(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
-    Ok(())
+    former.iter().try_for_each(|role| revoke_unused(role))
 }
 
-/// Takes back the right to look into our schema from a role that owns no tracked table any more.
-pub fn revoke_unused(owner: &str) -> Result<(), Error> {
-    let owns = "SELECT EXISTS (SELECT FROM table_export.tracked AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.relation
-                                WHERE pg_catalog.pg_get_userbyid(c.relowner) = $1)";
-    if !query::write(owns, &[Some(owner)])?.first().is_some_and(|row| row.flag(0)) {
-        let owner = query::quote_identifier(owner);
-        query::write(&format!("REVOKE USAGE ON SCHEMA table_export FROM {owner}"), &[])?;
-    }
-    Ok(())
-}
-
-/// Drops the shadow of a table.
+/// Drops the shadow of a table, and takes back what its reader had for it.
 pub fn drop_tables(id: i32) -> Result<(), Error> {
+    let readers = readers(id)?;
     query::write(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
+    readers.iter().try_for_each(|role| revoke_unused(role))
+}
+
+/// Returns the roles, quoted, that may read a shadow without being its owner.
+fn readers(id: i32) -> Result<Vec<String>, Error> {
+    let readers = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
+                     FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+                    WHERE c.oid = pg_catalog.to_regclass($1) AND a.grantee NOT IN (0, c.relowner)";
+    query::write(readers, &[Some(&segment(id, 0))])?.iter().map(|row| row.get(0)).collect()
+}
+
+/// Takes back the right to look into our schema from a role that may read no shadow in it any more.
+fn revoke_unused(role: &str) -> Result<(), Error> {
+    let reads = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
+                                 WHERE c.relnamespace = 'table_export'::pg_catalog.regnamespace
+                                   AND a.grantee <> c.relowner
+                                   AND pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) = $1)";
+    if !query::write(reads, &[Some(role)])?.first().is_some_and(|row| row.flag(0)) {
+        query::write(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
+    }
     Ok(())
 }
 

@@ -64,16 +64,14 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
         return Err(Error::NotExtensionOwner);
     }
     let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
-    let owner = table.map(|table| table.owner_name()).transpose()?;
     drop(fresh);
+    // Closed, its lock kept: DROP TRIGGER refuses a table that is open.
+    drop(table);
     if let Some(shape) = &shape {
         drop_triggers(relation, shape)?;
     }
     shadow::drop_tables(tracked.id)?;
     catalog::remove_tracked(tracked.id)?;
-    if let Some(owner) = owner {
-        shadow::revoke_unused(&owner)?;
-    }
     Ok(name)
 }
 

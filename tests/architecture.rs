@@ -32,7 +32,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("import", &["apply", "batch", "catalog", "error", "pg", "store"]),
     // Beside the river.
     ("ddl", &["catalog", "error", "pg", "shape"]),
-    ("reset", &["batch", "catalog", "error", "pg", "store"]),
+    // Says of a table that is not tracked what tracking says of it.
+    ("reset", &["batch", "catalog", "error", "pg", "shape", "store", "track"]),
     ("status", &["catalog", "error", "pg", "shadow"]),
     // The surface.
     (
