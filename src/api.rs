@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 
 use crate::batch::{Compression, Format};
 use crate::error::Error;
+use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
@@ -23,28 +24,30 @@ use crate::{capture, ddl, export, guc, import, reset, status, track};
 #[pg_extern(sql = false)]
 fn tx_track(
     relation: Option<Oid>,
-    key_index: Option<&str>,
+    key_index: Option<Text>,
 ) -> Result<
-    TableIterator<'static, (name!(tracked, String), name!(key, Vec<String>), name!(shadow, String))>,
+    TableIterator<'static, (name!(tracked, Text), name!(key, Vec<Text>), name!(shadow, Text))>,
     ErrorReport,
 > {
     transaction::require_writable(c"tx_track()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
-    let tracking = track::track(required("relation", relation)?, key_index, &caller)?;
+    let tracking = track::track(required("relation", relation)?, key_index.as_deref(), &caller)?;
     if tracking.already {
         notice!("table \"{}\" is already tracked", tracking.table);
     }
-    Ok(TableIterator::once((tracking.table, tracking.key, format!("table_export.shadow_{}", tracking.id))))
+    let key = tracking.key.into_iter().map(Text::from).collect();
+    let shadow = format!("table_export.shadow_{}", tracking.id);
+    Ok(TableIterator::once((tracking.table.into(), key, shadow.into())))
 }
 
 /// Stops capturing, and removes every trace of it.
 #[pg_extern(sql = false)]
-fn tx_untrack(relation: Option<Oid>) -> Result<String, ErrorReport> {
+fn tx_untrack(relation: Option<Oid>) -> Result<Text, ErrorReport> {
     transaction::require_writable(c"tx_untrack()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
-    Ok(track::untrack(required("relation", relation)?, &caller)?)
+    Ok(track::untrack(required("relation", relation)?, &caller)?.into())
 }
 
 /// The trigger of tracked tables.
@@ -63,18 +66,18 @@ fn capture<'a>(
 /// Exports what has changed for a target.
 #[pg_extern(sql = false)]
 fn tx_export(
-    target: Option<&str>,
-    format: Option<&str>,
-    compression: Option<&str>,
-    store: Option<&str>,
+    target: Option<Text>,
+    format: Option<Text>,
+    compression: Option<Text>,
+    store: Option<Text>,
     even_if_unchanged: Option<bool>,
 ) -> Result<
     TableIterator<
         'static,
         (
             name!(batch, i64),
-            name!(table_name, String),
-            name!(kind, String),
+            name!(table_name, Text),
+            name!(kind, Text),
             name!(ids, i64),
             name!(records, i64),
             name!(bytes, i64),
@@ -87,18 +90,18 @@ fn tx_export(
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let request = export::Request {
-        target: required("target", target)?,
-        format: parse_format(required("format", format)?)?,
-        compression: parse_compression(required("compression", compression)?)?,
+        target: required("target", target.as_deref())?,
+        format: parse_format(required("format", format.as_deref())?)?,
+        compression: parse_compression(required("compression", compression.as_deref())?)?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
     };
-    let store = open_store(store, c"pg_write_server_files", "pg_write_server_files", &caller)?;
+    let store = open_store(store.as_deref(), c"pg_write_server_files", "pg_write_server_files", &caller)?;
     let rows = export::export(&request, &store, &caller)?.into_iter().map(|row| {
         let counts = (row.ids as i64, row.records as i64, row.bytes as i64);
         (
             row.batch as i64,
-            row.table,
-            row.kind.to_owned(),
+            row.table.into(),
+            row.kind.into(),
             counts.0,
             counts.1,
             counts.2,
@@ -111,16 +114,16 @@ fn tx_export(
 /// Applies the pending batches of a target.
 #[pg_extern(sql = false)]
 fn tx_import(
-    target: Option<&str>,
-    store: Option<&str>,
+    target: Option<Text>,
+    store: Option<Text>,
     max_batches: Option<i32>,
 ) -> Result<
     TableIterator<
         'static,
         (
             name!(batch, i64),
-            name!(table_name, String),
-            name!(kind, String),
+            name!(table_name, Text),
+            name!(kind, Text),
             name!(deleted, i64),
             name!(inserted, i64),
             name!(bytes, i64),
@@ -134,14 +137,15 @@ fn tx_import(
     let settings = settings::pin();
     settings.replica_role();
     let limit = max_batches.map(parse_limit).transpose()?;
-    let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
-    let rows =
-        import::import(required("target", target)?, limit, store.as_ref(), &caller)?.into_iter().map(|row| {
+    let store = open_store(store.as_deref(), c"pg_read_server_files", "pg_read_server_files", &caller)?;
+    let rows = import::import(required("target", target.as_deref())?, limit, store.as_ref(), &caller)?
+        .into_iter()
+        .map(|row| {
             let counts = (row.deleted as i64, row.inserted as i64, row.bytes as i64);
             (
                 row.batch as i64,
-                row.table,
-                row.kind.to_owned(),
+                row.table.into(),
+                row.kind.into(),
                 counts.0,
                 counts.1,
                 counts.2,
@@ -153,20 +157,20 @@ fn tx_import(
 
 /// Makes a target start again from a full batch.
 #[pg_extern(sql = false)]
-fn tx_reset(target: Option<&str>, relation: Option<Oid>, store: Option<&str>) -> Result<String, ErrorReport> {
+fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) -> Result<Text, ErrorReport> {
     transaction::require_writable(c"tx_reset()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
-    let store = open_store(store, c"pg_read_server_files", "pg_read_server_files", &caller)?;
-    Ok(reset::reset(required("target", target)?, relation, store.as_ref())?)
+    let store = open_store(store.as_deref(), c"pg_read_server_files", "pg_read_server_files", &caller)?;
+    Ok(reset::reset(required("target", target.as_deref())?, relation, store.as_ref())?.into())
 }
 
 /// Returns the CREATE TABLE for a destination.
 #[pg_extern(sql = false)]
-fn tx_ddl(relation: Oid) -> Result<String, ErrorReport> {
+fn tx_ddl(relation: Oid) -> Result<Text, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    Ok(ddl::create_table(relation)?)
+    Ok(ddl::create_table(relation)?.into())
 }
 
 /// Counts what lies in the shadow of a tracked table.
@@ -182,10 +186,10 @@ fn shadow_size(
 
 /// Counts the changes that the next export of a target finds; null if it is full.
 #[pg_extern(sql = false)]
-fn pending_changes(target: &str) -> Result<Option<i64>, ErrorReport> {
+fn pending_changes(target: Text) -> Result<Option<i64>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    Ok(status::pending_changes(target)?)
+    Ok(status::pending_changes(&target)?)
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.

@@ -17,8 +17,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
 use crate::error::Error;
-use crate::pg::encoding;
 use crate::pg::table::Table;
+use crate::pg::{encoding, settings};
 
 /// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by default.
 const PIPE_BYTES: usize = 1 << 20;
@@ -33,6 +33,7 @@ pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &str, sink: W) ->
         .map_err(|errno| Error::Pipe(errno.into()))?;
     // The default of 64 KiB works as well, only slower.
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+    let _encoding = (format == "binary").then(settings::pin_client_encoding);
     let format = encoding::to_server(format)?;
     let path = encoding::to_server(&format!("/dev/fd/{}", writer.as_raw_fd()))?;
     let pump = Pump::start(reader, sink)?;
@@ -150,6 +151,7 @@ pub fn copy_from(
     source: impl Read + 'static,
 ) -> Result<u64, Error> {
     let source = Source::push(source);
+    let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: as copy_table does it (tablesync.c): an open and locked table, our callback, lists of nodes.
     let rows = unsafe {
         let state = pg_sys::make_parsestate(std::ptr::null_mut());

@@ -18,6 +18,7 @@ pub mod slot;
 pub mod snapshot;
 pub mod staged;
 pub mod table;
+pub mod text;
 pub mod transaction;
 pub mod trigger;
 pub mod user;

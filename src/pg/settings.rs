@@ -38,6 +38,15 @@ pub fn pin() -> Settings {
     settings
 }
 
+/// Makes the client's encoding UTF-8, which COPY's option leaves alone in format binary: there the send and receive
+/// functions of types convert, to and from the client's encoding (pqformat.c).
+pub fn pin_client_encoding() -> Settings {
+    // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
+    let settings = Settings { level: unsafe { pg_sys::NewGUCNestLevel() } };
+    settings.set(c"client_encoding", c"UTF8");
+    settings
+}
+
 impl Settings {
     /// Writes rows as logical replication does: foreign keys are not checked again, and the destination's
     /// triggers fire only if they are ENABLE REPLICA or ENABLE ALWAYS.
