@@ -36,6 +36,10 @@ impl Pair {
         let source = Database::source(&source_server, "shop", &store);
         let destination = Database::destination(&destination_server, "copy", &store);
         source.feed(&destination);
+        for database in [&source, &destination] {
+            // What was made so far is not what these servers are to forget.
+            database.run("CHECKPOINT");
+        }
         Pair { source_server, destination_server, store, source, destination }
     }
 
