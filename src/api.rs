@@ -5,6 +5,7 @@
 
 #![allow(clippy::type_complexity, reason = "pgrx reads the names of the columns from the signature")]
 
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,16 +96,15 @@ fn tx_export(
         compression: parse_compression(required("compression", compression.as_deref())?)?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
     };
-    let store = open_store(store.as_deref(), c"pg_write_server_files", "pg_write_server_files", &caller)?;
+    let store = open_store(store.as_deref(), c"pg_write_server_files", &caller)?;
     let rows = export::export(&request, &store, &caller)?.into_iter().map(|row| {
-        let counts = (row.ids as i64, row.records as i64, row.bytes as i64);
         (
             row.batch as i64,
             row.table.into(),
             row.kind.into(),
-            counts.0,
-            counts.1,
-            counts.2,
+            row.ids as i64,
+            row.records as i64,
+            row.bytes as i64,
             milliseconds(row.elapsed),
         )
     });
@@ -137,19 +137,18 @@ fn tx_import(
     let settings = settings::pin();
     settings.replica_role();
     let limit = max_batches.map(parse_limit).transpose()?;
-    let store = open_store(store.as_deref(), c"pg_read_server_files", "pg_read_server_files", &caller)?;
+    let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
     let rows = import::import(required("target", target.as_deref())?, limit, store.as_ref(), &caller)?
         .into_iter()
-        .map(|row| {
-            let counts = (row.deleted as i64, row.inserted as i64, row.bytes as i64);
+        .map(|(batch, part)| {
             (
-                row.batch as i64,
-                row.table.into(),
-                row.kind.into(),
-                counts.0,
-                counts.1,
-                counts.2,
-                milliseconds(row.elapsed),
+                batch as i64,
+                part.table.into(),
+                part.kind.into(),
+                part.deleted as i64,
+                part.inserted as i64,
+                part.bytes as i64,
+                milliseconds(part.elapsed),
             )
         });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
@@ -161,7 +160,7 @@ fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) ->
     transaction::require_writable(c"tx_reset()")?;
     let caller = Caller::enter()?;
     let _settings = settings::pin();
-    let store = open_store(store.as_deref(), c"pg_read_server_files", "pg_read_server_files", &caller)?;
+    let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
     Ok(reset::reset(required("target", target.as_deref())?, relation, store.as_ref())?.into())
 }
 
@@ -198,18 +197,16 @@ fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Error> {
 }
 
 /// Opens the store that the caller has named, if it may, or the configured one.
-fn open_store(
-    location: Option<&str>,
-    role: &std::ffi::CStr,
-    role_name: &'static str,
-    caller: &Caller,
-) -> Result<Arc<dyn Store>, Error> {
+fn open_store(location: Option<&str>, role: &'static CStr, caller: &Caller) -> Result<Arc<dyn Store>, Error> {
     let configured = guc::store();
     let named = location.filter(|&location| configured.as_deref() != Some(location));
     if let Some(location) = named
         && !caller.has_role(role)
     {
-        return Err(Error::StoreNotAllowed { location: location.to_owned(), role: role_name });
+        return Err(Error::StoreNotAllowed {
+            location: location.to_owned(),
+            role: role.to_str().unwrap_or_default(),
+        });
     }
     match named.map(str::to_owned).or(configured) {
         Some(location) => Ok(store::open(&location)?),

@@ -4,8 +4,6 @@
 //! batch is checked before the first row changes, except the hashes of files, which are checked as they stream: one that
 //! does not match undoes the whole import.
 
-use std::time::Duration;
-
 use crate::apply::{self, Applied};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow};
@@ -13,31 +11,13 @@ use crate::error::Error;
 use crate::pg::user::Caller;
 use crate::store::Store;
 
-/// What one table of a batch did to its destination.
-pub struct Imported {
-    /// The number of the batch.
-    pub batch: u64,
-    /// The table's qualified name.
-    pub table: String,
-    /// `full` or `changes`
-    pub kind: &'static str,
-    /// Rows deleted.
-    pub deleted: u64,
-    /// Rows appended.
-    pub inserted: u64,
-    /// The size of the files.
-    pub bytes: u64,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
-/// Applies what is pending, at most `limit` batches.
+/// Applies what is pending, at most `limit` batches. Returns what each part did, with the number of its batch.
 pub fn import(
     target: &str,
     limit: Option<u64>,
     store: &dyn Store,
     caller: &Caller,
-) -> Result<Vec<Imported>, Error> {
+) -> Result<Vec<(u64, Applied)>, Error> {
     catalog::lock_target("import", target)?;
     let mut chain = Chain::new(target, store)?;
     let mut imported = Vec::new();
@@ -48,7 +28,7 @@ pub fn import(
         refuse_own(&manifest)?;
         let applied = apply::apply(store, &manifest, caller)?;
         catalog::add_receipt(&receipt(&manifest, &applied))?;
-        imported.extend(applied.iter().map(|part| describe(&manifest, part)));
+        imported.extend(applied.into_iter().map(|part| (manifest.number, part)));
         batches += 1;
     }
     Ok(imported)
@@ -163,17 +143,5 @@ fn receipt<'a>(manifest: &'a Manifest, applied: &[Applied]) -> BatchRow<'a> {
         records: applied.iter().map(|part| part.inserted).sum(),
         bytes: applied.iter().map(|part| part.bytes).sum(),
         exported_at: &manifest.created_at,
-    }
-}
-
-fn describe(manifest: &Manifest, part: &Applied) -> Imported {
-    Imported {
-        batch: manifest.number,
-        table: part.table.clone(),
-        kind: part.kind,
-        deleted: part.deleted,
-        inserted: part.inserted,
-        bytes: part.bytes,
-        elapsed: part.elapsed,
     }
 }
