@@ -6,19 +6,16 @@
 mod cluster;
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, scope, sleep};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use cluster::pair::{Database, TARGET, query, refusal, wait_until};
+use cluster::random::Random;
 use cluster::{Cluster, Store};
 
 /// Commits that are not waited for stay in memory for as long as these let them.
 const FORGETFUL: [&str; 2] = ["synchronous_commit = off", "wal_writer_delay = 10s"];
-
-/// What a server that goes down tells its clients, if it tells them anything.
-const GOING_DOWN: [&str; 4] = ["", "57P01", "57P02", "57P03"];
 
 struct Pair {
     source_server: Cluster,
@@ -46,24 +43,6 @@ impl Pair {
     fn crash_source(&mut self) {
         self.source_server.kill();
         self.source_server.restart();
-    }
-}
-
-/// Small, fast, and the same on every machine (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn seeded() -> Random {
-        let seed = env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_251_122);
-        println!("SEED={seed}");
-        Random(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
     }
 }
 
@@ -146,117 +125,6 @@ fn an_export_that_finds_nothing_moves_no_position_past_a_lost_id() {
         pair.source.run(&format!("UPDATE items SET note = 'round {round}'"));
         pair.source.feed(&pair.destination);
     }
-}
-
-/// One transaction of a writer. Rows of `lines` are only ever inserted, so whoever shows one that the source does not
-/// have shows what never was, or was taken back.
-fn transaction(random: &mut Random, writer: i32, sequence: i32) -> String {
-    let id = random.below(200);
-    let change = match random.below(7) {
-        0 | 1 => format!(
-            "INSERT INTO items VALUES ({id}, 'w{writer} {sequence}') ON CONFLICT (id) DO UPDATE SET note = excluded.note"
-        ),
-        2 => format!("UPDATE items SET amount = {sequence} WHERE id BETWEEN {id} AND {id} + 20"),
-        3 => format!("DELETE FROM items WHERE id = {id}"),
-        4 => format!(
-            "UPDATE items SET id = {id} WHERE id = {} AND NOT EXISTS (SELECT FROM items WHERE id = {id})",
-            id + 1
-        ),
-        5 => format!(
-            "SAVEPOINT a; DELETE FROM items WHERE id < {id}; ROLLBACK TO a; UPDATE items SET note = NULL WHERE id = {id}"
-        ),
-        _ => "TRUNCATE items".to_owned(),
-    };
-    let sync = if random.below(4) == 0 { "SET LOCAL synchronous_commit = on;" } else { "" };
-    format!("BEGIN; {sync} {change}; INSERT INTO lines VALUES ({writer}, {sequence}, now()); COMMIT")
-}
-
-/// Runs a statement again and again until told to stop, or until the server goes down. Writers lose deadlocks and races
-/// for a key; anything else is a failure.
-fn again_and_again(
-    database: &Database,
-    stop: &AtomicBool,
-    allowed: &[&str],
-    mut sql: impl FnMut() -> String,
-) -> u32 {
-    let mut count = 0;
-    let Ok(mut client) = database.connect() else { return 0 };
-    while !stop.load(Ordering::SeqCst) {
-        match query(&mut client, &sql()) {
-            Ok(_) => count += 1,
-            Err(error) => {
-                let refusal = refusal(&error);
-                if GOING_DOWN.contains(&refusal.sqlstate.as_str()) {
-                    return count;
-                }
-                assert!(allowed.contains(&refusal.sqlstate.as_str()), "{refusal}");
-                // Fails only if the server goes down.
-                let _ = client.batch_execute("ROLLBACK");
-            }
-        }
-    }
-    count
-}
-
-#[test]
-fn servers_killed_at_random_moments_end_equal() {
-    let mut pair = Pair::start();
-    let mut random = Random::seeded();
-    let (mut writes, mut exports, mut imports) = (0, 0, 0);
-    let mut sequence = 100;
-    for round in 0..rounds(12) {
-        let stop = AtomicBool::new(false);
-        let victims = random.below(5);
-        let moment = Duration::from_millis(50 + random.below(900));
-        let mut seeds = [0; 3].map(|_| Random(random.below(u64::MAX >> 1) | 1));
-        sequence += 10_000;
-        let Pair { source_server, destination_server, source, destination, .. } = &mut pair;
-        scope(|scope| {
-            let writers = (1..).zip(&mut seeds).map(|(writer, random)| {
-                let (source, stop, mut sequence) = (&*source, &stop, sequence);
-                scope.spawn(move || {
-                    again_and_again(source, stop, &["40P01", "23505", "40001"], || {
-                        sequence += 1;
-                        transaction(random, writer, sequence)
-                    })
-                })
-            });
-            let writers = writers.collect::<Vec<_>>();
-            let exporter = scope.spawn(|| again_and_again(source, &stop, &[], || source.export_sql()));
-            let importer =
-                scope.spawn(|| again_and_again(destination, &stop, &[], || destination.import_sql()));
-            sleep(moment);
-            match victims {
-                0 => destination_server.kill(),
-                1 => {
-                    source_server.kill();
-                    destination_server.kill();
-                }
-                _ => source_server.kill(),
-            }
-            stop.store(true, Ordering::SeqCst);
-            writes += writers.into_iter().map(|writer| writer.join().expect("a writer")).sum::<u32>();
-            exports += exporter.join().expect("the exporter");
-            imports += importer.join().expect("the importer");
-        });
-        source_server.restart();
-        destination_server.restart();
-        // What the destination shows was committed, and stayed.
-        let mine = source.text("SELECT item, line FROM lines");
-        let mine = mine.lines().collect::<std::collections::HashSet<_>>();
-        for line in destination.text("SELECT item, line FROM lines").lines() {
-            assert!(
-                mine.contains(line),
-                "round {round}: line {line} is at the destination, and lost at the source"
-            );
-        }
-        source.feed(destination);
-    }
-    println!("{writes} transactions, {exports} exports, {imports} imports");
-    assert!(
-        exports > 10 && imports > 10,
-        "hardly anything has happened: {exports} exports, {imports} imports"
-    );
 }
 
 #[test]

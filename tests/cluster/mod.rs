@@ -14,6 +14,7 @@
 
 pub mod mirror;
 pub mod pair;
+pub mod random;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -308,7 +309,7 @@ struct Folder {
 impl Folder {
     /// The keeper waits for the end of its standard input, a pipe from this process. A server that still runs then
     /// is stopped; one that was killed has left a shared memory segment behind, named in line 7 of its pid file.
-    /// An initdb that is still at work can make the first removal fail.
+    /// An initdb that is still at work can make the first removal fail, and so can a folder that a test made read-only.
     const KEEPER: &str = r#"
         cat >/dev/null
         pid_file=$1/data/postmaster.pid
@@ -318,7 +319,7 @@ impl Folder {
             kill -QUIT "$pid" 2>/dev/null || ipcrm --shmem-id "$segment" 2>/dev/null
             while [ -e "$pid_file" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
         fi
-        until rm -rf "$1" 2>/dev/null; do sleep 0.05; done
+        until chmod -R u+rwX "$1" && rm -rf "$1"; do sleep 0.05; done 2>/dev/null
     "#;
 
     fn new() -> Folder {

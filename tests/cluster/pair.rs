@@ -10,7 +10,7 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use super::{Cluster, Store, program};
 
-/// The target of all exports and imports here.
+/// The target of exports and imports, unless another is named.
 pub const TARGET: &str = "reporting";
 
 /// Two tables that are tracked together, and that one transaction writes to.
@@ -26,6 +26,7 @@ const NAMES: [&str; 2] = ["items", "lines"];
 pub struct Database {
     config: Config,
     store: String,
+    target: String,
 }
 
 /// Why a statement was refused.
@@ -40,7 +41,7 @@ pub struct Refusal {
 impl Database {
     /// Names a database that exists.
     pub fn of(cluster: &Cluster, name: &str, store: &Store) -> Database {
-        Database { config: cluster.config(name), store: store.url() }
+        Database { config: cluster.config(name), store: store.url(), target: TARGET.to_owned() }
     }
 
     /// Makes a database with the extension, and nothing else.
@@ -70,6 +71,11 @@ impl Database {
     /// Returns the same database with another store.
     pub fn with_store(&self, store: &Store) -> Database {
         Database { store: store.url(), ..self.clone() }
+    }
+
+    /// Returns the same database with another target.
+    pub fn with_target(&self, target: &str) -> Database {
+        Database { target: target.to_owned(), ..self.clone() }
     }
 
     /// Connects.
@@ -113,17 +119,17 @@ impl Database {
 
     /// The call that exports.
     pub fn export_sql(&self) -> String {
-        format!("SELECT batch, table_name, kind FROM tx_export('{TARGET}', store => '{}')", self.store)
+        format!("SELECT batch, table_name, kind FROM tx_export('{}', store => '{}')", self.target, self.store)
     }
 
     /// The call that imports.
     pub fn import_sql(&self) -> String {
-        format!("SELECT batch, table_name, kind FROM tx_import('{TARGET}', store => '{}')", self.store)
+        format!("SELECT batch, table_name, kind FROM tx_import('{}', store => '{}')", self.target, self.store)
     }
 
     /// The call that resets the target.
     pub fn reset_sql(&self) -> String {
-        format!("SELECT tx_reset('{TARGET}', store => '{}')", self.store)
+        format!("SELECT tx_reset('{}', store => '{}')", self.target, self.store)
     }
 
     /// Exports, and returns `batch|table|kind` for each part.
