@@ -91,7 +91,7 @@ fn tx_export(
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let request = export::Request {
-        target: required("target", target.as_deref())?,
+        target: target_name(target.as_deref())?,
         format: parse_format(required("format", format.as_deref())?)?,
         compression: parse_compression(required("compression", compression.as_deref())?)?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
@@ -138,7 +138,7 @@ fn tx_import(
     settings.replica_role();
     let limit = max_batches.map(parse_limit).transpose()?;
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
-    let rows = import::import(required("target", target.as_deref())?, limit, store.as_ref(), &caller)?
+    let rows = import::import(target_name(target.as_deref())?, limit, store.as_ref(), &caller)?
         .into_iter()
         .map(|(batch, part)| {
             (
@@ -161,7 +161,7 @@ fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) ->
     let caller = Caller::enter()?;
     let _settings = settings::pin();
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
-    Ok(reset::reset(required("target", target.as_deref())?, relation, store.as_ref())?.into())
+    Ok(reset::reset(target_name(target.as_deref())?, relation, store.as_ref())?.into())
 }
 
 /// Returns the CREATE TABLE for a destination.
@@ -194,6 +194,17 @@ fn pending_changes(target: Text) -> Result<Option<i64>, ErrorReport> {
 /// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.
 fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Error> {
     value.ok_or(Error::NullArgument { argument })
+}
+
+fn target_name(target: Option<&str>) -> Result<&str, Error> {
+    match required("target", target)? {
+        "" => Err(Error::Argument {
+            argument: "target",
+            value: String::new(),
+            allowed: "any name, such as host/database",
+        }),
+        target => Ok(target),
+    }
 }
 
 /// Opens the store that the caller has named, if it may, or the configured one.

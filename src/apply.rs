@@ -15,6 +15,7 @@ use crate::pg::user::Caller;
 use crate::pg::{copy, encoding, query, report};
 use crate::shape::{self, Column, Shape};
 use crate::store::Store;
+use crate::track;
 
 /// What applying a part did.
 pub struct Applied {
@@ -84,7 +85,8 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
     let _fresh = Snapshot::latest();
     let shape = Shape::of(oid)?.ok_or_else(missing)?;
     if shape.is_system || !matches!(shape.kind, 'r' | 'p') {
-        return Err(Error::WrongDestination { table: name });
+        let what = track::untrackable(&shape).unwrap_or("not a table");
+        return Err(Error::WrongDestination { table: name, what });
     }
     if !table.grants(caller.role(), &[Right::Insert, Right::Delete]) {
         return Err(Error::NoPrivilege { table: name, privilege: "INSERT and DELETE" });
@@ -146,7 +148,7 @@ fn apply_part(
         kind: part.kind.name(),
         deleted,
         inserted,
-        bytes: part.files.columns.size + part.files.ids.size + part.files.records.size,
+        bytes: part.bytes(),
         elapsed: started.elapsed(),
     })
 }

@@ -140,7 +140,7 @@ pub enum Error {
     #[error("table \"{table}\" does not exist here")]
     NoDestination { table: TableName, batch: u64 },
     #[error("\"{table}\" cannot be imported into")]
-    WrongDestination { table: TableName },
+    WrongDestination { table: TableName, what: &'static str },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
     NoColumn { table: TableName, column: String, definition: Option<String> },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
@@ -212,9 +212,9 @@ impl Error {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Error::WrongKind { what, .. } | Error::NoLongerTrackable { what, .. } => {
-                Some(format!("It is {what}."))
-            }
+            Error::WrongKind { what, .. }
+            | Error::NoLongerTrackable { what, .. }
+            | Error::WrongDestination { what, .. } => Some(format!("It is {what}.")),
             Error::NoKey { index: None, .. } => Some("It has no primary key.".into()),
             Error::NoKey { index: Some(index), .. } => {
                 Some(format!("\"{index}\" is not a unique index of it, or is partial, or over expressions."))

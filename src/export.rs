@@ -364,7 +364,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
         tables: parts.len(),
         ids: parts.iter().map(|part| part.ids).sum(),
         records: parts.iter().map(|part| part.records).sum(),
-        bytes: parts.iter().map(part_bytes).sum(),
+        bytes: parts.iter().map(Part::bytes).sum(),
         exported_at: &exported_at,
     };
     catalog::add_batch(&row, &store.url(), &position, &source.identity, &full)?;
@@ -407,11 +407,7 @@ fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
         kind: part.kind.name(),
         ids: part.ids,
         records: part.records,
-        bytes: part_bytes(part),
+        bytes: part.bytes(),
         elapsed: started.elapsed(),
     }
-}
-
-fn part_bytes(part: &Part) -> u64 {
-    part.files.columns.size + part.files.ids.size + part.files.records.size
 }

@@ -6,7 +6,7 @@
 
 use crate::apply::{self, Applied};
 use crate::batch::{Kind, Manifest, reader};
-use crate::catalog::{self, BatchRow};
+use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
 use crate::pg::user::Caller;
 use crate::store::Store;
@@ -19,13 +19,14 @@ pub fn import(
     caller: &Caller,
 ) -> Result<Vec<(u64, Applied)>, Error> {
     catalog::lock_target("import", target)?;
+    let here = catalog::source()?;
     let mut chain = Chain::new(target, store)?;
     let mut imported = Vec::new();
     let mut batches = 0;
     while limit.is_none_or(|limit| batches < limit)
         && let Some(manifest) = chain.next_batch()?
     {
-        refuse_own(&manifest)?;
+        refuse_own(&manifest, &here)?;
         let applied = apply::apply(store, &manifest, caller)?;
         catalog::add_receipt(&receipt(&manifest, &applied))?;
         imported.extend(applied.into_iter().map(|part| (manifest.number, part)));
@@ -119,8 +120,7 @@ fn broken(target: &str, last: u64, number: u64) -> Error {
 }
 
 /// Refuses a batch that would write the source's own tables over with an older state of themselves.
-fn refuse_own(manifest: &Manifest) -> Result<(), Error> {
-    let here = catalog::source()?;
+fn refuse_own(manifest: &Manifest, here: &Source) -> Result<(), Error> {
     let theirs = &manifest.source;
     let is_own = theirs.system_identifier == here.identity.system_identifier
         && theirs.database_oid == here.identity.database

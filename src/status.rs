@@ -32,7 +32,6 @@ pub fn pending_changes(target: &str) -> Result<Option<i64>, Error> {
     if *identity != catalog::source()?.identity {
         return Ok(None);
     }
-    catalog::tracked()?.iter().try_fold(Some(0), |sum, tracked| {
-        Ok(sum.zip(Some(shadow::count_after(tracked.id, position)?)).map(|(a, b)| a + b))
-    })
+    let counts = catalog::tracked()?.into_iter().map(|tracked| shadow::count_after(tracked.id, position));
+    counts.sum::<Result<i64, Error>>().map(Some)
 }

@@ -261,6 +261,11 @@ impl Manifest {
 }
 
 impl Part {
+    /// The size of its three files as stored.
+    pub fn bytes(&self) -> u64 {
+        self.files.columns.size + self.files.ids.size + self.files.records.size
+    }
+
     fn check(&self) -> Result<(), String> {
         let names: HashSet<_> = self.columns.iter().map(|column| &column.name).collect();
         if names.len() < self.columns.len() {

@@ -94,11 +94,11 @@ pub fn encode(name: &str) -> Result<String, Error> {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing is there.
-    #[error("\"{path}\" does not exist")]
+    #[error("file or directory \"{path}\" does not exist")]
     NotFound { path: String },
 
     /// Something is there already, and is left as it is.
-    #[error("\"{path}\" already exists")]
+    #[error("file \"{path}\" already exists")]
     Exists { path: String },
 
     /// The text cannot be a component of a path.

@@ -198,7 +198,10 @@ fn remove_takes_folders_whole_and_does_not_mind_the_absent() {
 fn errors_name_the_whole_path_and_pass_through_io() {
     let (directory, store) = store();
     let error = get(&*store, "a/file").unwrap_err();
-    assert_eq!(error.to_string(), format!("\"{}/a/file\" does not exist", directory.path().display()));
+    assert_eq!(
+        error.to_string(),
+        format!("file or directory \"{}/a/file\" does not exist", directory.path().display())
+    );
 
     fs::write(directory.path().join("a"), "").unwrap();
     let error = std::io::Error::from(store.put("a/file").map(drop).unwrap_err());
