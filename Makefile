@@ -13,14 +13,14 @@ test: setup check
 	cargo test --lib
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
 	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
-	tests/install "$$PG_TABLE_EXPORT_ROOT"
+	tests/install "$$PG_TABLE_EXPORT_ROOT" --features fault_points
 	cargo test --test '*'
 	tests/installcheck
 
 # Format and lints.
 check:
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --features fault_points -- -D warnings
 
 # What demo and test need from Debian and from crates.io; does nothing when it is all there.
 setup:

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
 use crate::error::{Error, TableName};
+use crate::fault::{self, Point};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -15,7 +16,6 @@ use crate::pg::user::Caller;
 use crate::pg::{copy, encoding, query, report};
 use crate::shape::{self, Column, Shape};
 use crate::store::Store;
-use crate::track;
 
 /// What applying a part did.
 pub struct Applied {
@@ -46,6 +46,7 @@ pub fn apply(store: &dyn Store, manifest: &Manifest, caller: &Caller) -> Result<
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let destinations =
         parts.iter().map(|part| resolve(manifest, part, caller)).collect::<Result<Vec<_>, Error>>()?;
+    fault::point(Point::ImportTablesLocked);
     parts
         .iter()
         .zip(&destinations)
@@ -84,8 +85,7 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
     let _fresh = Snapshot::latest();
     let shape = Shape::of(oid)?.ok_or_else(missing)?;
-    if shape.is_system || !matches!(shape.kind, 'r' | 'p') {
-        let what = track::untrackable(&shape).unwrap_or("not a table");
+    if let Some(what) = shape.not_a_table() {
         return Err(Error::WrongDestination { table: name, what });
     }
     if !table.grants(caller.role(), &[Right::Insert, Right::Delete]) {
@@ -138,10 +138,12 @@ fn apply_part(
         Kind::Full => delete_all(table, shape)?,
         Kind::Changes => delete_ids(store, manifest, part, destination)?,
     };
+    fault::point(Point::ImportRowsDeleted);
     let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
     let records = reader::records(store, manifest, part)?;
     let inserted = copy::copy_from(table, &columns, part.format.name(), records)?;
     drop(acting);
+    fault::point(Point::ImportRecordsAppended);
     require_count(manifest, shape, "records", part.records, inserted)?;
     Ok(Applied {
         table: shape.display(),

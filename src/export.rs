@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Writer, sweep};
 use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
 use crate::error::Error;
+use crate::fault::{self, Point};
 use crate::fork::{self, Fork, Healing};
 use crate::pg::copy::copy_to;
 use crate::pg::query;
@@ -76,8 +77,10 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         // Its own writes would be exported before they are committed, and what it writes later would be missed.
         return Err(Error::HasWritten);
     }
+    fault::point(Point::ExportBegun);
     let source = catalog::source()?;
     catalog::lock_target("export", request.target)?;
+    fault::point(Point::ExportTargetLocked);
 
     // The lock is ours: from here on nobody else moves the position. A fresh snapshot, because the caller's was taken
     // before the lock.
@@ -85,13 +88,16 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let target = catalog::target(request.target)?;
     let fork = fork::look(store.as_ref(), request.target, target.as_ref(), &source)?;
     let mut candidates = lock_tables(caller)?;
+    fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
         heal(&mut candidates, &fork, store, caller)?;
+        fault::point(Point::ExportHealed);
     }
     drop(before);
 
     let now = Snapshot::latest();
     let moment = current_moment()?;
+    fault::point(Point::ExportSnapshotTaken);
     let since = usable_position(target.as_ref(), &source, &moment.position);
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
@@ -112,6 +118,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         let part = write_part(&writer, candidate, *kind, since, request.format, caller)?;
         exported.push(describe(fork.next, &part, started));
         parts.push(part);
+        fault::point(Point::ExportPartWritten);
     }
     drop(now);
     let full = planned.iter().filter(|(_, kind)| *kind == Kind::Full).map(|(candidate, _)| Received {
@@ -300,6 +307,7 @@ fn write_part(
         }
         _ => ((0, part.ids()?), shadow::all_records_query(shape)),
     };
+    fault::point(Point::ExportIdsWritten);
     let records = copy_to(&query, format.name(), part.records()?)?;
     drop(acting);
     Ok(part.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
@@ -368,7 +376,9 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
         exported_at: &exported_at,
     };
     catalog::add_batch(&row, &store.url(), &position, &source.identity, &full)?;
+    fault::point(Point::ExportBatchRecorded);
     transaction::flush_log();
+    fault::point(Point::ExportLogFlushed);
     transaction::force_sync_commit();
     transaction::refuse_prepare();
     writer.publish(header, parts).map_err(|error| match error {
@@ -377,10 +387,12 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
         }
         error => error.into(),
     })?;
+    fault::point(Point::ExportPublished);
     // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the export.
     if let Err(error) = sweep(store.as_ref(), target, number, id) {
         pgrx::warning!("could not remove files of abandoned exports: {error}");
     }
+    fault::point(Point::ExportSwept);
     Ok(())
 }
 
@@ -391,6 +403,7 @@ fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &Source) {
     let identity = source.identity.clone();
     if transaction::is_read_committed() {
         transaction::before_commit(move || {
+            fault::point(Point::ExportCommitBegun);
             let _caller = Caller::enter()?;
             let _settings = settings::pin();
             // SPI wants one to be active; each of its queries takes a fresh one of its own.

@@ -8,6 +8,7 @@ use crate::apply::{self, Applied};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
+use crate::fault::{self, Point};
 use crate::pg::user::Caller;
 use crate::store::Store;
 
@@ -19,6 +20,7 @@ pub fn import(
     caller: &Caller,
 ) -> Result<Vec<(u64, Applied)>, Error> {
     catalog::lock_target("import", target)?;
+    fault::point(Point::ImportBegun);
     let here = catalog::source()?;
     let mut chain = Chain::new(target, store)?;
     let mut imported = Vec::new();
@@ -27,11 +29,14 @@ pub fn import(
         && let Some(manifest) = chain.next_batch()?
     {
         refuse_own(&manifest, &here)?;
+        fault::point(Point::ImportBatchChosen);
         let applied = apply::apply(store, &manifest, caller)?;
         catalog::add_receipt(&receipt(&manifest, &applied))?;
+        fault::point(Point::ImportReceiptWritten);
         imported.extend(applied.into_iter().map(|part| (manifest.number, part)));
         batches += 1;
     }
+    fault::point(Point::ImportDone);
     Ok(imported)
 }
 

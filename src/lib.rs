@@ -37,6 +37,7 @@ mod pg;
 
 mod catalog;
 mod error;
+mod fault;
 mod guc;
 mod shape;
 
@@ -52,6 +53,8 @@ pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["event
 /// Called when a backend loads the library.
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    #[cfg(feature = "fault_points")]
+    fault::define();
     guc::define();
     pg::cache::listen();
 }

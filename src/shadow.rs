@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::catalog::{self, TrackedKey, tracked_column};
 use crate::error::Error;
+use crate::fault::{self, Point};
 use crate::pg;
 use crate::pg::append::Append;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -339,10 +340,12 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<(), E
         // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
         query::write(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
+        fault::point(Point::ExportSegmentTruncated);
     }
     if !is_empty(id, current)? {
         catalog::set_segment(id, idle)?;
         transaction::invalidate(table);
+        fault::point(Point::ExportSegmentSwitched);
     }
     Ok(())
 }

@@ -84,6 +84,18 @@ impl Shape {
         }))
     }
 
+    /// Says what it is if it is no table of a user's own.
+    pub fn not_a_table(&self) -> Option<&'static str> {
+        match self.kind {
+            _ if self.is_system => Some("a system table"),
+            'r' | 'p' => None,
+            'v' => Some("a view"),
+            'm' => Some("a materialized view"),
+            'f' => Some("a foreign table"),
+            _ => Some("not a table"),
+        }
+    }
+
     /// Returns the qualified name, quoted.
     pub fn quoted(&self) -> String {
         query::quote_qualified(&self.schema, &self.name)

@@ -101,19 +101,14 @@ pub fn require_trackable(shape: &Shape) -> Result<(), Error> {
 
 /// Says what a table is that cannot be tracked without missing a write.
 pub fn untrackable(shape: &Shape) -> Option<&'static str> {
-    match (shape.kind, shape.persistence) {
-        _ if shape.is_system => Some("a system table"),
-        ('v', _) => Some("a view"),
-        ('m', _) => Some("a materialized view"),
-        ('f', _) => Some("a foreign table"),
+    shape.not_a_table().or(match (shape.kind, shape.persistence) {
         ('p', _) => Some("a partitioned table"),
-        ('r', 't') => Some("a temporary table"),
-        ('r', 'u') => Some("an unlogged table"),
-        ('r', _) if shape.has_relatives => Some("a partition, or part of an inheritance tree"),
-        ('r', _) if shape.is_subscribed => Some("written by a subscription"),
-        ('r', _) => None,
-        _ => Some("not a table"),
-    }
+        (_, 't') => Some("a temporary table"),
+        (_, 'u') => Some("an unlogged table"),
+        _ if shape.has_relatives => Some("a partition, or part of an inheritance tree"),
+        _ if shape.is_subscribed => Some("written by a subscription"),
+        _ => None,
+    })
 }
 
 /// Returns the key of a table, all its columns NOT NULL.

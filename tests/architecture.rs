@@ -17,19 +17,26 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("batch", &["store"]),
     // What the stages share.
+    ("fault", &["pg"]),
     ("position", &[]),
     ("shape", &["error", "pg"]),
     // It keeps the key that a tracked table had.
     ("catalog", &["error", "pg", "position", "shape"]),
-    ("shadow", &["catalog", "error", "pg", "position", "shape"]),
+    ("shadow", &["catalog", "error", "fault", "pg", "position", "shape"]),
     // The stages, in the order in which a change travels.
     ("track", &["catalog", "error", "pg", "shadow", "shape"]),
     ("capture", &["error", "pg", "shadow"]),
     ("fork", &["batch", "catalog", "error", "pg", "shadow", "shape", "store"]),
     // An export refuses what tracking would refuse, and makes forks good.
-    ("export", &["batch", "catalog", "error", "fork", "pg", "position", "shadow", "shape", "store", "track"]),
-    ("apply", &["batch", "error", "pg", "shape", "store"]),
-    ("import", &["apply", "batch", "catalog", "error", "pg", "store"]),
+    (
+        "export",
+        &[
+            "batch", "catalog", "error", "fault", "fork", "pg", "position", "shadow", "shape", "store",
+            "track",
+        ],
+    ),
+    ("apply", &["batch", "error", "fault", "pg", "shape", "store"]),
+    ("import", &["apply", "batch", "catalog", "error", "fault", "pg", "store"]),
     // Beside the river.
     ("ddl", &["catalog", "error", "pg", "shape"]),
     // Says of a table that is not tracked what tracking says of it.

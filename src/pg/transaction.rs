@@ -73,6 +73,13 @@ pub fn data_directory() -> PathBuf {
     PathBuf::from(path.to_string_lossy().into_owned())
 }
 
+/// Waits until the statement is cancelled, the backend terminated, or the server killed.
+#[cfg(feature = "fault_points")]
+pub fn wait() {
+    // SAFETY: takes one float8 and checks for interrupts (misc.c, pg_sleep).
+    unsafe { pgrx::direct_function_call::<()>(pg_sys::pg_sleep, &[pgrx::IntoDatum::into_datum(f64::MAX)]) };
+}
+
 /// Runs something as the last thing before the transaction commits; not if it is rolled back. An error of ours becomes a
 /// warning: what the transaction has done does not depend on it.
 pub fn before_commit(run: impl FnOnce() -> Result<(), Error> + 'static) {

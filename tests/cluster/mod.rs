@@ -361,7 +361,9 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         return root.into();
     }
     static OWN: LazyLock<Folder> = LazyLock::new(Folder::new);
-    run(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/install")).arg(&OWN.path));
+    run(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/install"))
+        .arg(&OWN.path)
+        .args(["--features", "fault_points"]));
     OWN.path.clone()
 });
 
