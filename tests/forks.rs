@@ -511,6 +511,38 @@ fn a_server_restored_with_the_store_inside_goes_on_after_a_reset_of_the_destinat
 }
 
 #[test]
+fn a_source_restored_to_a_point_in_time_is_healed() {
+    let (archive, store) = (Store::new(), Store::new());
+    let archiving = format!("archive_command = 'cp \"%p\" \"{}/%f\"'", archive.path().display());
+    let mut cluster = Cluster::start_with(&["archive_mode = on", &archiving]);
+    let source = Database::source(&cluster, "shop", &store);
+    let destination = Database::destination(&SHARED, "point_in_time", &store);
+    source.feed(&destination);
+    let mut restored = cluster.backup();
+    live_on(&source, 100);
+    source.feed(&destination);
+    // Committed before that point, exported after it.
+    live_on(&source, 200);
+    let then = source.content();
+    source.run("SELECT pg_create_restore_point('before the accident')");
+    for round in 3..6 {
+        live_on(&source, round * 100);
+        source.feed(&destination);
+    }
+    source.run("TRUNCATE items");
+    source.feed(&destination);
+    source.run("SELECT pg_switch_wal()");
+    cluster.stop();
+
+    restored.recover(archive.path(), "before the accident");
+    let source = source_of(&restored, &store);
+    assert_eq!(source.content(), then);
+    source.feed(&destination);
+    live_on(&source, 300);
+    source.feed(&destination);
+}
+
+#[test]
 fn a_destination_restored_to_an_earlier_state_catches_up() {
     let cluster = Cluster::start();
     let store = Store::new();

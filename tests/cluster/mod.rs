@@ -79,6 +79,24 @@ impl Cluster {
         self.base_backup(&["--write-recovery-conf"])
     }
 
+    /// Takes a backup: a cluster that is not running.
+    pub fn backup(&self) -> Cluster {
+        self.unpack_base_backup(&[])
+    }
+
+    /// Starts a backup and has it replay the archive up to a named restore point, where it becomes a primary of its own.
+    pub fn recover(&mut self, archive: &Path, restore_point: &str) {
+        self.configure(&[
+            "archive_mode = off",
+            &format!("restore_command = 'cp \"{}/%f\" \"%p\"'", archive.display()),
+            &format!("recovery_target_name = '{restore_point}'"),
+            "recovery_target_action = promote",
+        ]);
+        fs::write(self.data_dir().join("recovery.signal"), "").unwrap();
+        self.launch();
+        wait_until("recovery has ended", || self.psql("postgres", "SELECT pg_is_in_recovery()") == "f\n");
+    }
+
     /// Makes a standby a primary, on a new timeline.
     pub fn promote(&self) {
         self.psql("postgres", "SELECT pg_promote()");
@@ -201,6 +219,12 @@ impl Cluster {
     }
 
     fn base_backup(&self, options: &[&str]) -> Cluster {
+        let mut cluster = self.unpack_base_backup(options);
+        cluster.launch();
+        cluster
+    }
+
+    fn unpack_base_backup(&self, options: &[&str]) -> Cluster {
         let folder = Folder::new();
         run(server_program("pg_basebackup")
             .args(["--username=postgres", "--checkpoint=fast", "--no-sync"])
@@ -209,9 +233,7 @@ impl Cluster {
             .arg(self.socket_dir())
             .arg("--pgdata")
             .arg(folder.path.join("data")));
-        let mut cluster = Cluster { server: None, folder };
-        cluster.launch();
-        cluster
+        Cluster { server: None, folder }
     }
 
     /// Runs the server as a child of this process, and waits until it takes connections.
