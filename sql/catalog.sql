@@ -11,6 +11,7 @@ CREATE TABLE table_export.tracked (
     key          smallint[]  NOT NULL,
     key_names    text[]      NOT NULL,
     segment      smallint    NOT NULL DEFAULT 0 CHECK (segment IN (0, 1)),
+    sealed_by    xid8,
     tracked_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE  table_export.tracked              IS 'tables whose changes are captured';
@@ -20,6 +21,7 @@ COMMENT ON COLUMN table_export.tracked.relation_oid IS 'the table that the colum
 COMMENT ON COLUMN table_export.tracked.key          IS 'the columns of the key by number, which survives their renaming';
 COMMENT ON COLUMN table_export.tracked.key_names    IS 'the columns of the key by name, which survives a dump';
 COMMENT ON COLUMN table_export.tracked.segment      IS 'the segment of the shadow that changes are appended to';
+COMMENT ON COLUMN table_export.tracked.sealed_by    IS 'the transaction after which nobody writes to the other segment; a position that sees it needs nothing from there; NULL: somebody may still write';
 COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 
 CREATE TABLE table_export.target (

@@ -5,9 +5,13 @@ CREATE FUNCTION table_export.note(tracked table_export.tracked)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    current_segment smallint;
 BEGIN
+    -- Locked, the segment stays the current one until the transaction ends.
+    SELECT t.segment INTO STRICT current_segment FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
     EXECUTE pg_catalog.format('INSERT INTO table_export.%I (xid, op) VALUES (pg_catalog.pg_current_xact_id(), ''F'')',
-                              pg_catalog.format('shadow_%s_%s', tracked.id, tracked.segment));
+                              pg_catalog.format('shadow_%s_%s', tracked.id, current_segment));
 END
 $$;
 COMMENT ON FUNCTION table_export.note(table_export.tracked) IS 'notes in the shadow of a tracked table that anything may have changed';

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::query::{read, write};
+use crate::pg::query::{Row, read, write};
 use crate::pg::table::Table;
 use crate::position::Position;
 use crate::shape::KeyColumn;
@@ -85,6 +85,15 @@ impl TrackedKey {
     }
 }
 
+/// What is known of the two segments of a shadow.
+#[derive(Clone, Copy)]
+pub struct Segments {
+    /// The one that changes are appended to.
+    pub current: i16,
+    /// The transaction after which nobody writes to the other one.
+    pub sealed_by: Option<u64>,
+}
+
 /// A tracked table.
 #[derive(Clone)]
 pub struct Tracked {
@@ -94,6 +103,8 @@ pub struct Tracked {
     pub relation: Oid,
     /// Its key.
     pub key: TrackedKey,
+    /// The segments of its shadow.
+    pub segments: Segments,
     /// All four triggers are there, call our function and are ENABLE ALWAYS.
     pub is_intact: bool,
 }
@@ -111,7 +122,8 @@ pub fn tracked() -> Result<Vec<Tracked>, Error> {
                     attnums: row.json(3)?,
                     names: row.json(4)?,
                 },
-                is_intact: row.flag(5),
+                segments: Segments { current: row.get(5)?, sealed_by: row.optional(6)? },
+                is_intact: row.flag(7),
             })
         })
         .collect()
@@ -152,31 +164,48 @@ pub fn remove_tracked(id: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Locks a tracked table's row and returns the segment that changes are appended to; `None` if somebody else has the
-/// lock.
-pub fn lock_segment(id: i32) -> Result<Option<i16>, Error> {
-    let sql = "SELECT segment FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR NO KEY UPDATE SKIP LOCKED";
-    write(sql, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
+/// Locks a tracked table's row and returns what it says of the segments; `None` if somebody else has the lock. A seal
+/// that is not of this cluster's past, but came with a dump, is none.
+pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
+    let sql = "SELECT segment, CASE WHEN sealed_by < pg_catalog.pg_current_xact_id() THEN sealed_by END
+                 FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR NO KEY UPDATE SKIP LOCKED";
+    let rows = write(sql, &[Some(&id.to_string())])?;
+    let segments = |row: &Row| Ok(Segments { current: row.get(0)?, sealed_by: row.optional(1)? });
+    rows.first().map(segments).transpose()
 }
 
 /// Makes a segment the one that changes are appended to.
 pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
-    let sql = "UPDATE table_export.tracked SET segment = $2::pg_catalog.int2 WHERE id = $1::pg_catalog.int4";
+    let sql = "UPDATE table_export.tracked SET segment = $2::pg_catalog.int2, sealed_by = NULL
+                WHERE id = $1::pg_catalog.int4";
     write(sql, &[Some(&id.to_string()), Some(&segment.to_string())])?;
     Ok(())
 }
 
-/// Says whether any target still wants a change in a segment. Positions of another database want nothing: their
-/// targets are sent everything in full.
-pub fn is_wanted(id: i32, segment: &str, identity: &Identity) -> Result<bool, Error> {
+/// Writes down that nobody writes to the segment that is not current any more.
+pub fn seal_segment(id: i32) -> Result<(), Error> {
+    let sql = "UPDATE table_export.tracked SET sealed_by = pg_catalog.pg_current_xact_id()
+                WHERE id = $1::pg_catalog.int4";
+    write(sql, &[Some(&id.to_string())])?;
+    Ok(())
+}
+
+/// Says whether any target still wants a change in a segment that nobody has written to since `sealed_by`, or, without
+/// that, whatever it holds. Positions of another database want nothing: their targets are sent everything in full.
+pub fn is_wanted(id: i32, segment: &str, sealed_by: Option<u64>, identity: &Identity) -> Result<bool, Error> {
+    let wanted = match sealed_by {
+        Some(xid) => format!("NOT pg_catalog.pg_visible_in_snapshot('{xid}', t.position)"),
+        None => format!(
+            "EXISTS (SELECT FROM {segment} AS s
+                      WHERE s.xid >= pg_catalog.pg_snapshot_xmax(t.position)
+                         OR s.xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position))))"
+        ),
+    };
     let sql = format!(
         "SELECT EXISTS (
              SELECT FROM table_export.target AS t
                JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
-               JOIN {segment} AS s
-                 ON s.xid >= pg_catalog.pg_snapshot_xmax(t.position)
-                 OR s.xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position)))
-              WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid)"
+              WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid AND {wanted})"
     );
     let parameters =
         [Some(id.to_string()), Some(identity.system_identifier.clone()), Some(identity.database.to_string())];
@@ -328,6 +357,13 @@ pub fn add_batch(
             &[Some(batch.target), Some(&received.tracked.to_string()), Some(&received.fingerprint)],
         )?;
     }
+    Ok(())
+}
+
+/// Moves the position of a target that wants nothing of what lies between.
+pub fn move_position(name: &str, position: &Position) -> Result<(), Error> {
+    let sql = "UPDATE table_export.target SET position = $2::pg_catalog.pg_snapshot WHERE name = $1";
+    write(sql, &[Some(name), Some(&position.to_string())])?;
     Ok(())
 }
 

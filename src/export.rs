@@ -64,6 +64,13 @@ struct Candidate {
     healing: Healing,
 }
 
+impl Candidate {
+    /// Says whether a position keeps a sealed segment from being truncated.
+    fn holds_back(&self, position: &Position) -> bool {
+        self.tracked.segments.sealed_by.is_some_and(|xid| !position.sees(xid))
+    }
+}
+
 /// The instant that an export reads in.
 struct Moment {
     position: Position,
@@ -102,11 +109,15 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let tables = candidates.len();
+    let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
     let known = target.as_ref().map_or(&[][..], |target| &target.tables);
     let planned = plan(candidates, since, known)?;
     if planned.is_empty() && !request.even_if_unchanged {
         drop(now);
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
+        if holds_back {
+            catalog::move_position(request.target, &moment.position)?;
+        }
         rotate_at_commit(shadows, &source);
         return Ok(Vec::new());
     }
@@ -244,15 +255,19 @@ fn usable_position<'a>(target: Option<&'a Target>, source: &Source, now: &Positi
 }
 
 /// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers. Checks the
-/// triggers of the others.
+/// triggers of the others, and takes what the snapshot knows of their segments.
 fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
     let tracked = catalog::tracked()?;
     candidates
         .into_iter()
         .filter_map(|candidate| {
-            let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?;
+            let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?.clone();
             let table = candidate.shape.called();
-            Some(if seen.is_intact { Ok(candidate) } else { Err(Error::TriggersMissing { table }) })
+            Some(if seen.is_intact {
+                Ok(Candidate { tracked: seen, ..candidate })
+            } else {
+                Err(Error::TriggersMissing { table })
+            })
         })
         .collect()
 }
@@ -274,7 +289,7 @@ fn plan(
         let kind = match (since.filter(|_| is_known), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
-                let pending = shadow::pending(id, since)?;
+                let pending = shadow::pending(&candidate.tracked, since)?;
                 let any = pending.any || matches!(healing, Healing::Keys(_));
                 if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
             }
@@ -302,7 +317,7 @@ fn write_part(
     let acting = caller.act_as_owner(table);
     let (ids, query) = match (kind, since) {
         (Kind::Changes, Some(since)) => {
-            let keys = shadow::keys_query(tracked.id, since, key, healed);
+            let keys = shadow::keys_query(tracked, since, key, healed);
             (copy_to(&keys, Format::Text.name(), part.ids()?)?, shadow::records_query(shape, key, &keys))
         }
         _ => ((0, part.ids()?), shadow::all_records_query(shape)),

@@ -23,6 +23,11 @@ impl Position {
         self.xmax
     }
 
+    /// Says whether a transaction had ended by then. It must have committed since, or have been aborted.
+    pub fn sees(&self, xid: u64) -> bool {
+        xid < self.xmax && !self.xip.contains(&xid)
+    }
+
     /// Counts a transaction as in progress, so that what it still writes comes after the position.
     ///
     /// A snapshot never lists its own transaction: one that has an id when the snapshot is taken must be added.
@@ -98,6 +103,13 @@ mod tests {
         assert_eq!(with.to_string(), "8:20:8,10,12,14");
         with.add_in_progress(20);
         assert_eq!(with.to_string(), "8:20:8,10,12,14", "from xmax on it comes after the position anyway");
+    }
+
+    #[test]
+    fn sees_what_had_ended() {
+        let position = position("10:20:10,14");
+        let seen = (8..22).filter(|&xid| position.sees(xid)).collect::<Vec<_>>();
+        assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
     }
 
     #[test]

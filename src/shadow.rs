@@ -1,13 +1,13 @@
 //! The shadow: the changes of one tracked table, `(xid, op, k1 … kn)`, in two segments.
 //!
-//! Rows are only ever appended, to the segment that is current, and leave when a whole segment is truncated. Which
-//! segment is current is a matter of tidiness alone: readers always read both, and a segment is truncated only under a
-//! lock that no writer or export holds, when no position wants anything in it. See `docs/design.md`.
+//! Rows are only ever appended, to the segment that is current, and leave when a whole segment is truncated: only under a
+//! lock that no writer or export holds, when no position wants anything in it. Readers read both, but for a segment that
+//! was sealed before their position: what it holds, they have. See `docs/design.md`.
 
 use std::ffi::CString;
 use std::rc::Rc;
 
-use crate::catalog::{self, TrackedKey, tracked_column};
+use crate::catalog::{self, Segments, Tracked, TrackedKey, tracked_column};
 use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::pg;
@@ -37,6 +37,8 @@ pub enum Op {
 
 /// What a writing backend knows of a shadow, and keeps until the tracked table changes.
 pub struct Shadow {
+    table: Oid,
+    id: i32,
     current: Oid,
     key: Vec<i16>,
     storage: Vec<(bool, i16)>,
@@ -65,11 +67,29 @@ impl Shadow {
         });
         let Some((key, current)) = tracked.flatten() else { return Ok(None) };
         let segment = segment_table(id, current, Lock::Read)?;
-        let table = Table::open(table, Lock::Read).ok_or_else(missing)?;
-        let key = key.columns(&table)?.unwrap_or_default();
-        let fits = same_types(&segment, &table, &key);
-        let storage = key.iter().filter_map(|&attnum| table.storage(attnum)).collect();
-        Ok(Some(Shadow { current: segment.oid(), key, storage, fits }))
+        let open_table = Table::open(table, Lock::Read).ok_or_else(missing)?;
+        let key = key.columns(&open_table)?.unwrap_or_default();
+        let fits = same_types(&segment, &open_table, &key);
+        let storage = key.iter().filter_map(|&attnum| open_table.storage(attnum)).collect();
+        Ok(Some(Shadow { table, id, current: segment.oid(), key, storage, fits }))
+    }
+
+    /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed before.
+    ///
+    /// Locking it brings the news that it was current no more, if that is so: whoever seals a segment has had a lock in
+    /// the way of ours, after the switch was known to all.
+    fn open(&self) -> Result<Append, Error> {
+        let mut current = self.current;
+        loop {
+            let append = Append::to(current).ok_or(Error::SegmentMissing)?;
+            if cache::remembers(self.table) {
+                return Ok(append);
+            }
+            match Shadow::of(self.table, self.id)?.as_ref() {
+                Some(now) if now.current != current => current = now.current,
+                _ => return Ok(append),
+            }
+        }
     }
 
     /// Returns the key columns of the tracked table, as attribute numbers.
@@ -119,7 +139,7 @@ impl<'a> Recorder<'a> {
 
     fn append(&mut self, op: Op, key: impl Iterator<Item = (Datum, bool)>) -> Result<(), Error> {
         if self.open.is_none() {
-            let append = Append::to(self.shadow.current).ok_or(Error::SegmentMissing)?;
+            let append = self.shadow.open()?;
             // Of the top-level transaction: a subtransaction's id is in no snapshot.
             self.open = Some((append, transaction::xid()));
         }
@@ -245,13 +265,13 @@ pub struct Pending {
 }
 
 /// Looks for changes after a position.
-pub fn pending(id: i32, position: &Position) -> Result<Pending, Error> {
+pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending, Error> {
     let rows = query::read(
         &format!(
             "SELECT count(*) > 0, count(*) FILTER (WHERE op IN ('{}', '{}')) > 0 FROM {} WHERE {}",
             Op::Truncate as u8 as char,
             Op::Unfit as u8 as char,
-            both_segments(id),
+            segments_after(tracked, position),
             position.changes_after()
         ),
         &[],
@@ -264,11 +284,11 @@ pub fn pending(id: i32, position: &Position) -> Result<Pending, Error> {
 
 /// Returns the query for the keys that changed after a position, each once, with those of a healed table if there is
 /// one. Its columns are k1 … kn.
-pub fn keys_query(id: i32, position: &Position, key: &[KeyColumn], healed: Option<&str>) -> String {
+pub fn keys_query(tracked: &Tracked, position: &Position, key: &[KeyColumn], healed: Option<&str>) -> String {
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
     let changed = format!(
         "SELECT {columns} FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
-        both_segments(id),
+        segments_after(tracked, position),
         position.changes_after()
     );
     match healed {
@@ -301,6 +321,16 @@ fn column_list(shape: &Shape) -> String {
     shape.columns.iter().map(|column| format!("t.{}", column.quoted())).collect::<Vec<_>>().join(", ")
 }
 
+/// The segments that may hold changes after a position, as the snapshot that has seen `tracked` may read them.
+fn segments_after(tracked: &Tracked, position: &Position) -> String {
+    let Segments { current, sealed_by } = tracked.segments;
+    if sealed_by.is_some_and(|xid| position.sees(xid)) {
+        format!("{} AS s", segment(tracked.id, current))
+    } else {
+        both_segments(tracked.id)
+    }
+}
+
 fn both_segments(id: i32) -> String {
     format!("(SELECT * FROM {} UNION ALL SELECT * FROM {}) AS s", segment(id, 0), segment(id, 1))
 }
@@ -317,25 +347,26 @@ pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     Ok((Oid::from(oid), name))
 }
 
-/// Truncates the segment that is not current, if no position wants anything in it, and makes it current.
+/// Truncates the segment that is not current, if no position wants anything in it, and makes it current. If one does, the
+/// segment is sealed, so that positions from here on need not look into it.
 ///
 /// The last thing that an export does, because its locks stay to the end of the transaction. Locks are taken only if
 /// they are free, that of the catalog's row first: no writer and no export is waited for. Positions are read after the
 /// locks were taken, so each is either committed or this transaction's own, which is undone together with the
 /// truncation.
 pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<(), Error> {
-    let Some(current) = catalog::lock_segment(id)? else { return Ok(()) };
+    let Some(Segments { current, sealed_by }) = catalog::lock_segments(id)? else { return Ok(()) };
     let idle = 1 - current;
     if !is_empty(id, idle)? {
         // Asked before the lock as well: it stays to the end of the transaction, needed or not.
-        if catalog::is_wanted(id, &segment(id, idle), identity)? {
+        if sealed_by.is_some() && catalog::is_wanted(id, &segment(id, idle), sealed_by, identity)? {
             return Ok(());
         }
         let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
         let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
         let Some(locked) = free else { return Ok(()) };
-        if catalog::is_wanted(id, &segment(id, idle), identity)? {
-            return Ok(());
+        if catalog::is_wanted(id, &segment(id, idle), sealed_by, identity)? {
+            return if sealed_by.is_none() { catalog::seal_segment(id) } else { Ok(()) };
         }
         // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
@@ -371,8 +402,8 @@ pub fn size(id: i32) -> Result<(i64, i64), Error> {
 }
 
 /// Counts the changes after a position.
-pub fn count_after(id: i32, position: &Position) -> Result<i64, Error> {
-    let sql =
-        format!("SELECT pg_catalog.count(*) FROM {} WHERE {}", both_segments(id), position.changes_after());
-    query::read(&sql, &[])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
+pub fn count_after(tracked: &Tracked, position: &Position) -> Result<i64, Error> {
+    let segments = segments_after(tracked, position);
+    let sql = format!("SELECT pg_catalog.count(*) FROM {segments} WHERE {}", position.changes_after());
+    query::read(&sql, &[])?.first().ok_or(Error::ShadowMissing { id: tracked.id })?.get(0)
 }

@@ -32,6 +32,6 @@ pub fn pending_changes(target: &str) -> Result<Option<i64>, Error> {
     if *identity != catalog::source()?.identity {
         return Ok(None);
     }
-    let counts = catalog::tracked()?.into_iter().map(|tracked| shadow::count_after(tracked.id, position));
+    let counts = catalog::tracked()?.into_iter().map(|tracked| shadow::count_after(&tracked, position));
     counts.sum::<Result<i64, Error>>().map(Some)
 }

@@ -26,5 +26,5 @@ SELECT p.proname, obj_description(p.oid) FROM pg_proc AS p WHERE p.proname LIKE 
 
 LOAD 'pg_table_export';
 -- The settings describe themselves.
-SELECT name, context, vartype, short_desc, extra_desc FROM pg_settings WHERE name LIKE 'pg\_table\_export.%';
+SELECT name, context, vartype, short_desc, extra_desc FROM pg_settings WHERE name LIKE 'pg\_table\_export.%' AND name <> 'pg_table_export.wait_at';
 SET pg_table_export.no_such_setting = 1;
