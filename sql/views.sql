@@ -1,16 +1,3 @@
--- Which tracked tables have all four triggers, unchanged and ENABLE ALWAYS.
-CREATE VIEW table_export.intact AS
-SELECT t.id AS tracked
-  FROM table_export.tracked AS t
-  JOIN pg_catalog.pg_trigger AS g
-    ON g.tgrelid = t.relation AND g.tgenabled = 'A'
-   AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
-   AND g.tgargs = pg_catalog.convert_to(t.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
- GROUP BY t.id
-HAVING pg_catalog.count(DISTINCT g.tgtype) = 4;
-COMMENT ON VIEW table_export.intact IS 'tracked tables whose triggers capture every change';
-COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
-
 -- What there is to look at. Roles with privileges of pg_monitor may look.
 
 CREATE VIEW tx_tracked AS
@@ -18,7 +5,7 @@ SELECT t.relation AS table_name,
        pg_catalog.array_to_string(t.key_names, ', ') AS key,
        s.changes,
        pg_catalog.pg_size_pretty(s.bytes) AS shadow_size,
-       t.id IN (SELECT tracked FROM table_export.intact) AS triggers_intact,
+       (SELECT pg_catalog.bool_and(m.is_intact) FROM table_export.member AS m WHERE m.tracked = t.id) AS triggers_intact,
        pg_catalog.date_trunc('second', t.tracked_at) AS tracked_at
   FROM table_export.tracked AS t
  CROSS JOIN LATERAL table_export.shadow_size(t.id) AS s

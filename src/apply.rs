@@ -135,7 +135,7 @@ fn apply_part(
     reader::check_columns(store, manifest, part)?;
     let acting = caller.act_as_owner(table);
     let deleted = match part.kind {
-        Kind::Full => delete_all(table, shape)?,
+        Kind::Full => delete_all(shape)?,
         Kind::Changes => delete_ids(store, manifest, part, destination)?,
     };
     fault::point(Point::ImportRowsDeleted);
@@ -156,8 +156,8 @@ fn apply_part(
 }
 
 /// Deletes every row. Not by TRUNCATE: whoever reads the table sees its old content until the import commits.
-fn delete_all(table: &Table, shape: &Shape) -> Result<u64, Error> {
-    query::modify(&format!("DELETE FROM {}", target_of_delete(table, shape)), &[])
+fn delete_all(shape: &Shape) -> Result<u64, Error> {
+    query::modify(&format!("DELETE FROM {}", shape.own_rows()), &[])
 }
 
 fn delete_ids(
@@ -185,16 +185,7 @@ fn delete_ids(
         })
         .collect::<Result<Vec<_>, Error>>()?
         .join(" AND ");
-    query::modify(
-        &format!("DELETE FROM {} USING ids AS i WHERE {matches}", target_of_delete(table, shape)),
-        &[&ids],
-    )
-}
-
-/// Children of a plain table have rows of their own; those of a partitioned one are its rows.
-fn target_of_delete(table: &Table, shape: &Shape) -> String {
-    let only = if table.is_partitioned() { "" } else { "ONLY " };
-    format!("{only}{} AS d", shape.quoted())
+    query::modify(&format!("DELETE FROM {} AS d USING ids AS i WHERE {matches}", shape.own_rows()), &[&ids])
 }
 
 fn own_column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column, Error> {

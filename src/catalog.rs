@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query::{Row, read, write};
-use crate::pg::table::Table;
+use crate::pg::table::{self, Table};
 use crate::position::Position;
 use crate::shape::KeyColumn;
 
@@ -82,6 +82,19 @@ impl TrackedKey {
             return Ok(Some(self.attnums.clone()));
         }
         self.names.iter().map(|name| table.column(name)).collect()
+    }
+
+    /// Returns the columns of the same names in a table that `relation` inherits from, or that inherits from it: there
+    /// they may have other numbers. `None` if one of them is not there.
+    pub fn columns_of_relative(&self, relation: Oid, relative: &Table) -> Result<Option<Vec<i16>>, Error> {
+        let names = if self.relation == relation {
+            let name = |&attnum| table::column_name(relation, attnum);
+            self.attnums.iter().map(name).collect::<Result<Option<Vec<_>>, _>>()?
+        } else {
+            Some(self.names.clone())
+        };
+        let Some(names) = names else { return Ok(None) };
+        names.iter().map(|name| relative.column(name)).collect()
     }
 }
 
@@ -162,6 +175,36 @@ pub fn remove_tracked(id: i32) -> Result<(), Error> {
     )?;
     write("DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4", &[Some(&id.to_string())])?;
     Ok(())
+}
+
+/// A table through which statements can write to a tracked one, this itself included.
+pub struct Member {
+    /// The table.
+    pub relation: Oid,
+    /// pg_class.relpersistence
+    pub persistence: char,
+    /// A subscription writes to it.
+    pub is_subscribed: bool,
+}
+
+/// Returns the members of a tracked table.
+pub fn members(id: i32) -> Result<Vec<Member>, Error> {
+    write(
+        "SELECT m.relation, c.relpersistence,
+                EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = m.relation)
+           FROM table_export.member AS m JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
+          WHERE m.tracked = $1::pg_catalog.int4 ORDER BY m.relation",
+        &[Some(&id.to_string())],
+    )?
+    .iter()
+    .map(|row| {
+        Ok(Member {
+            relation: Oid::from(row.get::<u32>(0)?),
+            persistence: row.get(1)?,
+            is_subscribed: row.flag(2),
+        })
+    })
+    .collect()
 }
 
 /// Locks a tracked table's row and returns what it says of the segments; `None` if somebody else has the lock. A seal

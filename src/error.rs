@@ -258,7 +258,7 @@ impl Error {
                 table.literal()
             )),
             Error::WrongKind { .. } => {
-                Some("Track an ordinary, logged table that is no partition and has no children.".into())
+                Some("Track a logged table of this database, ordinary or partitioned.".into())
             }
             Error::NoKey { .. } => Some(
                 "Add a primary key, or name a unique index over NOT NULL columns: \

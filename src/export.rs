@@ -14,7 +14,7 @@ use crate::fork::{self, Fork, Healing};
 use crate::pg::copy::copy_to;
 use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
-use crate::pg::table::{Lock, Right, Table};
+use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::position::Position;
@@ -180,7 +180,10 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
     let fresh = Snapshot::latest();
     let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
     let name = shape.called();
-    if let Some(what) = track::untrackable(&shape) {
+    if table.is_partitioned() {
+        table::lock_descendants(tracked.relation, Lock::Read);
+    }
+    if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
         return Err(Error::NoLongerTrackable { table: name, what });
     }
     if !table.grants(caller.role(), &[Right::Select]) {

@@ -47,8 +47,9 @@ pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["catalog"]);
-pgrx::extension_sql_file!("../sql/event_triggers.sql", name = "event_triggers", requires = ["functions"]);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["event_triggers"], finalize);
+pgrx::extension_sql_file!("../sql/members.sql", name = "members", requires = ["functions"]);
+pgrx::extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["members"]);
+pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers"], finalize);
 
 /// Called when a backend loads the library.
 #[pg_guard]

@@ -48,12 +48,14 @@ pub struct Shadow {
 impl Shadow {
     /// Returns the shadow with the given id, for the table that is being written to.
     ///
-    /// `None` if the table is not tracked under that id: its triggers are left over from a dump of the table alone.
+    /// `None` if no such table is tracked, nor a partition or ancestor of it: the triggers are left over from a dump of the
+    /// table alone.
     pub fn of(table: Oid, id: i32) -> Result<Rc<Option<Shadow>>, Error> {
-        cache::remember(table, || Shadow::look_up(table, id))
+        cache::remember((table, id), || Shadow::look_up(table, id))
     }
 
-    fn look_up(table: Oid, id: i32) -> Result<Option<Shadow>, Error> {
+    /// Returns the shadow, and the tracked table.
+    fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Oid), Error> {
         let missing = || Error::ShadowMissing { id };
         let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
         let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
@@ -62,16 +64,25 @@ impl Shadow {
                 attnums: row.smallints(tracked_column::KEY)?,
                 names: row.texts(tracked_column::KEY_NAMES)?,
             };
-            let is_this = row.oid(tracked_column::RELATION)? == table;
-            is_this.then_some((key, row.smallint(tracked_column::SEGMENT)?))
+            Some((row.oid(tracked_column::RELATION)?, key, row.smallint(tracked_column::SEGMENT)?))
         });
-        let Some((key, current)) = tracked.flatten() else { return Ok(None) };
+        let Some((relation, key, current)) = tracked.flatten() else { return Ok((None, table)) };
+        let is_relative =
+            || table::descendants(relation).contains(&table) || table::descendants(table).contains(&relation);
+        if relation != table && !is_relative() {
+            return Ok((None, relation));
+        }
         let segment = segment_table(id, current, Lock::Read)?;
         let open_table = Table::open(table, Lock::Read).ok_or_else(missing)?;
-        let key = key.columns(&open_table)?.unwrap_or_default();
+        let key = if relation == table {
+            key.columns(&open_table)?
+        } else {
+            key.columns_of_relative(relation, &open_table)?
+        };
+        let key = key.unwrap_or_default();
         let fits = same_types(&segment, &open_table, &key);
         let storage = key.iter().filter_map(|&attnum| open_table.storage(attnum)).collect();
-        Ok(Some(Shadow { table, id, current: segment.oid(), key, storage, fits }))
+        Ok((Some(Shadow { table, id, current: segment.oid(), key, storage, fits }), relation))
     }
 
     /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed before.
@@ -82,7 +93,7 @@ impl Shadow {
         let mut current = self.current;
         loop {
             let append = Append::to(current).ok_or(Error::SegmentMissing)?;
-            if cache::remembers(self.table) {
+            if cache::remembers((self.table, self.id)) {
                 return Ok(append);
             }
             match Shadow::of(self.table, self.id)?.as_ref() {
@@ -306,15 +317,15 @@ pub fn records_query(shape: &Shape, key: &[KeyColumn], keys: &str) -> String {
         .join(" AND ");
     // Not a join: keys that differ byte by byte may be equal for the index, and each record is sent once.
     format!(
-        "SELECT {} FROM ONLY {} AS t WHERE EXISTS (SELECT FROM ({keys}) AS k WHERE {same})",
+        "SELECT {} FROM {} AS t WHERE EXISTS (SELECT FROM ({keys}) AS k WHERE {same})",
         column_list(shape),
-        shape.quoted()
+        shape.own_rows()
     )
 }
 
 /// Returns the query for all records of a table.
 pub fn all_records_query(shape: &Shape) -> String {
-    format!("SELECT {} FROM ONLY {} AS t", column_list(shape), shape.quoted())
+    format!("SELECT {} FROM {} AS t", column_list(shape), shape.own_rows())
 }
 
 fn column_list(shape: &Shape) -> String {

@@ -18,10 +18,6 @@ pub struct Shape {
     pub persistence: char,
     /// Whether it belongs to the system or to this extension.
     pub is_system: bool,
-    /// Whether it is a partition, or takes part in inheritance.
-    pub has_relatives: bool,
-    /// Whether a subscription writes to it.
-    pub is_subscribed: bool,
     /// The columns that exist, in order.
     pub columns: Vec<Column>,
 }
@@ -78,8 +74,6 @@ impl Shape {
             kind: row.get(2)?,
             persistence: row.get(3)?,
             is_system: row.flag(4),
-            has_relatives: row.flag(5),
-            is_subscribed: row.flag(6),
             columns: columns.iter().map(Column::from_row).collect::<Result<_, _>>()?,
         }))
     }
@@ -99,6 +93,13 @@ impl Shape {
     /// Returns the qualified name, quoted.
     pub fn quoted(&self) -> String {
         query::quote_qualified(&self.schema, &self.name)
+    }
+
+    /// Returns what names its rows in a query, quoted: those of a partitioned table are in its partitions, but children of
+    /// a plain one have rows of their own.
+    pub fn own_rows(&self) -> String {
+        let only = if self.kind == 'p' { "" } else { "ONLY " };
+        format!("{only}{}", self.quoted())
     }
 
     /// Returns the name as errors take it.

@@ -3,20 +3,12 @@
 use crate::catalog::{self, Tracked};
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::query::{self, quote_identifier};
+use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
-use crate::pg::table::{Lock, Table};
+use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
 use crate::shadow;
 use crate::shape::{self, Key, KeyColumn, Shape};
-
-/// The four triggers: their event, and the transition tables that this event has.
-const TRIGGERS: [(&str, &str); 4] = [
-    ("insert", "REFERENCING NEW TABLE AS new_rows"),
-    ("update", "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows"),
-    ("delete", "REFERENCING OLD TABLE AS old_rows"),
-    ("truncate", ""),
-];
 
 /// What tracking has set up.
 pub struct Tracking {
@@ -38,7 +30,10 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let table = lock_own(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
-    require_trackable(&shape)?;
+    let refused = |what| Err(Error::WrongKind { table: shape.called(), what });
+    if let Some(what) = untrackable(&shape) {
+        return refused(what);
+    }
     if let Some(tracked) = catalog::tracked_table(relation)? {
         return already_tracked(&tracked, &table, &shape, key_index);
     }
@@ -49,7 +44,11 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     drop(table);
     let id = catalog::put_tracked(relation, &key)?;
     shadow::create(id, &key, &owner)?;
-    create_triggers(id, &shape)?;
+    table::lock_descendants(relation, Lock::Alter);
+    if let Some(what) = uncapturable(id, &shape)? {
+        return refused(what);
+    }
+    create_triggers(id, caller)?;
     Ok(Tracking { table: shape.display(), key: names(&key), id, already: false })
 }
 
@@ -67,9 +66,8 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     drop(fresh);
     // Closed, its lock kept: DROP TRIGGER refuses a table that is open.
     drop(table);
-    if let Some(shape) = &shape {
-        drop_triggers(relation, shape)?;
-    }
+    let drop_triggers = "SELECT table_export.drop_triggers(t) FROM table_export.tracked AS t WHERE t.id = $1::pg_catalog.int4";
+    query::write(drop_triggers, &[Some(&tracked.id.to_string())])?;
     shadow::drop_tables(tracked.id)?;
     catalog::remove_tracked(tracked.id)?;
     Ok(name)
@@ -94,21 +92,24 @@ fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
     Ok(Table::open(relation, Lock::Alter))
 }
 
-/// Refuses what cannot be tracked without missing a write.
-pub fn require_trackable(shape: &Shape) -> Result<(), Error> {
-    untrackable(shape).map_or(Ok(()), |what| Err(Error::WrongKind { table: shape.called(), what }))
-}
-
 /// Says what a table is that cannot be tracked without missing a write.
 pub fn untrackable(shape: &Shape) -> Option<&'static str> {
-    shape.not_a_table().or(match (shape.kind, shape.persistence) {
-        ('p', _) => Some("a partitioned table"),
-        (_, 't') => Some("a temporary table"),
-        (_, 'u') => Some("an unlogged table"),
-        _ if shape.has_relatives => Some("a partition, or part of an inheritance tree"),
-        _ if shape.is_subscribed => Some("written by a subscription"),
+    shape.not_a_table().or(match shape.persistence {
+        't' => Some("a temporary table"),
+        'u' => Some("an unlogged table"),
         _ => None,
     })
+}
+
+/// Says what is wrong with the members of a tracked table: a write through one of them fires no statement trigger, or
+/// a crash takes its rows away.
+pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>, Error> {
+    let members = catalog::members(id)?;
+    if members.iter().any(|member| member.is_subscribed) {
+        return Ok(Some("written by a subscription"));
+    }
+    let is_unlogged = shape.kind == 'p' && members.iter().any(|member| member.persistence == 'u');
+    Ok(is_unlogged.then_some("a partitioned table with an unlogged partition"))
 }
 
 /// Returns the key of a table, all its columns NOT NULL.
@@ -156,30 +157,21 @@ fn already_tracked(
     Ok(Tracking { table: shape.display(), key: names(&key), id: tracked.id, already: true })
 }
 
-fn create_triggers(id: i32, shape: &Shape) -> Result<(), Error> {
-    let table = shape.quoted();
-    for (event, transition) in TRIGGERS {
-        let name = quote_identifier(&format!("pg_table_export_{event}"));
-        query::write(
-            &format!(
-                "CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table} {transition} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture('{id}')"
-            ),
-            &[],
-        )?;
-        // ALWAYS: also for writes made under session_replication_role = replica.
-        query::write(&format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}"), &[])?;
+/// Makes the triggers of a table's members, all of which the caller must own.
+fn create_triggers(id: i32, caller: &Caller) -> Result<(), Error> {
+    for member in catalog::members(id)? {
+        let table = Table::open(member.relation, Lock::Read);
+        if let Some(table) = table.filter(|table| !caller.owns(table)) {
+            let table = Shape::of(table.oid())?.map(|shape| shape.called());
+            return Err(table.map_or(Error::NoTable { oid: member.relation.to_u32() }, |table| {
+                Error::NotOwner { table }
+            }));
+        }
     }
-    Ok(())
-}
-
-/// Drops those of the triggers that there still are.
-fn drop_triggers(relation: Oid, shape: &Shape) -> Result<(), Error> {
-    let ours = "SELECT pg_catalog.quote_ident(tgname) FROM pg_catalog.pg_trigger
-                 WHERE tgrelid = $1::pg_catalog.oid AND tgname ~ '^pg_table_export_(insert|update|delete|truncate)$'";
-    for row in query::write(ours, &[Some(&relation.to_u32().to_string())])? {
-        query::write(&format!("DROP TRIGGER {} ON {}", row.get::<String>(0)?, shape.quoted()), &[])?;
-    }
+    let create = "SELECT table_export.create_triggers(t, m.relation)
+                    FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
+                   WHERE t.id = $1::pg_catalog.int4 ORDER BY m.relation";
+    query::write(create, &[Some(&id.to_string())])?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What a backend remembers about a table until PostgreSQL says that the table has changed.
+//! What a backend remembers about tables until PostgreSQL says that one of them has changed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -8,8 +8,17 @@ use std::rc::Rc;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
+/// A table, and what is remembered of it.
+type Key = (Oid, i32);
+
+struct Entry {
+    value: Rc<dyn Any>,
+    /// The other table that it was made from.
+    origin: Oid,
+}
+
 thread_local! {
-    static ENTRIES: RefCell<HashMap<Oid, Rc<dyn Any>>> = RefCell::new(HashMap::new());
+    static ENTRIES: RefCell<HashMap<Key, Entry>> = RefCell::new(HashMap::new());
     /// How often anything was forgotten.
     static FORGOTTEN: Cell<u64> = const { Cell::new(0) };
 }
@@ -20,34 +29,37 @@ pub fn listen() {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
 }
 
-/// Returns what is remembered about a table, or remembers what `build` makes of it.
+/// Returns what is remembered about a table under a number, or remembers what `build` makes of it and of another table,
+/// which it names.
 ///
-/// Locks that `build` takes bring news, which may be of this very table: then the result is good for now, and is not
+/// Locks that `build` takes bring news, which may be of these very tables: then the result is good for now, and is not
 /// remembered.
-pub fn remember<T: 'static, E>(table: Oid, build: impl FnOnce() -> Result<T, E>) -> Result<Rc<T>, E> {
-    let known = ENTRIES.with_borrow(|entries| entries.get(&table).cloned());
-    if let Some(entry) = known.and_then(|entry| entry.downcast::<T>().ok()) {
-        return Ok(entry);
+pub fn remember<T: 'static, E>(key: Key, build: impl FnOnce() -> Result<(T, Oid), E>) -> Result<Rc<T>, E> {
+    let known = ENTRIES.with_borrow(|entries| entries.get(&key).map(|entry| entry.value.clone()));
+    if let Some(value) = known.and_then(|value| value.downcast::<T>().ok()) {
+        return Ok(value);
     }
     let before = FORGOTTEN.get();
-    let entry = Rc::new(build()?);
+    let (value, origin) = build()?;
+    let value = Rc::new(value);
     if FORGOTTEN.get() == before {
-        ENTRIES.with_borrow_mut(|entries| entries.insert(table, entry.clone()));
+        ENTRIES.with_borrow_mut(|entries| entries.insert(key, Entry { value: value.clone(), origin }));
     }
-    Ok(entry)
+    Ok(value)
 }
 
-/// Says whether anything is remembered about a table: if not, there has been news of it.
-pub fn remembers(table: Oid) -> bool {
-    ENTRIES.with_borrow(|entries| entries.contains_key(&table))
+/// Says whether anything is remembered under a key: if not, there has been news.
+pub fn remembers(key: Key) -> bool {
+    ENTRIES.with_borrow(|entries| entries.contains_key(&key))
 }
 
-/// Forgets one table, or all when PostgreSQL has lost track of what changed.
+/// Forgets what was made from one table, or all when PostgreSQL has lost track of what changed.
 #[pg_guard]
-extern "C-unwind" fn forget(_argument: Datum, table: Oid) {
+extern "C-unwind" fn forget(_argument: Datum, changed: Oid) {
     FORGOTTEN.set(FORGOTTEN.get() + 1);
-    ENTRIES.with_borrow_mut(|entries| match table {
-        Oid::INVALID => entries.clear(),
-        table => drop(entries.remove(&table)),
+    ENTRIES.with_borrow_mut(|entries| {
+        entries.retain(|(table, _), entry| {
+            changed != Oid::INVALID && changed != *table && changed != entry.origin
+        });
     });
 }

@@ -7,6 +7,15 @@ use pgrx::pg_sys::{self, Oid};
 use crate::error::Error;
 use crate::pg::{compat, encoding, query};
 
+unsafe extern "C-unwind" {
+    /// Not among the headers that pgrx binds (catalog/pg_inherits.h).
+    fn find_all_inheritors(
+        parent: Oid,
+        lock_mode: pg_sys::LOCKMODE,
+        parent_counts: *mut *mut pg_sys::List,
+    ) -> *mut pg_sys::List;
+}
+
 /// The lock modes that we use, by what they are for (lockdefs.h).
 #[derive(Clone, Copy)]
 pub enum Lock {
@@ -182,6 +191,32 @@ impl Right {
         };
         bits as pg_sys::AclMode
     }
+}
+
+/// Returns a table and all that inherit from it, partitions included, at any depth.
+pub fn descendants(table: Oid) -> Vec<Oid> {
+    inheritors(table, pg_sys::NoLock as i32)
+}
+
+/// Locks a table and all that inherit from it, in the order in which PostgreSQL does.
+pub fn lock_descendants(table: Oid, lock: Lock) {
+    inheritors(table, lock.mode());
+}
+
+fn inheritors(table: Oid, lock_mode: pg_sys::LOCKMODE) -> Vec<Oid> {
+    #[expect(ffi_unwind_calls, reason = "called inside pg_guard_ffi_boundary")]
+    // SAFETY: a null pointer asks for no counts (pg_inherits.c).
+    let find = || unsafe { find_all_inheritors(table, lock_mode, std::ptr::null_mut()) };
+    // SAFETY: nothing in the closure is dropped; the list lives in the current memory context, and holds oids.
+    unsafe { pgrx::PgList::<Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(find)).iter_oid().collect() }
+}
+
+/// Returns the name of a column; `None` if there is none with that number.
+pub fn column_name(table: Oid, attnum: i16) -> Result<Option<String>, Error> {
+    // SAFETY: missing_ok, so null or a palloc'd string (lsyscache.c).
+    let name = unsafe { pg_sys::get_attname(table, attnum, true) };
+    // SAFETY: not null, so a C string.
+    (!name.is_null()).then(|| encoding::from_server(unsafe { CStr::from_ptr(name) })).transpose()
 }
 
 /// Finds a relation by name; `None` if there is none.

@@ -1,0 +1,69 @@
+-- Through which tables statements can write to a tracked one, and whether each of these has all four triggers, unchanged
+-- and ENABLE ALWAYS: a statement fires those of the table that it names, and no others. The rows of a partitioned table are
+-- those of its partitions; a statement on an ancestor of any table, partitioned or inherited from, writes to it as well.
+CREATE VIEW table_export.member AS
+WITH RECURSIVE ancestor (tracked, relation) AS (
+    SELECT t.id, t.relation::pg_catalog.oid
+      FROM table_export.tracked AS t
+     UNION
+    SELECT a.tracked, i.inhparent
+      FROM ancestor AS a JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = a.relation
+), partition (tracked, relation) AS (
+    SELECT t.id, i.inhrelid
+      FROM table_export.tracked AS t
+      JOIN pg_catalog.pg_class AS c ON c.oid = t.relation AND c.relkind = 'p'
+      JOIN pg_catalog.pg_inherits AS i ON i.inhparent = c.oid
+     UNION
+    SELECT p.tracked, i.inhrelid
+      FROM partition AS p JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.relation
+)
+SELECT m.tracked,
+       m.relation,
+       (SELECT pg_catalog.count(DISTINCT g.tgtype) = 4
+          FROM pg_catalog.pg_trigger AS g
+         WHERE g.tgrelid = m.relation AND g.tgenabled = 'A'
+           AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
+           AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS is_intact
+  FROM (SELECT tracked, relation FROM ancestor UNION SELECT tracked, relation FROM partition) AS m;
+COMMENT ON VIEW table_export.member IS 'tables through which statements can write to a tracked one: itself, its partitions and its ancestors';
+COMMENT ON COLUMN table_export.member.tracked IS 'the tracked table';
+COMMENT ON COLUMN table_export.member.relation IS 'the table that a statement may name';
+COMMENT ON COLUMN table_export.member.is_intact IS 'whether its triggers capture every change';
+
+-- Members that have none of the triggers yet, and tables that have them still and are no members any more. The tracked table
+-- itself is none: whoever has dropped its triggers has missed changes.
+CREATE VIEW table_export.stray AS
+WITH captured (tracked, relation) AS (
+    SELECT DISTINCT t.id, g.tgrelid
+      FROM table_export.tracked AS t
+      JOIN pg_catalog.pg_trigger AS g
+        ON g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
+       AND g.tgargs = pg_catalog.convert_to(t.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+     WHERE g.tgrelid <> t.relation
+), stray (tracked, relation, joins) AS (
+    SELECT m.tracked, m.relation, true
+      FROM table_export.member AS m JOIN table_export.tracked AS t ON t.id = m.tracked
+     WHERE m.relation <> t.relation
+       AND NOT EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.relation = m.relation)
+     UNION ALL
+    SELECT c.tracked, c.relation, false
+      FROM captured AS c
+     WHERE NOT EXISTS (SELECT FROM table_export.member AS m WHERE m.tracked = c.tracked AND m.relation = c.relation)
+)
+SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins,
+       CASE tc.relkind
+           WHEN 'p' THEN pg_catalog.pg_relation_size(c.oid) > 0
+                         OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
+                                     WHERE pg_catalog.pg_relation_size(p.relid) > 0)
+           -- An ancestor: it brings and takes no rows, but before its triggers it could be written through.
+           ELSE s.joins AND pg_catalog.pg_relation_size(tc.oid) > 0
+       END AS holds_rows
+  FROM stray AS s
+  JOIN pg_catalog.pg_class AS c ON c.oid = s.relation AND c.relkind IN ('r', 'p')
+  JOIN table_export.tracked AS t ON t.id = s.tracked
+  JOIN pg_catalog.pg_class AS tc ON tc.oid = t.relation;
+COMMENT ON VIEW table_export.stray IS 'new members of tracked tables, without triggers, and former ones, with them';
+COMMENT ON COLUMN table_export.stray.tracked IS 'the tracked table';
+COMMENT ON COLUMN table_export.stray.relation IS 'the table that has come or gone';
+COMMENT ON COLUMN table_export.stray.joins IS 'whether it has come';
+COMMENT ON COLUMN table_export.stray.holds_rows IS 'whether rows may have come or gone with it';

@@ -1,0 +1,136 @@
+-- The triggers of tracked tables, and the event triggers that note DDL which no trigger on a table sees: it gives rows other
+-- values, takes them away, or opens a way to write around the triggers.
+
+-- A statement fires the triggers of the table that it names, so each member of a tracked table has its own. ALWAYS: also for
+-- writes made under session_replication_role = replica.
+CREATE FUNCTION table_export.create_triggers(tracked table_export.tracked, relation regclass)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    event text;
+    transition text;
+    suffix text := CASE WHEN relation <> tracked.relation THEN '_' || tracked.id ELSE '' END;
+BEGIN
+    FOR event, transition IN VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows'),
+                                    ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
+                                    ('delete', 'REFERENCING OLD TABLE AS old_rows'),
+                                    ('truncate', '')
+    LOOP
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture(%L)',
+                                  'pg_table_export_' || event || suffix, event, relation, transition, tracked.id);
+        EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, 'pg_table_export_' || event || suffix);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass) IS 'makes the triggers of one member of a tracked table';
+
+-- Those of all members, and of what has been a member.
+CREATE FUNCTION table_export.drop_triggers(tracked table_export.tracked, relations regclass[] DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    relation regclass;
+    name text;
+BEGIN
+    FOR relation, name IN
+        SELECT g.tgrelid, g.tgname
+          FROM pg_catalog.pg_trigger AS g
+         WHERE g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
+           AND g.tgargs = pg_catalog.convert_to(tracked.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+           AND (relations IS NULL OR g.tgrelid = ANY (relations))
+    LOOP
+        EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', name, relation);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION table_export.drop_triggers(table_export.tracked, regclass[]) IS 'drops the triggers of a tracked table, or those on some of its members';
+
+-- Op F: anything may have changed. The next export sends the table in full.
+CREATE FUNCTION table_export.note(tracked table_export.tracked)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    current_segment smallint;
+BEGIN
+    -- Locked, the segment stays the current one until the transaction ends.
+    SELECT t.segment INTO STRICT current_segment FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
+    EXECUTE pg_catalog.format('INSERT INTO table_export.%I (xid, op) VALUES (pg_catalog.pg_current_xact_id(), ''F'')',
+                              pg_catalog.format('shadow_%s_%s', tracked.id, current_segment));
+END
+$$;
+COMMENT ON FUNCTION table_export.note(table_export.tracked) IS 'notes in the shadow of a tracked table that anything may have changed';
+
+-- ALTER TABLE … TYPE … USING and the like. VACUUM FULL and CLUSTER do not fire it: they change no value.
+CREATE FUNCTION table_export.capture_rewrite()
+RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM table_export.note(t)
+       FROM table_export.tracked AS t
+      WHERE EXISTS (SELECT FROM table_export.member AS m
+                     WHERE m.tracked = t.id AND m.relation = pg_catalog.pg_event_trigger_table_rewrite_oid());
+END
+$$;
+COMMENT ON FUNCTION table_export.capture_rewrite() IS 'notes that DDL has rewritten a tracked table';
+
+-- Partitions that are created, attached and detached, parents that a table inherits from: they get triggers, or lose them.
+-- What comes or goes with rows in it is noted: which rows, no trigger has seen.
+CREATE FUNCTION table_export.follow_members()
+RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stray table_export.stray;
+    tracked table_export.tracked;
+BEGIN
+    FOR stray IN SELECT * FROM table_export.stray
+    LOOP
+        SELECT * INTO STRICT tracked FROM table_export.tracked AS t WHERE t.id = stray.tracked;
+        IF stray.joins THEN
+            PERFORM table_export.create_triggers(tracked, stray.relation);
+        ELSE
+            PERFORM table_export.drop_triggers(tracked, ARRAY[stray.relation]);
+        END IF;
+        IF stray.holds_rows THEN
+            PERFORM table_export.note(tracked);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION table_export.follow_members() IS 'gives triggers to new members of tracked tables, and takes them from former ones';
+
+-- The rows of a partition go with it. Its triggers go because it does, which is how they differ from triggers that somebody
+-- has dropped, and from those of the tracked table itself.
+CREATE FUNCTION table_export.capture_drop()
+RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM table_export.note(t)
+       FROM pg_catalog.pg_event_trigger_dropped_objects() AS d
+       JOIN table_export.tracked AS t ON d.address_names[3] = 'pg_table_export_truncate_' || t.id
+      WHERE d.object_type = 'trigger' AND NOT d.original;
+END
+$$;
+COMMENT ON FUNCTION table_export.capture_drop() IS 'notes that a partition of a tracked table has been dropped';
+
+CREATE EVENT TRIGGER pg_table_export_rewrite ON table_rewrite
+    EXECUTE FUNCTION table_export.capture_rewrite();
+CREATE EVENT TRIGGER pg_table_export_members ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
+    EXECUTE FUNCTION table_export.follow_members();
+CREATE EVENT TRIGGER pg_table_export_drop ON sql_drop
+    EXECUTE FUNCTION table_export.capture_drop();
+ALTER EVENT TRIGGER pg_table_export_rewrite ENABLE ALWAYS;
+ALTER EVENT TRIGGER pg_table_export_members ENABLE ALWAYS;
+ALTER EVENT TRIGGER pg_table_export_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER pg_table_export_rewrite IS 'notes DDL that rewrites tracked tables';
+COMMENT ON EVENT TRIGGER pg_table_export_members IS 'follows DDL that makes tables members of tracked ones, or takes them away';
+COMMENT ON EVENT TRIGGER pg_table_export_drop IS 'notes DDL that drops partitions of tracked tables';
+
+REVOKE ALL ON FUNCTION table_export.create_triggers(table_export.tracked, regclass),
+    table_export.drop_triggers(table_export.tracked, regclass[]), table_export.note(table_export.tracked),
+    table_export.capture_rewrite(), table_export.follow_members(), table_export.capture_drop() FROM PUBLIC;
