@@ -30,6 +30,12 @@ COMMENT ON COLUMN table_export.member.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.member.relation IS 'the table that a statement may name';
 COMMENT ON COLUMN table_export.member.is_intact IS 'whether its triggers capture every change';
 
+CREATE VIEW table_export.intact AS
+SELECT tracked, pg_catalog.bool_and(is_intact) AS is_intact FROM table_export.member GROUP BY tracked;
+COMMENT ON VIEW table_export.intact IS 'whether every change of a tracked table is captured, whatever table a statement names';
+COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
+COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all its members are in place';
+
 -- Members that have none of the triggers yet, and tables that have them still and are no members any more. The tracked table
 -- itself is none: whoever has dropped its triggers has missed changes.
 CREATE VIEW table_export.stray AS

@@ -6,6 +6,7 @@ SELECT t.id,
        pg_catalog.to_json(t.key_names),
        t.segment,
        t.sealed_by,
-       (SELECT pg_catalog.bool_and(m.is_intact) FROM table_export.member AS m WHERE m.tracked = t.id)
+       i.is_intact
   FROM table_export.tracked AS t
+  JOIN table_export.intact AS i ON i.tracked = t.id
  ORDER BY t.id

@@ -5,9 +5,10 @@ SELECT t.relation AS table_name,
        pg_catalog.array_to_string(t.key_names, ', ') AS key,
        s.changes,
        pg_catalog.pg_size_pretty(s.bytes) AS shadow_size,
-       (SELECT pg_catalog.bool_and(m.is_intact) FROM table_export.member AS m WHERE m.tracked = t.id) AS triggers_intact,
+       i.is_intact AS triggers_intact,
        pg_catalog.date_trunc('second', t.tracked_at) AS tracked_at
   FROM table_export.tracked AS t
+  JOIN table_export.intact AS i ON i.tracked = t.id
  CROSS JOIN LATERAL table_export.shadow_size(t.id) AS s
  ORDER BY t.relation::pg_catalog.text;
 COMMENT ON VIEW tx_tracked IS 'tracked tables: changes in the shadow, its size, whether the triggers are intact';

@@ -13,6 +13,8 @@ const PINNED: &[(&CStr, &CStr)] = &[
     (c"datestyle", c"ISO, YMD"),
     (c"extra_float_digits", c"3"),
     (c"intervalstyle", c"postgres"),
+    // It would take longer than what it makes faster.
+    (c"jit", c"off"),
     (c"lc_monetary", c"C"),
     (c"quote_all_identifiers", c"off"),
     (c"row_security", c"off"),
