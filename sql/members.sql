@@ -19,15 +19,27 @@ WITH RECURSIVE ancestor (tracked, relation) AS (
 )
 SELECT m.tracked,
        m.relation,
-       (SELECT pg_catalog.count(DISTINCT g.tgtype) = 4
+       s.by_row,
+       -- Of tgtype, 60 are the bits of the events, 32 that of TRUNCATE, 1 that of FOR EACH ROW.
+       (SELECT pg_catalog.count(DISTINCT g.tgtype & 60) = 4
           FROM pg_catalog.pg_trigger AS g
          WHERE g.tgrelid = m.relation AND g.tgenabled = 'A'
+           AND (g.tgtype & 33 <> 0 OR NOT s.by_row)
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
            AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS is_intact
-  FROM (SELECT tracked, relation FROM ancestor UNION SELECT tracked, relation FROM partition) AS m;
+  FROM (SELECT tracked, relation FROM ancestor UNION SELECT tracked, relation FROM partition) AS m
+  LEFT JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
+ -- What a subscription applies fires no statement triggers but those of TRUNCATE, and only row triggers of the partition.
+ CROSS JOIN LATERAL (
+       SELECT c.relkind = 'r'
+          AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
+                       WHERE r.srrelid = m.relation
+                          OR r.srrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors(m.relation) AS a)) AS by_row
+       ) AS s;
 COMMENT ON VIEW table_export.member IS 'tables through which statements can write to a tracked one: itself, its partitions and its ancestors';
 COMMENT ON COLUMN table_export.member.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.member.relation IS 'the table that a statement may name';
+COMMENT ON COLUMN table_export.member.by_row IS 'whether a subscription writes to it, so that its triggers must be FOR EACH ROW';
 COMMENT ON COLUMN table_export.member.is_intact IS 'whether its triggers capture every change';
 
 CREATE VIEW table_export.intact AS
@@ -36,8 +48,8 @@ COMMENT ON VIEW table_export.intact IS 'whether every change of a tracked table 
 COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all its members are in place';
 
--- Members that have none of the triggers yet, and tables that have them still and are no members any more. The tracked table
--- itself is none: whoever has dropped its triggers has missed changes.
+-- Members that have none of the triggers yet, or not those that a subscription fires, and tables that have triggers still and are
+-- no members any more. The tracked table itself is none that lacks them: whoever has dropped its triggers has missed changes.
 CREATE VIEW table_export.stray AS
 WITH captured (tracked, relation) AS (
     SELECT DISTINCT t.id, g.tgrelid
@@ -45,31 +57,31 @@ WITH captured (tracked, relation) AS (
       JOIN pg_catalog.pg_trigger AS g
         ON g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
        AND g.tgargs = pg_catalog.convert_to(t.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
-     WHERE g.tgrelid <> t.relation
-), stray (tracked, relation, joins) AS (
-    SELECT m.tracked, m.relation, true
-      FROM table_export.member AS m JOIN table_export.tracked AS t ON t.id = m.tracked
-     WHERE m.relation <> t.relation
-       AND NOT EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.relation = m.relation)
+), stray (tracked, relation, joins, by_row) AS (
+    SELECT m.tracked, m.relation, true, m.by_row
+      FROM table_export.member AS m
+     WHERE m.by_row AND NOT m.is_intact
+        OR NOT EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.relation = m.relation)
      UNION ALL
-    SELECT c.tracked, c.relation, false
+    SELECT c.tracked, c.relation, false, false
       FROM captured AS c
      WHERE NOT EXISTS (SELECT FROM table_export.member AS m WHERE m.tracked = c.tracked AND m.relation = c.relation)
 )
-SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins,
+SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
        CASE tc.relkind
            WHEN 'p' THEN pg_catalog.pg_relation_size(c.oid) > 0
                          OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
                                      WHERE pg_catalog.pg_relation_size(p.relid) > 0)
-           -- An ancestor: it brings and takes no rows, but before its triggers it could be written through.
-           ELSE s.joins AND pg_catalog.pg_relation_size(tc.oid) > 0
+           -- An ancestor, or a subscription: it brings and takes no rows, but could write them before there were triggers.
+           ELSE s.joins
        END AS holds_rows
   FROM stray AS s
   JOIN pg_catalog.pg_class AS c ON c.oid = s.relation AND c.relkind IN ('r', 'p')
-  JOIN table_export.tracked AS t ON t.id = s.tracked
+  JOIN table_export.tracked AS t ON t.id = s.tracked AND (s.by_row OR t.relation <> s.relation)
   JOIN pg_catalog.pg_class AS tc ON tc.oid = t.relation;
-COMMENT ON VIEW table_export.stray IS 'new members of tracked tables, without triggers, and former ones, with them';
+COMMENT ON VIEW table_export.stray IS 'members of tracked tables without the triggers that they need, and former ones with triggers';
 COMMENT ON COLUMN table_export.stray.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.stray.relation IS 'the table that has come or gone';
 COMMENT ON COLUMN table_export.stray.joins IS 'whether it has come';
+COMMENT ON COLUMN table_export.stray.by_row IS 'whether its triggers must be FOR EACH ROW';
 COMMENT ON COLUMN table_export.stray.holds_rows IS 'whether rows may have come or gone with it';

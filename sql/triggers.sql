@@ -3,27 +3,38 @@
 
 -- A statement fires the triggers of the table that it names, so each member of a tracked table has its own. ALWAYS: also for
 -- writes made under session_replication_role = replica.
-CREATE FUNCTION table_export.create_triggers(tracked table_export.tracked, relation regclass)
+CREATE FUNCTION table_export.create_triggers(tracked table_export.tracked, relation regclass, by_row boolean)
 RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
     event text;
     transition text;
-    suffix text := CASE WHEN relation <> tracked.relation THEN '_' || tracked.id ELSE '' END;
+    name text;
+    enabling text[];
 BEGIN
+    IF by_row THEN
+        RAISE NOTICE 'changes of table "%" are captured row by row', relation
+            USING DETAIL = 'A subscription writes to it, and what it applies fires no statement triggers.';
+    END IF;
     FOR event, transition IN VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows'),
                                     ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'),
                                     ('delete', 'REFERENCING OLD TABLE AS old_rows'),
                                     ('truncate', '')
     LOOP
-        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture(%L)',
-                                  'pg_table_export_' || event || suffix, event, relation, transition, tracked.id);
-        EXECUTE pg_catalog.format('ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %I', relation, 'pg_table_export_' || event || suffix);
+        name := 'pg_table_export_' || event || CASE WHEN relation <> tracked.relation THEN '_' || tracked.id ELSE '' END;
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s EXECUTE FUNCTION table_export.capture(%L)',
+                                  name, event, relation,
+                                  CASE WHEN by_row AND event <> 'truncate' THEN 'FOR EACH ROW'
+                                       ELSE transition || ' FOR EACH STATEMENT' END,
+                                  tracked.id);
+        enabling := enabling || pg_catalog.format('ENABLE ALWAYS TRIGGER %I', name);
     END LOOP;
+    -- At once, for this fires the event trigger that looks whether all are there.
+    EXECUTE pg_catalog.format('ALTER TABLE ONLY %s %s', relation, pg_catalog.array_to_string(enabling, ', '));
 END
 $$;
-COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass) IS 'makes the triggers of one member of a tracked table';
+COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean) IS 'makes the triggers of one member of a tracked table';
 
 -- Those of all members, and of what has been a member.
 CREATE FUNCTION table_export.drop_triggers(tracked table_export.tracked, relations regclass[] DEFAULT NULL)
@@ -78,7 +89,7 @@ $$;
 COMMENT ON FUNCTION table_export.capture_rewrite() IS 'notes that DDL has rewritten a tracked table';
 
 -- Partitions that are created, attached and detached, parents that a table inherits from: they get triggers, or lose them.
--- What comes or goes with rows in it is noted: which rows, no trigger has seen.
+-- Tables that a subscription begins to write to get others. What comes or goes with rows in it is noted: which rows, no trigger has seen.
 CREATE FUNCTION table_export.follow_members()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -91,7 +102,7 @@ BEGIN
     LOOP
         SELECT * INTO STRICT tracked FROM table_export.tracked AS t WHERE t.id = stray.tracked;
         IF stray.joins THEN
-            PERFORM table_export.create_triggers(tracked, stray.relation);
+            PERFORM table_export.create_triggers(tracked, stray.relation, stray.by_row);
         ELSE
             PERFORM table_export.drop_triggers(tracked, ARRAY[stray.relation]);
         END IF;
@@ -120,7 +131,8 @@ COMMENT ON FUNCTION table_export.capture_drop() IS 'notes that a partition of a 
 
 CREATE EVENT TRIGGER pg_table_export_rewrite ON table_rewrite
     EXECUTE FUNCTION table_export.capture_rewrite();
-CREATE EVENT TRIGGER pg_table_export_members ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE')
+CREATE EVENT TRIGGER pg_table_export_members ON ddl_command_end
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'ALTER SUBSCRIPTION', 'CREATE SUBSCRIPTION')
     EXECUTE FUNCTION table_export.follow_members();
 CREATE EVENT TRIGGER pg_table_export_drop ON sql_drop
     EXECUTE FUNCTION table_export.capture_drop();
@@ -131,6 +143,6 @@ COMMENT ON EVENT TRIGGER pg_table_export_rewrite IS 'notes DDL that rewrites tra
 COMMENT ON EVENT TRIGGER pg_table_export_members IS 'follows DDL that makes tables members of tracked ones, or takes them away';
 COMMENT ON EVENT TRIGGER pg_table_export_drop IS 'notes DDL that drops partitions of tracked tables';
 
-REVOKE ALL ON FUNCTION table_export.create_triggers(table_export.tracked, regclass),
+REVOKE ALL ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean),
     table_export.drop_triggers(table_export.tracked, regclass[]), table_export.note(table_export.tracked),
     table_export.capture_rewrite(), table_export.follow_members(), table_export.capture_drop() FROM PUBLIC;

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::pg::trigger::{Event, Firing};
 use crate::shadow::{Op, Recorder, Shadow};
 
-/// Records the changes of one statement.
+/// Records the changes of one statement, or of one row where no statement trigger would fire.
 ///
 /// An UPDATE that changes a key records both. Old and new rows are compared in pairs, as trigger.c stores them; a
 /// pairing that is off (a trigger has taken rows out of one side) only records more: every new key is recorded, and
@@ -31,9 +31,7 @@ fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Res
     let (mut old_rows, mut new_rows) = (firing.old_rows(), firing.new_rows());
     let (mut old, mut new) = (Vec::new(), Vec::new());
     loop {
-        let is_old = old_rows.next_row().map(|row| row.read(shadow.key(), &mut old)).is_some();
-        let is_new = new_rows.next_row().map(|row| row.read(shadow.key(), &mut new)).is_some();
-        match (is_old, is_new) {
+        match (old_rows.read_next(shadow.key(), &mut old), new_rows.read_next(shadow.key(), &mut new)) {
             (false, false) => return Ok(()),
             (true, false) => recorder.change(Op::Delete, &old)?,
             (false, true) => recorder.change(Op::Insert, &new)?,

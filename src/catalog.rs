@@ -183,27 +183,18 @@ pub struct Member {
     pub relation: Oid,
     /// pg_class.relpersistence
     pub persistence: char,
-    /// A subscription writes to it.
-    pub is_subscribed: bool,
 }
 
 /// Returns the members of a tracked table.
 pub fn members(id: i32) -> Result<Vec<Member>, Error> {
     write(
-        "SELECT m.relation, c.relpersistence,
-                EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = m.relation)
+        "SELECT m.relation, c.relpersistence
            FROM table_export.member AS m JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
           WHERE m.tracked = $1::pg_catalog.int4 ORDER BY m.relation",
         &[Some(&id.to_string())],
     )?
     .iter()
-    .map(|row| {
-        Ok(Member {
-            relation: Oid::from(row.get::<u32>(0)?),
-            persistence: row.get(1)?,
-            is_subscribed: row.flag(2),
-        })
-    })
+    .map(|row| Ok(Member { relation: Oid::from(row.get::<u32>(0)?), persistence: row.get(1)? }))
     .collect()
 }
 

@@ -101,14 +101,10 @@ pub fn untrackable(shape: &Shape) -> Option<&'static str> {
     })
 }
 
-/// Says what is wrong with the members of a tracked table: a write through one of them fires no statement trigger, or
-/// a crash takes its rows away.
+/// Says what is wrong with the members of a tracked table: a crash takes rows of theirs away.
 pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>, Error> {
-    let members = catalog::members(id)?;
-    if members.iter().any(|member| member.is_subscribed) {
-        return Ok(Some("written by a subscription"));
-    }
-    let is_unlogged = shape.kind == 'p' && members.iter().any(|member| member.persistence == 'u');
+    let is_unlogged =
+        shape.kind == 'p' && catalog::members(id)?.iter().any(|member| member.persistence == 'u');
     Ok(is_unlogged.then_some("a partitioned table with an unlogged partition"))
 }
 
@@ -168,7 +164,7 @@ fn create_triggers(id: i32, caller: &Caller) -> Result<(), Error> {
             }));
         }
     }
-    let create = "SELECT table_export.create_triggers(t, m.relation)
+    let create = "SELECT table_export.create_triggers(t, m.relation, m.by_row)
                     FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
                    WHERE t.id = $1::pg_catalog.int4 ORDER BY m.relation";
     query::write(create, &[Some(&id.to_string())])?;

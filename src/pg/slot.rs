@@ -7,7 +7,7 @@ unsafe extern "C-unwind" {
     fn datum_image_eq(a: Datum, b: Datum, by_value: bool, length: std::ffi::c_int) -> bool;
 }
 
-/// A slot of our own, dropped with this value.
+/// A slot, dropped with this value.
 pub struct Slot {
     slot: *mut pg_sys::TupleTableSlot,
 }
@@ -21,6 +21,11 @@ impl Slot {
     /// Makes a slot that forms rows for a heap with the given descriptor.
     pub(super) fn heap(descriptor: pg_sys::TupleDesc) -> Slot {
         Slot::new(descriptor, &raw const pg_sys::TTSOpsHeapTuple)
+    }
+
+    /// Takes a slot that somebody else has filled.
+    pub(super) fn of(slot: *mut pg_sys::TupleTableSlot) -> Slot {
+        Slot { slot }
     }
 
     fn new(descriptor: pg_sys::TupleDesc, operations: *const pg_sys::TupleTableSlotOps) -> Slot {

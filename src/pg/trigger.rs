@@ -1,10 +1,11 @@
-//! A firing of a statement trigger: what happened, to which table, and the rows before and after.
+//! A firing of a trigger: what happened, to which table, and the rows before and after.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 
 use pgrx::PgTrigger;
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::error::Error;
 use crate::pg::slot::Slot;
@@ -22,7 +23,7 @@ pub enum Event {
     Truncate,
 }
 
-/// One firing of an AFTER … FOR EACH STATEMENT trigger.
+/// One firing of an AFTER trigger, for a statement or for a row.
 pub struct Firing<'a> {
     data: &'a pg_sys::TriggerData,
 }
@@ -31,10 +32,8 @@ impl<'a> Firing<'a> {
     /// Checks that the trigger is of the one form that we create.
     pub fn of(trigger: &'a PgTrigger<'a>) -> Result<Firing<'a>, Error> {
         let firing = Firing { data: trigger.trigger_data() };
-        let event = firing.data.tg_event;
-        let is_after = event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
-        let is_statement = event & pg_sys::TRIGGER_EVENT_ROW == 0;
-        if is_after && is_statement { Ok(firing) } else { Err(Error::NotOurTrigger) }
+        let timing = firing.data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK;
+        if timing == pg_sys::TRIGGER_EVENT_AFTER { Ok(firing) } else { Err(Error::NotOurTrigger) }
     }
 
     /// Returns what the statement did.
@@ -68,49 +67,82 @@ impl<'a> Firing<'a> {
 
     /// Reads the rows as they were: of UPDATE and DELETE.
     pub fn old_rows(&self) -> Rows<'a> {
-        self.rows(self.data.tg_oldtable)
+        match self.event() {
+            Event::Update | Event::Delete if self.is_for_row() => Rows::One(one_row(self.data.tg_trigslot)),
+            _ => self.rows(self.data.tg_oldtable),
+        }
     }
 
     /// Reads the rows as they are: of INSERT and UPDATE.
     pub fn new_rows(&self) -> Rows<'a> {
-        self.rows(self.data.tg_newtable)
+        match self.event() {
+            Event::Insert if self.is_for_row() => Rows::One(one_row(self.data.tg_trigslot)),
+            Event::Update if self.is_for_row() => Rows::One(one_row(self.data.tg_newslot)),
+            _ => self.rows(self.data.tg_newtable),
+        }
+    }
+
+    fn is_for_row(&self) -> bool {
+        self.data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0
     }
 
     fn rows(&self, store: *mut pg_sys::Tuplestorestate) -> Rows<'a> {
-        // SAFETY: the table is open while its trigger runs.
-        let descriptor = unsafe { (*self.data.tg_relation).rd_att };
-        let pointer = (!store.is_null()).then(|| {
-            // SAFETY: trigger.c keeps the store until AfterTriggerEndQuery. A read pointer of our own, because
-            // other triggers of the statement read the same store (as nodeNamedtuplestorescan.c does).
-            unsafe {
-                let pointer = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-                pg_sys::tuplestore_select_read_pointer(store, pointer);
-                pg_sys::tuplestore_rescan(store);
-                pointer
-            }
-        });
-        Rows { store, pointer, slot: Slot::minimal(descriptor), firing: PhantomData }
+        if store.is_null() {
+            return Rows::One(None);
+        }
+        // SAFETY: trigger.c keeps the store until AfterTriggerEndQuery, and the table is open while its trigger runs. A
+        // read pointer of our own, because other triggers of the statement read the same store (as
+        // nodeNamedtuplestorescan.c does).
+        unsafe {
+            let descriptor = (*self.data.tg_relation).rd_att;
+            let pointer = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
+            pg_sys::tuplestore_select_read_pointer(store, pointer);
+            pg_sys::tuplestore_rescan(store);
+            Rows::Table { store, pointer, slot: Slot::minimal(descriptor), firing: PhantomData }
+        }
     }
 }
 
-/// The rows of a transition table, one at a time.
-pub struct Rows<'a> {
-    store: *mut pg_sys::Tuplestorestate,
-    pointer: Option<i32>,
-    slot: Slot,
-    firing: PhantomData<&'a ()>,
+/// The executor's slot of a row, which stays the executor's.
+fn one_row(slot: *mut pg_sys::TupleTableSlot) -> Option<ManuallyDrop<Slot>> {
+    (!slot.is_null()).then(|| ManuallyDrop::new(Slot::of(slot)))
+}
+
+/// The rows of a firing, one at a time.
+pub enum Rows<'a> {
+    /// Those of a statement, in a transition table.
+    Table {
+        /// The transition table.
+        store: *mut pg_sys::Tuplestorestate,
+        /// Our place in it.
+        pointer: i32,
+        /// The row that was read last.
+        slot: Slot,
+        /// How long all that is there.
+        firing: PhantomData<&'a ()>,
+    },
+    /// The one of a trigger for each row, until it has been read.
+    One(Option<ManuallyDrop<Slot>>),
 }
 
 impl Rows<'_> {
-    /// Moves to the next row and returns it. It is good until the next call.
-    pub fn next_row(&mut self) -> Option<&mut Slot> {
-        let pointer = self.pointer?;
-        // SAFETY: the store and the pointer are as in `Firing::rows`; the row need not be copied, since the slot
-        // is read before the store moves on.
-        let found = unsafe {
-            pg_sys::tuplestore_select_read_pointer(self.store, pointer);
-            pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot.as_ptr())
-        };
-        found.then_some(&mut self.slot)
+    /// Moves to the next row and reads columns of it, given by attribute number, into `values`, which are good until the
+    /// next call; says whether there was a row.
+    pub fn read_next(&mut self, attnums: &[i16], values: &mut Vec<(Datum, bool)>) -> bool {
+        match self {
+            Rows::One(row) => row.take().map(|mut row| row.read(attnums, values)).is_some(),
+            Rows::Table { store, pointer, slot, .. } => {
+                // SAFETY: the store and the pointer are as in `Firing::rows`; the row need not be copied, since the
+                // slot is read before the store moves on.
+                let found = unsafe {
+                    pg_sys::tuplestore_select_read_pointer(*store, *pointer);
+                    pg_sys::tuplestore_gettupleslot(*store, true, false, slot.as_ptr())
+                };
+                if found {
+                    slot.read(attnums, values);
+                }
+                found
+            }
+        }
     }
 }
