@@ -326,6 +326,9 @@ impl Error {
             Error::Batch(batch::Error::Store(store::Error::NotFound { .. })) => {
                 Some("Carry the files of the batch over completely.".into())
             }
+            Error::Batch(batch::Error::Number { .. }) => {
+                Some("Another target name, or remove the manifest of the last number from the store.".into())
+            }
             Error::NoFullBatch { target } | Error::MissingBatch { target, .. } => Some(format!(
                 "Carry the batches over completely, or start again at the source: SELECT tx_reset('{target}')."
             )),

@@ -865,6 +865,21 @@ fn what_is_no_store_is_refused() {
     }
 }
 
+#[test]
+fn a_stray_manifest_of_the_last_number_can_be_removed() {
+    let golden = Golden::new("last_number", "text", "zstd");
+    let (store, destination) = golden.damaged(|_| {});
+    let source = golden.source.with_store(&store);
+    source.run("UPDATE items SET note = 'x'");
+    let stray = store.path().join(TARGET).join("manifest/9999999999.json");
+    fs::write(&stray, "{}").expect("our own folder");
+    refuses_export(&source, &store, "55000", &["9999999999", "tx_reset"]);
+    source.reset();
+    refuses_export(&source, &store, "54000", &["10000000000", "remove the manifest of the last number"]);
+    fs::remove_file(stray).expect("our own file");
+    source.feed(&destination);
+}
+
 // Disks that are full, or mounted read-only
 
 /// A small file system in memory, unmounted at the end; none where mounting is not allowed.

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Error, columns, path};
@@ -183,6 +184,13 @@ impl Manifest {
             });
         }
         let manifest: Self = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        // Serde would also take a missing field for null, a list or an object for a value of another form, and
+        // a UUID in other forms.
+        let said = serde_json::from_slice::<Value>(json).map_err(|error| invalid(error.to_string()))?;
+        let meant = serde_json::to_value(&manifest).map_err(|error| invalid(error.to_string()))?;
+        if said != meant {
+            return Err(invalid("a field is missing, or a value has another form".into()));
+        }
         if manifest.target != target || manifest.number != number {
             return Err(invalid(format!(
                 "it is that of batch {} of target \"{}\"",
@@ -287,6 +295,10 @@ impl Part {
             }
             if file.compression == Compression::None && file.size != file.content_size {
                 return Err(format!("its {stem} file has two sizes without being compressed"));
+            }
+            let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            if file.sha256.len() != 64 || !file.sha256.bytes().all(is_digit) {
+                return Err(format!("the SHA-256 of its {stem} file is not one"));
             }
         }
         let described = (columns.compression, columns.size, &columns.sha256);
