@@ -42,6 +42,20 @@ AS 'MODULE_PATHNAME', 'tx_reset_wrapper';
 COMMENT ON FUNCTION tx_reset(text, regclass, text) IS
 'makes a target start again: its next export is full, for all tables or one; at a destination, its next import starts from the latest full batch';
 
+CREATE FUNCTION tx_forget(target text)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_forget_wrapper';
+COMMENT ON FUNCTION tx_forget(text) IS
+'forgets a target, so that it holds nothing back; its batches stay in the store';
+
+CREATE FUNCTION tx_prune(OUT table_name text, OUT freed bigint, OUT held_back_by text[])
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
+COMMENT ON FUNCTION tx_prune() IS
+'truncates what every target has of the shadows, as each export does; returns the bytes that were freed, and the targets that still want something';
+
 CREATE FUNCTION tx_ddl(relation regclass)
 RETURNS text
 LANGUAGE c STRICT STABLE PARALLEL UNSAFE
@@ -61,15 +75,15 @@ LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1
 AS 'MODULE_PATHNAME', 'shadow_size_wrapper';
 COMMENT ON FUNCTION table_export.shadow_size(integer) IS 'counts the changes in the shadow of a tracked table, and its bytes';
 
-CREATE FUNCTION table_export.pending_changes(target text)
-RETURNS bigint
-LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
+CREATE FUNCTION table_export.pending_changes(target text, OUT changes bigint, OUT bytes bigint)
+RETURNS SETOF record
+LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1
 AS 'MODULE_PATHNAME', 'pending_changes_wrapper';
-COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes that the next export of a target finds; null: it is full';
+COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes that the next export of a target finds, and the bytes of the segments that they are in; no row: it is full';
 
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
-    tx_import(text, text, integer), tx_reset(text, regclass, text), tx_ddl(regclass), table_export.capture(),
+    tx_import(text, text, integer), tx_reset(text, regclass, text), tx_forget(text), tx_prune(), tx_ddl(regclass), table_export.capture(),
     table_export.shadow_size(integer), table_export.pending_changes(text)
 FROM PUBLIC;

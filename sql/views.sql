@@ -24,9 +24,11 @@ SELECT t.name AS target,
        NULLIF(t.number, 0) AS last_batch,
        pg_catalog.date_trunc('second', t.exported_at) AS exported_at,
        pg_catalog.date_trunc('second', pg_catalog.now() - t.exported_at) AS age,
-       table_export.pending_changes(t.name) AS pending,
+       p.changes AS pending,
+       pg_catalog.pg_size_pretty(p.bytes) AS held_back,
        t.position
   FROM table_export.target AS t
+  LEFT JOIN LATERAL table_export.pending_changes(t.name) AS p ON true
  ORDER BY t.name;
 COMMENT ON VIEW tx_targets IS 'targets: the last batch of each, its age, and what waits for the next';
 COMMENT ON COLUMN tx_targets.target IS 'the target';
@@ -34,6 +36,7 @@ COMMENT ON COLUMN tx_targets.last_batch IS 'number of the last batch';
 COMMENT ON COLUMN tx_targets.exported_at IS 'when it was exported';
 COMMENT ON COLUMN tx_targets.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_targets.pending IS 'changes that the next export finds; null: the next export is full';
+COMMENT ON COLUMN tx_targets.held_back IS 'size of the segments of shadows that are kept for it; beyond pg_table_export.shadow_limit it is let go, and its next export full';
 COMMENT ON COLUMN tx_targets.position IS 'the snapshot up to which the target has been exported';
 
 CREATE VIEW tx_batches AS

@@ -19,7 +19,7 @@ use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::store::{self, Store};
-use crate::{capture, ddl, export, guc, import, reset, status, track};
+use crate::{capture, ddl, export, guc, import, prune, reset, status, track};
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]
@@ -164,6 +164,31 @@ fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) ->
     Ok(reset::reset(target_name(target.as_deref())?, relation, store.as_ref())?.into())
 }
 
+/// Forgets a target.
+#[pg_extern(sql = false)]
+fn tx_forget(target: Option<Text>) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_forget()")?;
+    let _caller = Caller::enter()?;
+    let _settings = settings::pin();
+    Ok(reset::forget(target_name(target.as_deref())?)?.into())
+}
+
+/// Truncates what every target has of the shadows.
+#[pg_extern(sql = false)]
+fn tx_prune() -> Result<
+    TableIterator<'static, (name!(table_name, Text), name!(freed, i64), name!(held_back_by, Vec<Text>))>,
+    ErrorReport,
+> {
+    transaction::require_writable(c"tx_prune()")?;
+    let _caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let rows = prune::prune()?.into_iter().map(|row| {
+        let targets = row.held_back_by.into_iter().map(Text::from).collect();
+        (row.table.into(), row.freed, targets)
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
 /// Returns the CREATE TABLE for a destination.
 #[pg_extern(sql = false)]
 fn tx_ddl(relation: Oid) -> Result<Text, ErrorReport> {
@@ -183,12 +208,15 @@ fn shadow_size(
     Ok(TableIterator::once((size.changes, size.bytes)))
 }
 
-/// Counts the changes that the next export of a target finds; null if it is full.
+/// Counts the changes that the next export of a target finds; no row if it is full.
 #[pg_extern(sql = false)]
-fn pending_changes(target: Text) -> Result<Option<i64>, ErrorReport> {
+fn pending_changes(
+    target: Text,
+) -> Result<TableIterator<'static, (name!(changes, i64), name!(bytes, i64))>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    Ok(status::pending_changes(&target)?)
+    let pending = status::pending_changes(&target)?;
+    Ok(TableIterator::new(pending.into_iter().map(|size| (size.changes, size.bytes))))
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.

@@ -224,9 +224,14 @@ pub fn seal_segment(id: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says whether any target still wants a change in a segment that nobody has written to since `sealed_by`, or, without
+/// Returns the targets that still want a change in a segment that nobody has written to since `sealed_by`, or, without
 /// that, whatever it holds. Positions of another database want nothing: their targets are sent everything in full.
-pub fn is_wanted(id: i32, segment: &str, sealed_by: Option<u64>, identity: &Identity) -> Result<bool, Error> {
+pub fn wanted_by(
+    id: i32,
+    segment: &str,
+    sealed_by: Option<u64>,
+    identity: &Identity,
+) -> Result<Vec<String>, Error> {
     let wanted = match sealed_by {
         Some(xid) => format!("NOT pg_catalog.pg_visible_in_snapshot('{xid}', t.position)"),
         None => format!(
@@ -236,15 +241,31 @@ pub fn is_wanted(id: i32, segment: &str, sealed_by: Option<u64>, identity: &Iden
         ),
     };
     let sql = format!(
-        "SELECT EXISTS (
-             SELECT FROM table_export.target AS t
-               JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
-              WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid AND {wanted})"
+        "SELECT t.name FROM table_export.target AS t
+           JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
+          WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid AND {wanted}
+          ORDER BY t.name"
     );
     let parameters =
         [Some(id.to_string()), Some(identity.system_identifier.clone()), Some(identity.database.to_string())];
-    let rows = write(&sql, &parameters.each_ref().map(|p| p.as_deref()))?;
-    Ok(rows.first().is_some_and(|row| row.flag(0)))
+    write(&sql, &parameters.each_ref().map(|p| p.as_deref()))?.iter().map(|row| row.get(0)).collect()
+}
+
+/// Makes the next exports of targets send a table in full, so that they hold nothing of its shadow back. Returns the name
+/// of the table; `None` if one of the targets is just being changed, and none was let go.
+pub fn let_go(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
+    let names = serde_json::to_string(targets).map_err(|error| Error::Internal(error.to_string()))?;
+    let parameters = [Some(id.to_string()), Some(names)];
+    let parameters = parameters.each_ref().map(|p| p.as_deref());
+    let theirs = "tracked = $1::pg_catalog.int4
+                  AND target IN (SELECT pg_catalog.jsonb_array_elements_text($2::pg_catalog.jsonb))";
+    let lock = format!("SELECT FROM table_export.target_table WHERE {theirs} FOR UPDATE SKIP LOCKED");
+    if write(&lock, &parameters)?.len() < targets.len() {
+        return Ok(None);
+    }
+    write(&format!("DELETE FROM table_export.target_table WHERE {theirs}"), &parameters)?;
+    let table = "SELECT relation FROM table_export.tracked WHERE id = $1::pg_catalog.int4";
+    write(table, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// A target, as its last committed export has left it.
@@ -420,6 +441,11 @@ pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Forgets a target, and says whether there was one.
+pub fn remove_target(name: &str) -> Result<bool, Error> {
+    Ok(!write("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[Some(name)])?.is_empty())
 }
 
 /// The last batch of a target that was applied here.

@@ -95,6 +95,8 @@ pub enum Error {
     HasWritten,
     #[error("cannot PREPARE a transaction that has run tx_export()")]
     Prepared,
+    #[error("{function} cannot run in a REPEATABLE READ or SERIALIZABLE transaction")]
+    OldSnapshot { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
     #[error("permission denied for table \"{table}\"")]
@@ -194,7 +196,7 @@ impl Error {
             | Error::OwnDatabase { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotOurTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
-            Error::Prepared => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::Prepared | Error::OldSnapshot { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::HasWritten => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::TargetBusy { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
             Error::UnknownTarget { .. } | Error::NoBatch { .. } => ERRCODE_UNDEFINED_OBJECT,
@@ -288,6 +290,9 @@ impl Error {
                     .into(),
             ),
             Error::Prepared => Some("COMMIT it directly.".into()),
+            Error::OldSnapshot { .. } => {
+                Some("Its snapshot would not show what has been exported since: use READ COMMITTED.".into())
+            }
             Error::NothingTracked => {
                 Some("SELECT tx_track('…') for each table that should be exported.".into())
             }

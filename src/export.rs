@@ -110,8 +110,9 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let tables = candidates.len();
     let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
-    let known = target.as_ref().map_or(&[][..], |target| &target.tables);
-    let planned = plan(candidates, since, known)?;
+    // Looked at again: the target may have been let go while its export waited for the locks.
+    let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
+    let planned = plan(candidates, since, &known)?;
     if planned.is_empty() && !request.even_if_unchanged {
         drop(now);
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
@@ -426,7 +427,7 @@ fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &Source) {
             let _settings = settings::pin();
             // SPI wants one to be active; each of its queries takes a fresh one of its own.
             let _snapshot = Snapshot::latest();
-            shadows.iter().try_for_each(|&(id, table)| shadow::rotate(id, table, &identity))
+            shadows.iter().try_for_each(|&(id, table)| shadow::rotate(id, table, &identity).map(drop))
         });
     }
 }

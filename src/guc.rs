@@ -7,6 +7,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 /// Where batches are published. A superuser's choice, for the whole server: whoever may call tx_export writes there.
 static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
+/// How large a table's shadow may grow for targets that stay away, in MB; -1 for any size. Beyond it, 10 GB of keys by
+/// default, most of the table would be sent anyway.
+static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
+
 /// Makes the settings known. Called once, when the library is loaded.
 pub fn define() {
     GucRegistry::define_string_guc(
@@ -17,10 +21,25 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
+    GucRegistry::define_int_guc(
+        c"pg_table_export.shadow_limit",
+        c"Size of a table's shadow beyond which targets that hold it back are sent the table in full instead.",
+        c"-1: no limit.",
+        &SHADOW_LIMIT,
+        -1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
+    );
     crate::pg::compat::reserve_settings(c"pg_table_export");
 }
 
 /// Returns `pg_table_export.store`; `None` if it is empty.
 pub fn store() -> Option<String> {
     STORE.get().map(|store| store.to_string_lossy().into_owned()).filter(|store| !store.is_empty())
+}
+
+/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is none.
+pub fn shadow_limit() -> Option<i64> {
+    u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes) << 20)
 }

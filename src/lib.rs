@@ -27,6 +27,7 @@ mod track;
 
 mod apply;
 mod ddl;
+mod prune;
 mod reset;
 mod status;
 

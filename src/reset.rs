@@ -1,4 +1,4 @@
-//! A reset: a target starts again from a full batch.
+//! A reset: a target starts again from a full batch, or is forgotten.
 
 use crate::batch::reader;
 use crate::catalog;
@@ -38,6 +38,19 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
     }
     catalog::reset_target(target, None)?;
     Ok(format!("the next export of target \"{target}\" is full"))
+}
+
+/// Forgets a target: what it holds back, the list of its batches, and what has been applied of it here. Returns what has
+/// happened, in a sentence.
+pub fn forget(target: &str) -> Result<String, Error> {
+    catalog::lock_target("export", target)?;
+    catalog::lock_target("import", target)?;
+    let was_applied = catalog::forget_receipts(target)?;
+    if catalog::remove_target(target)? || was_applied {
+        Ok(format!("target \"{target}\" is forgotten; its batches stay in the store"))
+    } else {
+        Err(unknown(target)?)
+    }
 }
 
 fn unknown(target: &str) -> Result<Error, Error> {

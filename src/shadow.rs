@@ -10,6 +10,7 @@ use std::rc::Rc;
 use crate::catalog::{self, Segments, Tracked, TrackedKey, tracked_column};
 use crate::error::Error;
 use crate::fault::{self, Point};
+use crate::guc;
 use crate::pg;
 use crate::pg::append::Append;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -343,7 +344,11 @@ fn segments_after(tracked: &Tracked, position: &Position) -> String {
 }
 
 fn both_segments(id: i32) -> String {
-    format!("(SELECT * FROM {} UNION ALL SELECT * FROM {}) AS s", segment(id, 0), segment(id, 1))
+    format!(
+        "(SELECT tableoid, * FROM {} UNION ALL SELECT tableoid, * FROM {}) AS s",
+        segment(id, 0),
+        segment(id, 1)
+    )
 }
 
 /// Makes a temporary table for the keys of batches that this database does not know, and returns its oid and name.
@@ -358,6 +363,15 @@ pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     Ok((Oid::from(oid), name))
 }
 
+/// What has become of the segment that was not current.
+#[derive(Default)]
+pub struct Rotation {
+    /// The bytes that were freed.
+    pub freed: i64,
+    /// The targets that still want what it holds.
+    pub held_back_by: Vec<String>,
+}
+
 /// Truncates the segment that is not current, if no position wants anything in it, and makes it current. If one does, the
 /// segment is sealed, so that positions from here on need not look into it.
 ///
@@ -365,36 +379,64 @@ pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
 /// they are free, that of the catalog's row first: no writer and no export is waited for. Positions are read after the
 /// locks were taken, so each is either committed or this transaction's own, which is undone together with the
 /// truncation.
-pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<(), Error> {
-    let Some(Segments { current, sealed_by }) = catalog::lock_segments(id)? else { return Ok(()) };
+pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotation, Error> {
+    let Some(Segments { current, sealed_by }) = catalog::lock_segments(id)? else {
+        return Ok(Rotation::default());
+    };
     let idle = 1 - current;
-    if !is_empty(id, idle)? {
+    let held = bytes(id, idle)?;
+    let filled = bytes(id, current)?;
+    if held > 0 {
+        let is_too_large = guc::shadow_limit().is_some_and(|limit| held + filled > limit);
+        let wanted_by = || catalog::wanted_by(id, &segment(id, idle), sealed_by, identity);
+        let held_back = |held_back_by| Ok(Rotation { freed: 0, held_back_by });
         // Asked before the lock as well: it stays to the end of the transaction, needed or not.
-        if sealed_by.is_some() && catalog::is_wanted(id, &segment(id, idle), sealed_by, identity)? {
-            return Ok(());
+        if sealed_by.is_some() && !is_too_large {
+            let wanted_by = wanted_by()?;
+            if !wanted_by.is_empty() {
+                return held_back(wanted_by);
+            }
         }
         let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
         let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
-        let Some(locked) = free else { return Ok(()) };
-        if catalog::is_wanted(id, &segment(id, idle), sealed_by, identity)? {
-            return if sealed_by.is_none() { catalog::seal_segment(id) } else { Ok(()) };
+        let Some(locked) = free else { return Ok(Rotation::default()) };
+        let wanted_by = wanted_by()?;
+        let may_go = wanted_by.is_empty() || (is_too_large && let_go(id, &wanted_by)?);
+        if !may_go {
+            if sealed_by.is_none() {
+                catalog::seal_segment(id)?;
+            }
+            return held_back(wanted_by);
         }
         // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
         query::write(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
         fault::point(Point::ExportSegmentTruncated);
     }
-    if !is_empty(id, current)? {
+    if filled > 0 {
         catalog::set_segment(id, idle)?;
         transaction::invalidate(table);
         fault::point(Point::ExportSegmentSwitched);
     }
-    Ok(())
+    Ok(Rotation { freed: held, held_back_by: Vec::new() })
 }
 
-fn is_empty(id: i32, n: i16) -> Result<bool, Error> {
-    let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass) = 0", segment(id, n));
-    Ok(query::write(&sql, &[])?.first().is_some_and(|row| row.flag(0)))
+/// Lets go of targets that a shadow has become too large for, unless one of them is just being changed. None of them is
+/// exporting: its export would hold a lock in the way of ours, or wait for it and look at its tables again.
+fn let_go(id: i32, targets: &[String]) -> Result<bool, Error> {
+    let Some(table) = catalog::let_go(id, targets)? else { return Ok(false) };
+    for target in targets {
+        pgrx::warning!(
+            "the next export of target \"{target}\" sends table \"{table}\" in full, \
+             because its shadow has outgrown pg_table_export.shadow_limit"
+        );
+    }
+    Ok(true)
+}
+
+fn bytes(id: i32, n: i16) -> Result<i64, Error> {
+    let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass)", segment(id, n));
+    query::write(&sql, &[])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
 }
 
 /// Returns how many committed changes a shadow holds, and the bytes of both segments.
@@ -412,9 +454,17 @@ pub fn size(id: i32) -> Result<(i64, i64), Error> {
     Ok((row.get(0)?, row.get(1)?))
 }
 
-/// Counts the changes after a position.
-pub fn count_after(tracked: &Tracked, position: &Position) -> Result<i64, Error> {
+/// Returns how many changes lie after a position, and the bytes of the segments that they are in.
+pub fn size_after(tracked: &Tracked, position: &Position) -> Result<(i64, i64), Error> {
     let segments = segments_after(tracked, position);
-    let sql = format!("SELECT pg_catalog.count(*) FROM {segments} WHERE {}", position.changes_after());
-    query::read(&sql, &[])?.first().ok_or(Error::ShadowMissing { id: tracked.id })?.get(0)
+    let sql = format!(
+        "SELECT pg_catalog.count(*),
+                (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(r.oid))
+                   FROM pg_catalog.unnest(pg_catalog.array_agg(DISTINCT s.tableoid)) AS r (oid))
+           FROM {segments} WHERE {}",
+        position.changes_after()
+    );
+    let rows = query::read(&sql, &[])?;
+    let row = rows.first().ok_or(Error::ShadowMissing { id: tracked.id })?;
+    Ok((row.get(0)?, row.optional(1)?.unwrap_or(0)))
 }

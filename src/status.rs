@@ -5,11 +5,11 @@ use crate::error::Error;
 use crate::pg::snapshot::Snapshot;
 use crate::shadow;
 
-/// How much a shadow holds.
+/// How much shadows hold.
 pub struct ShadowSize {
-    /// Changes, of all transactions that have committed.
+    /// Changes, of transactions that have committed.
     pub changes: i64,
-    /// Bytes of both segments.
+    /// Bytes of the segments that they are in.
     pub bytes: i64,
 }
 
@@ -20,8 +20,8 @@ pub fn shadow_size(id: i32) -> Result<ShadowSize, Error> {
     Ok(ShadowSize { changes, bytes })
 }
 
-/// Returns how many changes the next export of a target finds; `None` if it is full.
-pub fn pending_changes(target: &str) -> Result<Option<i64>, Error> {
+/// Returns what the next export of a target finds; `None` if it is full.
+pub fn pending_changes(target: &str) -> Result<Option<ShadowSize>, Error> {
     let _fresh = Snapshot::latest();
     let Some(target) = catalog::target(target)? else {
         return Ok(None);
@@ -32,6 +32,13 @@ pub fn pending_changes(target: &str) -> Result<Option<i64>, Error> {
     if *identity != catalog::source()?.identity {
         return Ok(None);
     }
-    let counts = catalog::tracked()?.into_iter().map(|tracked| shadow::count_after(&tracked, position));
-    counts.sum::<Result<i64, Error>>().map(Some)
+    let mut pending = ShadowSize { changes: 0, bytes: 0 };
+    for tracked in catalog::tracked()? {
+        if target.tables.iter().any(|known| known.tracked == tracked.id) {
+            let (changes, bytes) = shadow::size_after(&tracked, position)?;
+            pending.changes += changes;
+            pending.bytes += bytes;
+        }
+    }
+    Ok(Some(pending))
 }

@@ -22,7 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("shape", &["error", "pg"]),
     // It keeps the key that a tracked table had.
     ("catalog", &["error", "pg", "position", "shape"]),
-    ("shadow", &["catalog", "error", "fault", "pg", "position", "shape"]),
+    ("shadow", &["catalog", "error", "fault", "guc", "pg", "position", "shape"]),
     // The stages, in the order in which a change travels.
     ("track", &["catalog", "error", "pg", "shadow", "shape"]),
     ("capture", &["error", "pg", "shadow"]),
@@ -39,6 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("import", &["apply", "batch", "catalog", "error", "fault", "pg", "store"]),
     // Beside the river.
     ("ddl", &["catalog", "error", "pg", "shape"]),
+    ("prune", &["catalog", "error", "pg", "shadow", "shape"]),
     // Says of a table that is not tracked what tracking says of it.
     ("reset", &["batch", "catalog", "error", "pg", "shape", "store", "track"]),
     ("status", &["catalog", "error", "pg", "shadow"]),
@@ -46,8 +47,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "reset", "status", "store",
-            "track",
+            "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "prune", "reset", "status",
+            "store", "track",
         ],
     ),
     // Declares and initialises.

@@ -68,6 +68,18 @@ SELECT tx_reset('reset');
 SELECT batch, table_name, kind, deleted, inserted FROM tx_import('reset');
 SELECT array_agg(id ORDER BY id) FROM users;
 
+-- Forgotten, it holds nothing back; what is in the store stays, and so does the chain.
+\c :source
+SELECT tx_forget('reset');
+SELECT target FROM tx_targets UNION ALL SELECT target FROM tx_batches WHERE target = 'reset';
+SELECT tx_forget('reset');
+SELECT tx_forget(NULL);
+SELECT batch, table_name, kind, ids, records FROM tx_export('reset');
+\c reset_destination
+SELECT batch, table_name, kind, deleted, inserted FROM tx_import('reset');
+SELECT tx_forget('reset');
+SELECT * FROM tx_receipts;
+
 -- A target of another database is taken over: this is the source from now on.
 CREATE TABLE mine (id integer PRIMARY KEY);
 INSERT INTO mine VALUES (7);

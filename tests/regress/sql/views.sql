@@ -19,7 +19,13 @@ UPDATE users SET name = 'y' WHERE id <= 3;
 
 -- How far behind each target is.
 SELECT target, last_batch, exported_at <= now() AS exported_at, age < interval '1 minute' AS age, pending, position IS NOT NULL AS position FROM tx_targets;
+SELECT target, held_back FROM tx_targets;
+SELECT table_name, freed, held_back_by FROM tx_prune();
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT table_name, freed, held_back_by FROM tx_prune();
+ROLLBACK;
 SELECT tx_reset('views/slow');
+SELECT table_name, freed > 0 AS freed, held_back_by FROM tx_prune();
 SELECT target, last_batch, pending, position IS NOT NULL AS position FROM tx_targets;
 
 -- The latest batch of each target first.

@@ -1,0 +1,41 @@
+//! Pruning: what every target has of the shadows is truncated, without an export.
+
+use crate::catalog;
+use crate::error::Error;
+use crate::pg::table::{Lock, Table};
+use crate::pg::transaction;
+use crate::shadow;
+use crate::shape::Shape;
+
+/// What has become of the shadow of one table.
+pub struct Pruned {
+    /// The table's qualified name.
+    pub table: String,
+    /// The bytes that were freed.
+    pub freed: i64,
+    /// The targets that still want what is there.
+    pub held_back_by: Vec<String>,
+}
+
+/// Prunes the shadows of all tracked tables that nobody has locked.
+///
+/// Not in a snapshot of the past: it would not show the position of a target that has been exported for the first time
+/// since, and what that wants would be truncated.
+pub fn prune() -> Result<Vec<Pruned>, Error> {
+    if !transaction::is_read_committed() {
+        return Err(Error::OldSnapshot { function: "tx_prune()" });
+    }
+    let source = catalog::source()?;
+    let mut pruned = Vec::new();
+    for tracked in catalog::tracked()? {
+        let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
+        let Some(shape) = Shape::of(tracked.relation)? else { continue };
+        let rotation = shadow::rotate(tracked.id, tracked.relation, &source.identity)?;
+        pruned.push(Pruned {
+            table: shape.display(),
+            freed: rotation.freed,
+            held_back_by: rotation.held_back_by,
+        });
+    }
+    Ok(pruned)
+}
