@@ -56,6 +56,20 @@ AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
 COMMENT ON FUNCTION tx_prune() IS
 'truncates what every target has of the shadows, as each export does; returns the bytes that were freed, and the targets that still want something';
 
+CREATE FUNCTION tx_protect(relation regclass)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_protect_wrapper';
+COMMENT ON FUNCTION tx_protect(regclass) IS
+'makes a copy read-only for everyone but imports; the caller must own the table';
+
+CREATE FUNCTION tx_unprotect(relation regclass)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_unprotect_wrapper';
+COMMENT ON FUNCTION tx_unprotect(regclass) IS
+'lets everyone with the right to do so write to a copy again; the caller must own the table';
+
 CREATE FUNCTION tx_ddl(relation regclass)
 RETURNS text
 LANGUAGE c STRICT STABLE PARALLEL UNSAFE
@@ -84,6 +98,7 @@ COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes th
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
-    tx_import(text, text, integer), tx_reset(text, regclass, text), tx_forget(text), tx_prune(), tx_ddl(regclass), table_export.capture(),
+    tx_import(text, text, integer), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
+    tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass), table_export.capture(),
     table_export.shadow_size(integer), table_export.pending_changes(text)
 FROM PUBLIC;

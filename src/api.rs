@@ -19,7 +19,7 @@ use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::store::{self, Store};
-use crate::{capture, ddl, export, guc, import, prune, reset, status, track};
+use crate::{capture, ddl, export, guc, import, protect, prune, reset, status, track};
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]
@@ -187,6 +187,24 @@ fn tx_prune() -> Result<
         (row.table.into(), row.freed, targets)
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Makes a copy read-only for everyone but imports.
+#[pg_extern(sql = false)]
+fn tx_protect(relation: Option<Oid>) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_protect()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    Ok(protect::protect(required("relation", relation)?, &caller)?.into())
+}
+
+/// Lets everyone write to a copy again.
+#[pg_extern(sql = false)]
+fn tx_unprotect(relation: Option<Oid>) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_unprotect()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    Ok(protect::unprotect(required("relation", relation)?, &caller)?.into())
 }
 
 /// Returns the CREATE TABLE for a destination.

@@ -487,6 +487,23 @@ pub fn add_receipt(batch: &BatchRow) -> Result<(), Error> {
     Ok(())
 }
 
+/// Tells whoever listens, once the transaction commits, that a batch is applied.
+pub fn notify(batch: &BatchRow) -> Result<(), Error> {
+    write(
+        "SELECT pg_catalog.pg_notify('pg_table_export', pg_catalog.json_build_object(
+                    'target', $1, 'batch', $2::pg_catalog.int8, 'kind', $3, 'tables', $4::pg_catalog.int4,
+                    'exported_at', $5)::pg_catalog.text)",
+        &[
+            Some(batch.target),
+            Some(&batch.number.to_string()),
+            Some(batch.kind),
+            Some(&batch.tables.to_string()),
+            Some(batch.exported_at),
+        ],
+    )?;
+    Ok(())
+}
+
 /// Forgets what has been applied of a target, and says whether there was anything.
 pub fn forget_receipts(target: &str) -> Result<bool, Error> {
     let sql = "DELETE FROM table_export.receipt WHERE target = $1 RETURNING number";

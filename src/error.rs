@@ -141,6 +141,8 @@ pub enum Error {
     OwnDatabase { target: String, number: u64 },
     #[error("table \"{table}\" does not exist here")]
     NoDestination { table: TableName, batch: u64 },
+    #[error("\"{table}\" cannot be protected")]
+    Unprotectable { table: TableName, what: &'static str },
     #[error("\"{table}\" cannot be imported into")]
     WrongDestination { table: TableName, what: &'static str },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
@@ -175,6 +177,7 @@ impl Error {
             Error::WrongKind { .. }
             | Error::NoLongerTrackable { .. }
             | Error::NotATable { .. }
+            | Error::Unprotectable { .. }
             | Error::WrongDestination { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::NoKey { .. } | Error::NullableKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
             Error::NotTracked { .. }
@@ -216,6 +219,7 @@ impl Error {
         match self {
             Error::WrongKind { what, .. }
             | Error::NoLongerTrackable { what, .. }
+            | Error::Unprotectable { what, .. }
             | Error::WrongDestination { what, .. } => Some(format!("It is {what}.")),
             Error::NoKey { index: None, .. } => Some("It has no primary key.".into()),
             Error::NoKey { index: Some(index), .. } => {

@@ -31,7 +31,9 @@ pub fn import(
         refuse_own(&manifest, &here)?;
         fault::point(Point::ImportBatchChosen);
         let applied = apply::apply(store, &manifest, caller)?;
-        catalog::add_receipt(&receipt(&manifest, &applied))?;
+        let receipt = receipt(&manifest, &applied);
+        catalog::add_receipt(&receipt)?;
+        catalog::notify(&receipt)?;
         fault::point(Point::ImportReceiptWritten);
         imported.extend(applied.into_iter().map(|part| (manifest.number, part)));
         batches += 1;

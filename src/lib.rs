@@ -27,6 +27,7 @@ mod track;
 
 mod apply;
 mod ddl;
+mod protect;
 mod prune;
 mod reset;
 mod status;
@@ -50,7 +51,13 @@ pgrx::extension_sql_file!("../sql/catalog.sql", name = "catalog", bootstrap);
 pgrx::extension_sql_file!("../sql/functions.sql", name = "functions", requires = ["catalog"]);
 pgrx::extension_sql_file!("../sql/members.sql", name = "members", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/triggers.sql", name = "triggers", requires = ["members"]);
-pgrx::extension_sql_file!("../sql/views.sql", name = "views", requires = ["triggers"], finalize);
+pgrx::extension_sql_file!("../sql/protection.sql", name = "protection", requires = ["functions"]);
+pgrx::extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["triggers", "protection"],
+    finalize
+);
 
 /// Called when a backend loads the library.
 #[pg_guard]

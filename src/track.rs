@@ -82,7 +82,7 @@ pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
 }
 
 /// Locks a table against writers if the caller owns it. Who does not own it must not make its writers wait.
-fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
+pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     let shape = Shape::of(relation)?;
     if !caller.owns(&table) {

@@ -39,6 +39,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("import", &["apply", "batch", "catalog", "error", "fault", "pg", "store"]),
     // Beside the river.
     ("ddl", &["catalog", "error", "pg", "shape"]),
+    // Locks a table as tracking does.
+    ("protect", &["error", "pg", "shape", "track"]),
     ("prune", &["catalog", "error", "pg", "shadow", "shape"]),
     // Says of a table that is not tracked what tracking says of it.
     ("reset", &["batch", "catalog", "error", "pg", "shape", "store", "track"]),
@@ -47,8 +49,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "prune", "reset", "status",
-            "store", "track",
+            "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "protect", "prune", "reset",
+            "status", "store", "track",
         ],
     ),
     // Declares and initialises.

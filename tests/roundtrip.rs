@@ -13,6 +13,7 @@ use std::time::Duration;
 use cluster::Cluster;
 use cluster::mirror::{Mirror, assert_equal, rows};
 use cluster::pair::{Database, query, refusal};
+use postgres::fallible_iterator::FallibleIterator;
 use types::{KEYS, NO_KEYS, NOT_BINARY, SKIPPED, TYPES, USER_TYPES, USER_VALUES};
 
 /// Object ids differ between the two, as they do between any two servers.
@@ -578,6 +579,31 @@ fn a_table_of_nothing_but_a_key_survives() {
         mirror.source.run("UPDATE t SET k = k || '\\.' WHERE k <> ''; UPDATE t SET k = '\\.' WHERE k = ''; INSERT INTO t VALUES ('')");
         mirror.follow(&format!(", format => '{format}'"));
         mirror.assert_same_tables(&["t"]);
+    }
+}
+
+#[test]
+fn each_batch_is_announced_once_it_is_applied() {
+    let mirror = mirror("announced");
+    mirror.source.run("CREATE TABLE t (id int PRIMARY KEY)");
+    mirror.track(&["t"]);
+    for id in 1..=2 {
+        mirror.source.run(&format!("INSERT INTO t VALUES ({id})"));
+        mirror.export("");
+    }
+    let mut listener = mirror.copy.client();
+    listener.batch_execute("LISTEN pg_table_export").unwrap();
+    mirror.copy.run(&format!("BEGIN; SELECT * FROM tx_import{}; ROLLBACK", mirror.arguments("copy", "")));
+    mirror.import();
+    let mut notifications = listener.notifications();
+    let mut next = || notifications.timeout_iter(Duration::from_secs(10)).next().unwrap().unwrap();
+    for (batch, kind) in [(1, "full"), (2, "changes")] {
+        let payload = serde_json::from_str::<serde_json::Value>(next().payload()).unwrap();
+        assert_eq!(payload["target"], "copy");
+        assert_eq!(payload["batch"], batch);
+        assert_eq!(payload["kind"], kind);
+        assert_eq!(payload["tables"], 1);
+        assert!(payload["exported_at"].is_string(), "{payload}");
     }
 }
 

@@ -1,0 +1,34 @@
+//! Protection: a copy that nobody but an import writes to.
+
+use crate::error::Error;
+use crate::pg::Oid;
+use crate::pg::query;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::user::Caller;
+use crate::shape::Shape;
+use crate::track;
+
+/// Makes a table read-only for everyone but imports, by triggers that do not fire for what they write. Returns the table's
+/// qualified name.
+pub fn protect(relation: Oid, caller: &Caller) -> Result<String, Error> {
+    change(relation, caller, "SELECT table_export.create_protection($1::pg_catalog.oid::pg_catalog.regclass)")
+}
+
+/// Lets everyone write again.
+pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String, Error> {
+    change(relation, caller, "SELECT table_export.drop_protection($1::pg_catalog.oid::pg_catalog.regclass)")
+}
+
+fn change(relation: Oid, caller: &Caller, sql: &str) -> Result<String, Error> {
+    let missing = || Error::NoTable { oid: relation.to_u32() };
+    // Closed, its lock kept: CREATE TRIGGER refuses a table that is open.
+    drop(track::lock_own(relation, caller)?.ok_or_else(missing)?);
+    let fresh = Snapshot::latest();
+    let shape = Shape::of(relation)?.ok_or_else(missing)?;
+    drop(fresh);
+    if let Some(what) = shape.not_a_table() {
+        return Err(Error::Unprotectable { table: shape.called(), what });
+    }
+    query::write(sql, &[Some(&relation.to_u32().to_string())])?;
+    Ok(shape.display())
+}
