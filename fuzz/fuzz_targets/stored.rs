@@ -40,6 +40,7 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 enum Piece {
     Bytes(Vec<u8>),
+    Skippable(Vec<u8>),
     Frame { runs: Vec<(Vec<u8>, u16)>, level: u8, window_log: u8, checksum: bool, sized: bool, blocks: bool },
 }
 
@@ -62,8 +63,8 @@ impl Declared {
 }
 
 fuzz_target!(|input: Input| {
-    let mut stored: Vec<u8> = input.pieces.iter().flat_map(bytes).collect();
-    input.edits.iter().for_each(|edit| edit.apply(&mut stored));
+    let mut stored: Vec<u8> = input.pieces.iter().take(8).flat_map(bytes).collect();
+    input.edits.iter().take(8).for_each(|edit| edit.apply(&mut stored));
     let content = if input.compressed { decompressed(&stored) } else { Some(stored.clone()) };
 
     let compression = if input.compressed { Compression::Zstd } else { Compression::None };
@@ -110,6 +111,9 @@ fuzz_target!(|input: Input| {
 fn bytes(piece: &Piece) -> Vec<u8> {
     match piece {
         Piece::Bytes(bytes) => bytes.clone(),
+        Piece::Skippable(bytes) => {
+            [&0x184D_2A50_u32.to_le_bytes(), &(bytes.len() as u32).to_le_bytes(), &bytes[..]].concat()
+        }
         Piece::Frame { runs, level, window_log, checksum, sized, blocks } => {
             let run = |(bytes, length): &(Vec<u8>, u16)| {
                 bytes.iter().copied().cycle().take((*length).into()).collect()
