@@ -8,9 +8,10 @@ PG_CONFIG ?= pg_config
 demo: setup
 	tests/demo
 
-# Prove it: static checks, unit tests, clusters, golden files; nothing is written outside target/ and a scratch folder.
+# Prove it: static checks, unit tests, fuzzing, clusters, golden files; nothing is written outside target folders and a scratch folder.
 test: setup check
 	cargo test --lib
+	tests/fuzz
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
 	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
 	tests/install "$$PG_TABLE_EXPORT_ROOT" --features fault_points
@@ -20,7 +21,9 @@ test: setup check
 # Format and lints.
 check:
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets --features fault_points -- -D warnings
+	cargo clippy --manifest-path fuzz/Cargo.toml -- -D warnings
 
 # What demo and test need from Debian and from crates.io; does nothing when it is all there.
 setup:

@@ -1,22 +1,26 @@
-//! Bytes on their way to or from a store, counted and hashed as they pass.
+//! Bytes on their way to or from a store, counted and hashed as they pass, and the first of them remembered.
 //!
-//! Invariant: size and SHA-256 are those of exactly the bytes that the inner stream took or gave.
+//! Invariant: size, SHA-256 and head are those of exactly the bytes that the inner stream took or gave.
 
 use std::io::{self, Read, Write};
 
 use sha2::{Digest, Sha256};
 
-/// A stream with the size and the hash of what went through it.
+/// How many bytes are remembered.
+const HEAD_BYTES: usize = 6;
+
+/// A stream with the size, the head and the hash of what went through it.
 pub(super) struct Hashed<T> {
     pub(super) inner: T,
     pub(super) size: u64,
+    pub(super) head: Vec<u8>,
     hash: Sha256,
 }
 
 impl<T> Hashed<T> {
     /// Begins with nothing passed.
     pub(super) fn new(inner: T) -> Self {
-        Self { inner, size: 0, hash: Sha256::new() }
+        Self { inner, size: 0, head: Vec::new(), hash: Sha256::new() }
     }
 
     /// The SHA-256 of what has passed so far, in lower-case hexadecimal.
@@ -27,6 +31,7 @@ impl<T> Hashed<T> {
     fn pass(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
+        self.head.extend(bytes.iter().take(HEAD_BYTES - self.head.len()));
     }
 }
 

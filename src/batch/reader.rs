@@ -19,6 +19,12 @@ use crate::store::{self, Store};
 /// The most memory that a file may make its reader need, as a power of two; ours need 512 KiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// The same as a window descriptor.
+const ZSTD_WINDOW_MAX: u8 = (ZSTD_WINDOW_LOG_MAX as u8 - 10) << 3;
+
+/// The first bytes of a Zstandard frame.
+const ZSTD_MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
+
 /// Lists the targets that have a folder in the store.
 pub fn targets(store: &dyn Store) -> Result<Vec<String>, Error> {
     let decode = |name: String| {
@@ -159,6 +165,9 @@ impl FileReader {
             return Err(io::Error::other("it goes on after its compressed content"));
         }
         let stored = self.content.stored();
+        if self.file.compression == Compression::Zstd && !is_allowed_frame(&stored.head) {
+            return Err(io::Error::other("its compression is not one that a batch can have"));
+        }
         for (what, found, expected) in [
             ("bytes", stored.size, self.file.size),
             ("bytes of content", self.content_size, self.file.content_size),
@@ -186,6 +195,16 @@ impl Content {
             Content::Plain(stored) => stored,
             Content::Zstd(decoder) => decoder.get_ref().get_ref(),
         }
+    }
+}
+
+/// Says whether a file begins as a Zstandard frame with a window that is allowed: RFC 8878, section 3.1.1. The
+/// decoder also takes a frame to be skipped, and any window where the caller's buffer has room for all content.
+fn is_allowed_frame(head: &[u8]) -> bool {
+    match head.strip_prefix(&ZSTD_MAGIC) {
+        // In a single segment the content is the window, and that buffer.
+        Some([descriptor, window]) => descriptor & 0x20 != 0 || *window <= ZSTD_WINDOW_MAX,
+        _ => false,
     }
 }
 

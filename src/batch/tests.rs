@@ -330,20 +330,35 @@ fn a_bomb_ends_where_the_manifest_says() {
     assert!(content.len() <= 1000);
 }
 
-#[test]
-fn a_window_beyond_the_limit_is_refused() {
+/// What is said of a records file that the manifest agrees with.
+fn refusal_of_stored(stored: &[u8], content_size: u64) -> String {
     let place = Place::new();
     let mut manifest = place.publish(1, Compression::Zstd);
+    let records = &mut manifest.parts[0].files.records;
+    (records.size, records.sha256) = (stored.len() as u64, super::hashed::sha256(stored));
+    records.content_size = content_size;
+    let folder = place.directory.path().join(path::data(TARGET, 1, manifest.id).unwrap());
+    fs::write(folder.join(&records.name), stored).unwrap();
+    read_all(&*place.store, &manifest).unwrap_err().to_string()
+}
+
+#[test]
+fn a_window_beyond_the_limit_is_refused() {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(28).unwrap();
     encoder.write_all(b"1\tAda\n").unwrap();
-    let stored = encoder.finish().unwrap();
-    let records = &mut manifest.parts[0].files.records;
-    (records.size, records.sha256) = (stored.len() as u64, super::hashed::sha256(&stored));
-    let folder = place.directory.path().join(path::data(TARGET, 1, manifest.id).unwrap());
-    fs::write(folder.join(&records.name), stored).unwrap();
-    let error = read_all(&*place.store, &manifest).unwrap_err().to_string();
+    let error = refusal_of_stored(&encoder.finish().unwrap(), 6);
     assert!(error.contains("too much memory"), "{error}");
+}
+
+#[test]
+fn a_frame_that_needs_no_memory_is_refused_all_the_same() {
+    let window_of_2_28 = b"\x28\xb5\x2f\xfd\x80\x90\x06\0\0\0\x31\0\x001\tAda\n";
+    let to_be_skipped = b"\x50\x2a\x4d\x18\x02\0\0\0\0\0";
+    for (stored, content_size) in [(&window_of_2_28[..], 6), (to_be_skipped, 0)] {
+        let error = refusal_of_stored(stored, content_size);
+        assert!(error.contains("not one that a batch can have"), "{error}");
+    }
 }
 
 #[test]
