@@ -1,11 +1,12 @@
-//! Every SQL block of README and docs runs, in the order in which a reader would type it.
+//! Every SQL block of README and docs runs, in the order in which a reader would type it; and every failure that they name is
+//! one that a test provokes.
 //!
 //! A block says where it belongs: "```sql source", "```sql destination", and "cron" after it if it needs pg_cron.
 
 mod cluster;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, Store};
 
@@ -15,8 +16,12 @@ struct Block {
     sql: String,
 }
 
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn blocks(page: &str) -> Vec<Block> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let text = fs::read_to_string(project().join(page)).unwrap();
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -58,4 +63,36 @@ fn all_sql_in_the_documentation_runs() {
     assert_eq!(run("docs/format.md", &source, &destination), 0);
     let copied = destination.psql("postgres", "SELECT id FROM users");
     assert_eq!(copied.trim(), "1", "the README deletes one of two users");
+}
+
+/// What tests expect: golden answers, and the sources of the others.
+fn expectations(folder: PathBuf) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.extension() {
+            None if path.is_dir() => expectations(path),
+            Some(extension) if extension == "out" || extension == "rs" => {
+                vec![fs::read_to_string(path).unwrap()]
+            }
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn every_failure_in_the_table_is_provoked_by_a_test() {
+    let operations = fs::read_to_string(project().join("docs/operations.md")).unwrap();
+    let table = operations.split("## When something is wrong").nth(1).expect("the table");
+    let expectations = expectations(project().join("tests"));
+    let mut messages = 0;
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let symptom = row.split(" | ").next().unwrap_or_default();
+        for message in symptom.split('`').skip(1).step_by(2) {
+            let parts = message.split('…').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+            let is_expected = |text: &String| parts.iter().all(|part| text.contains(part));
+            assert!(expectations.iter().any(is_expected), "no test expects: {message}");
+            messages += 1;
+        }
+    }
+    assert!(messages > 15, "the table is elsewhere");
 }

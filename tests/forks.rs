@@ -273,7 +273,13 @@ fn the_old_primary_is_refused_until_it_is_told_to_take_over() {
     let before = old.text("SELECT * FROM table_export.target");
     old.export_refused().expect(
         "55000",
-        &["newer timeline", "\"reporting\"", "timeline 2", "timeline 1", "SELECT tx_reset('reporting')"],
+        &[
+            "has been taken over by a newer timeline",
+            "target \"reporting\"",
+            "timeline 2",
+            "timeline 1",
+            "SELECT tx_reset('reporting')",
+        ],
     );
     assert_eq!(old.text("SELECT * FROM table_export.target"), before);
     new.assert_equal(destination);
@@ -417,7 +423,10 @@ fn of_two_primaries_that_export_at_once_one_wins() {
         blocker.batch_execute("COMMIT").expect("the lock is free");
         waiting.join().expect("an answer")
     });
-    refused.expect("40001", &["batch 2 of target \"reporting\"", "somebody else", "Export again."]);
+    refused.expect(
+        "40001",
+        &["batch 2 of target \"reporting\"", "has been published by somebody else", "Export again."],
+    );
     assert_eq!(other.text("SELECT * FROM table_export.target"), before);
     destination.import();
     one.assert_equal(&destination);
