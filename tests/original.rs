@@ -398,7 +398,7 @@ const NAMES: &[&str] = &[
     "a'postrophe",
     "semi;colon",
     "per%cent %s",
-    "a/../../b",
+    "a/../../outside of the store",
     "..",
     ".",
     "/etc/passwd",
@@ -476,7 +476,7 @@ fn any_name_works() {
 #[test]
 fn any_target_works_and_stays_in_the_store() {
     let mirror = mirror("target_names");
-    let outside = mirror.store.path().parent().expect("a parent").join("b");
+    let outside = mirror.store.path().parent().expect("a parent").join("outside of the store");
     for name in NAMES {
         let arguments = mirror.arguments(name, "");
         let name = name.replace('\'', "''");
