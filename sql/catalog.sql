@@ -51,7 +51,7 @@ CREATE TABLE table_export.target_table (
 COMMENT ON TABLE  table_export.target_table             IS 'the tables that a target has received in full; any other is sent in full by its next export';
 COMMENT ON COLUMN table_export.target_table.target      IS 'the target';
 COMMENT ON COLUMN table_export.target_table.tracked     IS 'the tracked table';
-COMMENT ON COLUMN table_export.target_table.fingerprint IS 'the columns and key that were sent; with others the table is sent in full, because DDL changes rows without changing them';
+COMMENT ON COLUMN table_export.target_table.fingerprint IS 'the name, the columns and the key that were sent; with others the table is sent in full, because DDL changes rows without changing them';
 
 CREATE TABLE table_export.batch (
     target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,

@@ -51,17 +51,21 @@ COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all 
 -- Members that have none of the triggers yet, or not those that a subscription fires, and tables that have triggers still and are
 -- no members any more. The tracked table itself is none that lacks them: whoever has dropped its triggers has missed changes.
 CREATE VIEW table_export.stray AS
-WITH captured (tracked, relation) AS (
-    SELECT DISTINCT t.id, g.tgrelid
+WITH captured (tracked, relation, is_settled) AS (
+    SELECT t.id, g.tgrelid,
+           g.tgrelid = t.relation AND pg_catalog.count(DISTINCT g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A') = 4
       FROM table_export.tracked AS t
       JOIN pg_catalog.pg_trigger AS g
         ON g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
        AND g.tgargs = pg_catalog.convert_to(t.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+     GROUP BY t.id, g.tgrelid
 ), stray (tracked, relation, joins, by_row) AS (
     SELECT m.tracked, m.relation, true, m.by_row
       FROM table_export.member AS m
      WHERE m.by_row AND NOT m.is_intact
         OR NOT EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.relation = m.relation)
+           -- While a dump is restored, the tracked table itself lacks triggers, and those of its members are still to come.
+           AND EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.is_settled)
      UNION ALL
     SELECT c.tracked, c.relation, false, false
       FROM captured AS c

@@ -1,11 +1,12 @@
 -- The triggers of tracked tables, and the event triggers that note DDL which no trigger on a table sees: it gives rows other
 -- values, takes them away, or opens a way to write around the triggers.
+-- What we do to triggers ourselves fires event triggers as well; by the setting table_export.works they know it.
 
 -- A statement fires the triggers of the table that it names, so each member of a tracked table has its own. ALWAYS: also for
 -- writes made under session_replication_role = replica.
 CREATE FUNCTION table_export.create_triggers(tracked table_export.tracked, relation regclass, by_row boolean)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SET table_export.works = on
 AS $$
 DECLARE
     event text;
@@ -30,7 +31,6 @@ BEGIN
                                   tracked.id);
         enabling := enabling || pg_catalog.format('ENABLE ALWAYS TRIGGER %I', name);
     END LOOP;
-    -- At once, for this fires the event trigger that looks whether all are there.
     EXECUTE pg_catalog.format('ALTER TABLE ONLY %s %s', relation, pg_catalog.array_to_string(enabling, ', '));
 END
 $$;
@@ -39,7 +39,7 @@ COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass,
 -- Those of all members, and of what has been a member.
 CREATE FUNCTION table_export.drop_triggers(tracked table_export.tracked, relations regclass[] DEFAULT NULL)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SET table_export.works = on
 AS $$
 DECLARE
     relation regclass;
@@ -66,6 +66,10 @@ AS $$
 DECLARE
     current_segment smallint;
 BEGIN
+    -- Without a shadow every export is refused, so there is nothing to note, and no reason for DDL to fail.
+    IF pg_catalog.to_regclass(pg_catalog.format('table_export.shadow_%s_0', tracked.id)) IS NULL THEN
+        RETURN;
+    END IF;
     -- Locked, the segment stays the current one until the transaction ends.
     SELECT t.segment INTO STRICT current_segment FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
     EXECUTE pg_catalog.format('INSERT INTO table_export.%I (xid, op) VALUES (pg_catalog.pg_current_xact_id(), ''F'')',
@@ -88,8 +92,33 @@ END
 $$;
 COMMENT ON FUNCTION table_export.capture_rewrite() IS 'notes that DDL has rewritten a tracked table';
 
+-- The numbers of a key's columns survive their renaming, and its names a restore; each is renewed by the other in time.
+CREATE FUNCTION table_export.renew_keys()
+RETURNS void
+LANGUAGE sql
+AS $$
+    UPDATE table_export.tracked AS t
+       SET relation_oid = k.relation, key = k.attnums, key_names = k.names
+      FROM (SELECT t.id,
+                   t.relation,
+                   pg_catalog.array_agg(a.attnum ORDER BY c.position) AS attnums,
+                   pg_catalog.array_agg(a.attname::pg_catalog.text ORDER BY c.position) AS names
+              FROM table_export.tracked AS t
+             CROSS JOIN ROWS FROM (pg_catalog.unnest(t.key), pg_catalog.unnest(t.key_names))
+                             WITH ORDINALITY AS c (attnum, name, position)
+              JOIN pg_catalog.pg_attribute AS a
+                ON a.attrelid = t.relation AND NOT a.attisdropped
+               AND CASE WHEN t.relation_oid = t.relation THEN a.attnum = c.attnum ELSE a.attname = c.name END
+             GROUP BY t.id, t.relation) AS k
+     WHERE k.id = t.id
+       AND pg_catalog.cardinality(k.attnums) = pg_catalog.cardinality(t.key)
+       AND (t.relation_oid, t.key_names) IS DISTINCT FROM (k.relation::pg_catalog.oid, k.names)
+$$;
+COMMENT ON FUNCTION table_export.renew_keys() IS 'renews what is remembered of the keys of tracked tables';
+
 -- Partitions that are created, attached and detached, parents that a table inherits from: they get triggers, or lose them.
 -- Tables that a subscription begins to write to get others. What comes or goes with rows in it is noted: which rows, no trigger has seen.
+-- So is what ALTER TABLE leaves without its triggers: nobody will know of what is written until they are enabled again.
 CREATE FUNCTION table_export.follow_members()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -98,6 +127,10 @@ DECLARE
     stray table_export.stray;
     tracked table_export.tracked;
 BEGIN
+    IF pg_catalog.current_setting('table_export.works', true) = 'on' THEN
+        RETURN;
+    END IF;
+    PERFORM table_export.renew_keys();
     FOR stray IN SELECT * FROM table_export.stray
     LOOP
         SELECT * INTO STRICT tracked FROM table_export.tracked AS t WHERE t.id = stray.tracked;
@@ -110,29 +143,42 @@ BEGIN
             PERFORM table_export.note(tracked);
         END IF;
     END LOOP;
+    PERFORM table_export.note(t)
+       FROM table_export.tracked AS t
+      WHERE EXISTS (SELECT FROM table_export.member AS m
+                     WHERE m.tracked = t.id AND NOT m.is_intact
+                       AND m.relation IN (SELECT c.objid FROM pg_catalog.pg_event_trigger_ddl_commands() AS c));
 END
 $$;
 COMMENT ON FUNCTION table_export.follow_members() IS 'gives triggers to new members of tracked tables, and takes them from former ones';
 
--- The rows of a partition go with it. Its triggers go because it does, which is how they differ from triggers that somebody
--- has dropped, and from those of the tracked table itself.
+-- The rows of a partition go with it. Its triggers go because it does, which is how they differ from those of the tracked table
+-- itself. Triggers that somebody drops may come back, but what is written before that, nobody will know.
 CREATE FUNCTION table_export.capture_drop()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF pg_catalog.current_setting('table_export.works', true) = 'on' THEN
+        RETURN;
+    END IF;
     PERFORM table_export.note(t)
        FROM pg_catalog.pg_event_trigger_dropped_objects() AS d
-       JOIN table_export.tracked AS t ON d.address_names[3] = 'pg_table_export_truncate_' || t.id
-      WHERE d.object_type = 'trigger' AND NOT d.original;
+       JOIN table_export.tracked AS t
+         ON CASE WHEN d.original
+                 THEN EXISTS (SELECT FROM table_export.member AS m
+                               WHERE m.tracked = t.id AND NOT m.is_intact
+                                 AND m.relation = pg_catalog.to_regclass(pg_catalog.format('%I.%I', VARIADIC d.address_names[1:2])))
+                 ELSE d.address_names[3] = 'pg_table_export_truncate_' || t.id END
+      WHERE d.object_type = 'trigger';
 END
 $$;
-COMMENT ON FUNCTION table_export.capture_drop() IS 'notes that a partition of a tracked table has been dropped';
+COMMENT ON FUNCTION table_export.capture_drop() IS 'notes that a partition of a tracked table has been dropped, or triggers have';
 
 CREATE EVENT TRIGGER pg_table_export_rewrite ON table_rewrite
     EXECUTE FUNCTION table_export.capture_rewrite();
 CREATE EVENT TRIGGER pg_table_export_members ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'ALTER SUBSCRIPTION', 'CREATE SUBSCRIPTION')
+    WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'ALTER SUBSCRIPTION', 'CREATE SUBSCRIPTION')
     EXECUTE FUNCTION table_export.follow_members();
 CREATE EVENT TRIGGER pg_table_export_drop ON sql_drop
     EXECUTE FUNCTION table_export.capture_drop();
@@ -141,8 +187,8 @@ ALTER EVENT TRIGGER pg_table_export_members ENABLE ALWAYS;
 ALTER EVENT TRIGGER pg_table_export_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER pg_table_export_rewrite IS 'notes DDL that rewrites tracked tables';
 COMMENT ON EVENT TRIGGER pg_table_export_members IS 'follows DDL that makes tables members of tracked ones, or takes them away';
-COMMENT ON EVENT TRIGGER pg_table_export_drop IS 'notes DDL that drops partitions of tracked tables';
+COMMENT ON EVENT TRIGGER pg_table_export_drop IS 'notes DDL that drops partitions of tracked tables, or triggers';
 
 REVOKE ALL ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean),
-    table_export.drop_triggers(table_export.tracked, regclass[]), table_export.note(table_export.tracked),
+    table_export.drop_triggers(table_export.tracked, regclass[]), table_export.note(table_export.tracked), table_export.renew_keys(),
     table_export.capture_rewrite(), table_export.follow_members(), table_export.capture_drop() FROM PUBLIC;

@@ -79,7 +79,12 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 
 fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destination, Error> {
     let name = TableName::new(&part.schema, &part.name);
-    let missing = || Error::NoDestination { table: name.clone(), batch: manifest.number };
+    let missing = || Error::NoDestination {
+        table: name.clone(),
+        target: manifest.target.clone(),
+        batch: manifest.number,
+        is_full: part.kind == Kind::Full,
+    };
     let found = table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?);
     let oid = found.ok_or_else(missing)?;
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;

@@ -140,7 +140,7 @@ pub enum Error {
     #[error("batch {number} of target \"{target}\" was exported by this very database")]
     OwnDatabase { target: String, number: u64 },
     #[error("table \"{table}\" does not exist here")]
-    NoDestination { table: TableName, batch: u64 },
+    NoDestination { table: TableName, target: String, batch: u64, is_full: bool },
     #[error("\"{table}\" cannot be protected")]
     Unprotectable { table: TableName, what: &'static str },
     #[error("\"{table}\" cannot be imported into")]
@@ -287,7 +287,9 @@ impl Error {
                 "SELECT tx_track({}) again, which lets the new owner read the shadow.",
                 table.literal()
             )),
-            Error::TableGone { oid } => Some(format!("SELECT tx_untrack({oid}).")),
+            Error::TableGone { oid } => {
+                Some(format!("SELECT tx_untrack({oid}); if the table was made again, tx_track that one."))
+            }
             Error::InRecovery { .. } => Some("Run it on the primary.".into()),
             Error::HasWritten => Some(
                 "Commit first: what this transaction has written would be exported before it is committed."
@@ -345,7 +347,15 @@ impl Error {
                 "To start again from the store's last full batch: SELECT tx_reset('{target}') here."
             )),
             Error::OwnDatabase { .. } => Some("Import in another database.".into()),
-            Error::NoDestination { .. } => Some("Create it with what tx_ddl() returns at the source.".into()),
+            Error::NoDestination { is_full: true, .. } => {
+                Some("Create it with what tx_ddl() returns at the source.".into())
+            }
+            // Made anew, it lacks the rows that came before this batch.
+            Error::NoDestination { table, target, is_full: false, .. } => Some(format!(
+                "Create it with what tx_ddl() returns at the source, and there have all its rows sent again: \
+                 SELECT tx_reset('{target}', {}).",
+                table.literal()
+            )),
             Error::WrongDestination { .. } => Some("Import into an ordinary or partitioned table.".into()),
             Error::NoColumn { table, column, definition: Some(definition) } => {
                 let column = quote_identifier(column);

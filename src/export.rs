@@ -59,7 +59,7 @@ struct Candidate {
     table: Table,
     shape: Shape,
     key: Vec<KeyColumn>,
-    /// What the columns and the key are, for a comparison with what was sent before.
+    /// What the name, the columns and the key are, for a comparison with what was sent before.
     fingerprint: String,
     healing: Healing,
 }
@@ -206,7 +206,7 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
         return Err(Error::OwnerChanged { table: name });
     }
     drop(fresh);
-    let fingerprint = batch::fingerprint(&columns(&shape), &key_names(&key));
+    let fingerprint = fingerprint(&shape, &key);
     Ok(Candidate { tracked, table, shape, key, fingerprint, healing: Healing::Nothing })
 }
 
@@ -278,8 +278,8 @@ fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
 ///
-/// With columns that differ from what was sent it is sent in full: ALTER TABLE gives every row a new column, or new values
-/// of one, and changes no row.
+/// With another name or columns that differ from what was sent it is sent in full: ALTER TABLE gives every row a new column,
+/// or new values of one, and changes no row.
 fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
@@ -351,6 +351,14 @@ fn columns(shape: &Shape) -> Vec<batch::Column> {
         not_null: column.not_null,
     };
     shape.columns.iter().map(describe).collect()
+}
+
+/// By name the destination finds the table, and by number a column that was dropped is told from one of the same name
+/// that was added since.
+fn fingerprint(shape: &Shape, key: &[KeyColumn]) -> String {
+    let sent = batch::fingerprint(&columns(shape), &key_names(key));
+    let numbers = shape.columns.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>();
+    format!("{sent} {} {}", numbers.join(","), shape.display())
 }
 
 fn key_names(key: &[KeyColumn]) -> Vec<String> {
