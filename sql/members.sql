@@ -20,11 +20,13 @@ WITH RECURSIVE ancestor (tracked, relation) AS (
 SELECT m.tracked,
        m.relation,
        s.by_row,
-       -- Of tgtype, 60 are the bits of the events, 32 that of TRUNCATE, 1 that of FOR EACH ROW.
+       -- Of tgtype, 60 are the bits of the events, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE, and 1 is that of FOR EACH ROW.
        (SELECT pg_catalog.count(DISTINCT g.tgtype & 60) = 4
           FROM pg_catalog.pg_trigger AS g
          WHERE g.tgrelid = m.relation AND g.tgenabled = 'A'
-           AND (g.tgtype & 33 <> 0 OR NOT s.by_row)
+           AND g.tgqual IS NULL AND g.tgattr = ''
+           AND (g.tgtype & 33 <> 0
+                OR NOT s.by_row AND (g.tgoldtable IS NOT NULL OR g.tgtype & 24 = 0) AND (g.tgnewtable IS NOT NULL OR g.tgtype & 20 = 0))
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
            AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS is_intact
   FROM (SELECT tracked, relation FROM ancestor UNION SELECT tracked, relation FROM partition) AS m

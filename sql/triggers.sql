@@ -64,16 +64,15 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    current_segment smallint;
+    current_segment regclass;
 BEGIN
-    -- Without a shadow every export is refused, so there is nothing to note, and no reason for DDL to fail.
-    IF pg_catalog.to_regclass(pg_catalog.format('table_export.shadow_%s_0', tracked.id)) IS NULL THEN
-        RETURN;
-    END IF;
     -- Locked, the segment stays the current one until the transaction ends.
-    SELECT t.segment INTO STRICT current_segment FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
-    EXECUTE pg_catalog.format('INSERT INTO table_export.%I (xid, op) VALUES (pg_catalog.pg_current_xact_id(), ''F'')',
-                              pg_catalog.format('shadow_%s_%s', tracked.id, current_segment));
+    SELECT pg_catalog.to_regclass(pg_catalog.format('table_export.shadow_%s_%s', t.id, t.segment)) INTO STRICT current_segment
+      FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
+    -- Without its shadow no export is possible, so there is nothing to note, and no reason for DDL to fail.
+    IF current_segment IS NOT NULL THEN
+        EXECUTE pg_catalog.format('INSERT INTO %s (xid, op) VALUES (pg_catalog.pg_current_xact_id(), ''F'')', current_segment);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION table_export.note(table_export.tracked) IS 'notes in the shadow of a tracked table that anything may have changed';

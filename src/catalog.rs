@@ -147,6 +147,15 @@ pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>, Error> {
     Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
 }
 
+/// Returns the name of an event trigger of ours that somebody has disabled, if there is one: DDL may have changed rows.
+pub fn disabled_event_trigger() -> Result<Option<String>, Error> {
+    let sql = "SELECT e.evtname
+                 FROM pg_catalog.pg_event_trigger AS e JOIN pg_catalog.pg_proc AS p ON p.oid = e.evtfoid
+                WHERE p.pronamespace = 'table_export'::pg_catalog.regnamespace AND e.evtenabled <> 'A'
+                ORDER BY e.evtname LIMIT 1";
+    read(sql, &[])?.first().map(|row| row.get(0)).transpose()
+}
+
 /// Adds a tracked table, or renews the key of one, and returns its id.
 pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
     let oid = relation.to_u32().to_string();

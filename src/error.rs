@@ -83,8 +83,8 @@ pub enum Error {
     TableGone { oid: u32 },
     #[error("shadow {id} does not exist")]
     ShadowMissing { id: i32 },
-    #[error("the current segment of the shadow does not exist")]
-    SegmentMissing,
+    #[error("event trigger \"{name}\" is disabled")]
+    EventTriggerDisabled { name: String, target: String },
     #[error("function \"table_export.capture\" was not called by one of its own triggers")]
     NotOurTrigger,
 
@@ -187,7 +187,7 @@ impl Error {
             | Error::TriggersMissing { .. }
             | Error::TableGone { .. }
             | Error::ShadowMissing { .. }
-            | Error::SegmentMissing
+            | Error::EventTriggerDisabled { .. }
             | Error::NothingTracked
             | Error::NewerTimeline { .. }
             | Error::OtherDatabase { .. }
@@ -290,6 +290,12 @@ impl Error {
             Error::TableGone { oid } => {
                 Some(format!("SELECT tx_untrack({oid}); if the table was made again, tx_track that one."))
             }
+            Error::ShadowMissing { id } => Some(format!(
+                "SELECT tx_untrack(relation) FROM table_export.tracked WHERE id = {id}; then tx_track that table again."
+            )),
+            Error::EventTriggerDisabled { name, target } => Some(format!(
+                "ALTER EVENT TRIGGER {name} ENABLE ALWAYS; what DDL has done meanwhile is sent after SELECT tx_reset('{target}')."
+            )),
             Error::InRecovery { .. } => Some("Run it on the primary.".into()),
             Error::HasWritten => Some(
                 "Commit first: what this transaction has written would be exported before it is committed."

@@ -106,6 +106,9 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let moment = current_moment()?;
     fault::point(Point::ExportSnapshotTaken);
     let since = usable_position(target.as_ref(), &source, &moment.position);
+    if let Some(name) = catalog::disabled_event_trigger()? {
+        return Err(Error::EventTriggerDisabled { name, target: request.target.to_owned() });
+    }
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let tables = candidates.len();

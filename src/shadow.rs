@@ -93,7 +93,7 @@ impl Shadow {
     fn open(&self) -> Result<Append, Error> {
         let mut current = self.current;
         loop {
-            let append = Append::to(current).ok_or(Error::SegmentMissing)?;
+            let append = Append::to(current).ok_or(Error::ShadowMissing { id: self.id })?;
             if cache::remembers((self.table, self.id)) {
                 return Ok(append);
             }

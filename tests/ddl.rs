@@ -271,6 +271,11 @@ fn triggers_that_were_away_for_a_while_are_noticed() {
         ("ALTER TABLE items ENABLE REPLICA TRIGGER pg_table_export_update", always(&["update"])),
         ("DROP TRIGGER pg_table_export_update ON items", format!("{remake}; {}", always(&["update"]))),
         (
+            "CREATE OR REPLACE TRIGGER pg_table_export_update AFTER UPDATE ON items REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+             FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION table_export.capture('1'); ALTER TABLE items ENABLE ALWAYS TRIGGER pg_table_export_update",
+            format!("{}; {}", remake.replace("CREATE", "CREATE OR REPLACE"), always(&["update"])),
+        ),
+        (
             "ALTER TRIGGER pg_table_export_update ON items RENAME TO mine; DROP TRIGGER mine ON items",
             format!("{remake}; {}", always(&["update"])),
         ),
@@ -294,6 +299,57 @@ fn triggers_that_were_away_for_a_while_are_noticed() {
     );
     export_refused(&mirror).expect("55000", &["missing or disabled"]);
     mirror.source.run("SELECT tx_untrack('public.items'); SELECT tx_track('public.items')");
+    mirror.follow("");
+    mirror.assert_same_tables(&["items"]);
+}
+
+#[test]
+fn an_event_trigger_that_is_disabled_is_noticed() {
+    let mirror = mirror("event_triggers", ITEMS, &["items"]);
+    for name in ["pg_table_export_drop", "pg_table_export_members", "pg_table_export_rewrite"] {
+        mirror
+            .source
+            .refused(&format!("DROP EVENT TRIGGER {name}"))
+            .expect("2BP01", &["extension pg_table_export requires it"]);
+        mirror.source.run(&format!("ALTER EVENT TRIGGER {name} DISABLE"));
+        mirror.source.run("ALTER TABLE items ALTER COLUMN n TYPE int USING n + 1");
+        let refusal = export_refused(&mirror);
+        refusal
+            .expect("55000", &[&format!("event trigger \"{name}\" is disabled"), "SELECT tx_reset('copy')"]);
+        let (enable, _) = refusal.hint.split_once(';').unwrap_or_default();
+        mirror.source.run(enable);
+        mirror.source.run(&format!("SELECT tx_reset{}", mirror.arguments("copy", "")));
+        mirror.follow("");
+        mirror.assert_same_tables(&["items"]);
+    }
+}
+
+#[test]
+fn a_shadow_that_somebody_has_dropped_is_made_anew_as_the_hint_says() {
+    let mirror = mirror("no_shadow", ITEMS, &["items"]);
+    let mut client = mirror.source.client();
+    client.batch_execute("UPDATE items SET n = 0").unwrap_or_else(|error| panic!("{error:?}"));
+    mirror.source.run("DROP TABLE table_export.shadow_1_0, table_export.shadow_1_1");
+    for refused in [
+        query(&mut client, "UPDATE items SET n = 1").map_err(|error| cluster::pair::refusal(&error)),
+        Err(mirror.source.refused("DELETE FROM items")),
+        Err(export_refused(&mirror)),
+    ] {
+        let Err(refusal) = refused else { panic!("the change was not captured") };
+        refusal.expect(
+            "55000",
+            &[
+                "shadow 1 does not exist",
+                "SELECT tx_untrack(relation) FROM table_export.tracked WHERE id = 1",
+            ],
+        );
+    }
+    mirror.source.run(
+        "ALTER TABLE items DISABLE TRIGGER ALL; ALTER TABLE items ENABLE TRIGGER ALL; CREATE TABLE beside ()",
+    );
+    mirror.source.run("SELECT tx_untrack(relation) FROM table_export.tracked WHERE id = 1");
+    assert_no_orphans(&mirror.source);
+    mirror.source.run("SELECT tx_track('items'); UPDATE items SET n = 2");
     mirror.follow("");
     mirror.assert_same_tables(&["items"]);
 }
