@@ -87,6 +87,7 @@ CREATE TABLE table_export.receipt (
     kind        text        NOT NULL,
     tables      integer     NOT NULL,
     deleted     bigint      NOT NULL,
+    updated     bigint      NOT NULL,
     inserted    bigint      NOT NULL,
     bytes       bigint      NOT NULL,
     exported_at timestamptz NOT NULL,
@@ -100,7 +101,8 @@ COMMENT ON COLUMN table_export.receipt.id          IS 'identity of the batch';
 COMMENT ON COLUMN table_export.receipt.kind        IS 'full or changes';
 COMMENT ON COLUMN table_export.receipt.tables      IS 'tables in the batch';
 COMMENT ON COLUMN table_export.receipt.deleted     IS 'rows deleted here';
-COMMENT ON COLUMN table_export.receipt.inserted    IS 'rows appended here';
+COMMENT ON COLUMN table_export.receipt.updated     IS 'rows updated here';
+COMMENT ON COLUMN table_export.receipt.inserted    IS 'rows inserted here';
 COMMENT ON COLUMN table_export.receipt.bytes       IS 'size of the files';
 COMMENT ON COLUMN table_export.receipt.exported_at IS 'the instant of the source that the batch shows';
 COMMENT ON COLUMN table_export.receipt.applied_at  IS 'when it was applied here';

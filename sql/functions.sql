@@ -27,13 +27,14 @@ COMMENT ON FUNCTION tx_export(text, text, text, text, boolean) IS
 'publishes what has changed in all tracked tables since the last export for a target, as one batch; the first is full';
 
 CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
-                          OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
+                          mode text DEFAULT 'merge',
+                          OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint, OUT updated bigint,
                           OUT inserted bigint, OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_import_wrapper';
-COMMENT ON FUNCTION tx_import(text, text, integer) IS
-'applies the batches of a target that have not been applied here, in order, each whole';
+COMMENT ON FUNCTION tx_import(text, text, integer, text) IS
+'applies the batches of a target that have not been applied here, in order, each whole; mode merge changes rows in place, append deletes and appends them';
 
 CREATE FUNCTION tx_reset(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL)
 RETURNS text
@@ -98,7 +99,7 @@ COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes th
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
-    tx_import(text, text, integer), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
+    tx_import(text, text, integer, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass), table_export.capture(),
     table_export.shadow_size(integer), table_export.pending_changes(text)
 FROM PUBLIC;

@@ -57,7 +57,7 @@ COMMENT ON COLUMN tx_batches.id IS 'identity of the batch';
 COMMENT ON COLUMN tx_batches.store IS 'the store it was published in';
 
 CREATE VIEW tx_receipts AS
-SELECT target, number AS batch, kind, tables, deleted, inserted, pg_catalog.pg_size_pretty(bytes) AS size,
+SELECT target, number AS batch, kind, tables, deleted, updated, inserted, pg_catalog.pg_size_pretty(bytes) AS size,
        exported_at, applied_at, applied_at - exported_at AS behind, id
   FROM table_export.receipt
  ORDER BY target, number DESC;
@@ -67,7 +67,8 @@ COMMENT ON COLUMN tx_receipts.batch IS 'number of the batch';
 COMMENT ON COLUMN tx_receipts.kind IS 'full or changes';
 COMMENT ON COLUMN tx_receipts.tables IS 'tables in the batch';
 COMMENT ON COLUMN tx_receipts.deleted IS 'rows deleted here';
-COMMENT ON COLUMN tx_receipts.inserted IS 'rows appended here';
+COMMENT ON COLUMN tx_receipts.updated IS 'rows updated here';
+COMMENT ON COLUMN tx_receipts.inserted IS 'rows inserted here';
 COMMENT ON COLUMN tx_receipts.size IS 'size of the files';
 COMMENT ON COLUMN tx_receipts.exported_at IS 'the instant of the source that the batch shows';
 COMMENT ON COLUMN tx_receipts.applied_at IS 'when it was applied here';

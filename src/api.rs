@@ -12,6 +12,7 @@ use std::time::Duration;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
+use crate::apply::Mode;
 use crate::batch::{Compression, Format};
 use crate::error::Error;
 use crate::pg::text::Text;
@@ -117,6 +118,7 @@ fn tx_import(
     target: Option<Text>,
     store: Option<Text>,
     max_batches: Option<i32>,
+    mode: Option<Text>,
 ) -> Result<
     TableIterator<
         'static,
@@ -125,6 +127,7 @@ fn tx_import(
             name!(table_name, Text),
             name!(kind, Text),
             name!(deleted, i64),
+            name!(updated, i64),
             name!(inserted, i64),
             name!(bytes, i64),
             name!(elapsed_ms, f64),
@@ -137,16 +140,18 @@ fn tx_import(
     let settings = settings::pin();
     settings.replica_role();
     let limit = max_batches.map(parse_limit).transpose()?;
+    let mode = parse_mode(required("mode", mode.as_deref())?)?;
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
-    let rows = import::import(target_name(target.as_deref())?, limit, store.as_ref(), &caller)?
+    let rows = import::import(target_name(target.as_deref())?, limit, mode, store.as_ref(), &caller)?
         .into_iter()
         .map(|(batch, part)| {
             (
                 batch as i64,
                 part.table.into(),
                 part.kind.into(),
-                part.deleted as i64,
-                part.inserted as i64,
+                part.changed.deleted as i64,
+                part.changed.updated as i64,
+                part.changed.inserted as i64,
                 part.bytes as i64,
                 milliseconds(part.elapsed),
             )
@@ -295,6 +300,14 @@ fn parse_format(format: &str) -> Result<Format, Error> {
             value: format.to_owned(),
             allowed: "text, binary, csv",
         }),
+    }
+}
+
+fn parse_mode(mode: &str) -> Result<Mode, Error> {
+    match mode {
+        "merge" => Ok(Mode::Merge),
+        "append" => Ok(Mode::Append),
+        _ => Err(Error::Argument { argument: "mode", value: mode.to_owned(), allowed: "merge, append" }),
     }
 }
 

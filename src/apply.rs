@@ -1,21 +1,32 @@
-//! Applying a batch: its ids are deleted, its records appended, in the tables of the same names.
+//! Applying a batch to the tables of the same names: its ids are deleted and its records appended, or it is merged in.
 //!
 //! All destinations are locked and compared with the manifest before the first row changes. Rows are written as the
 //! owner of the table, as logical replication does it: see [`crate::pg::settings::Settings::replica_role`].
 
+use std::ffi::CStr;
 use std::io;
 use std::time::{Duration, Instant};
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
 use crate::error::{Error, TableName};
 use crate::fault::{self, Point};
+use crate::merge::Merge;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{copy, encoding, query, report};
-use crate::shape::{self, Column, Shape};
+use crate::shape::{self, Shape};
 use crate::store::Store;
+
+/// How a part is applied.
+#[derive(Clone, Copy)]
+pub enum Mode {
+    /// Rows are deleted, and appended as they are now.
+    Append,
+    /// Rows are updated in place, inserted, and deleted if they are gone: see [`crate::merge`].
+    Merge,
+}
 
 /// What applying a part did.
 pub struct Applied {
@@ -23,14 +34,23 @@ pub struct Applied {
     pub table: String,
     /// `full` or `changes`
     pub kind: &'static str,
-    /// Rows deleted.
-    pub deleted: u64,
-    /// Rows appended.
-    pub inserted: u64,
+    /// Rows deleted, updated, and inserted.
+    pub changed: Changed,
     /// The size of the files.
     pub bytes: u64,
     /// How long it took.
     pub elapsed: Duration,
+}
+
+/// How many rows were touched.
+#[derive(Default)]
+pub struct Changed {
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Rows updated: replaced by others with the same key.
+    pub updated: u64,
+    /// Rows inserted.
+    pub inserted: u64,
 }
 
 /// A destination table that a part can be applied to.
@@ -40,12 +60,17 @@ struct Destination {
 }
 
 /// Applies all parts of a batch.
-pub fn apply(store: &dyn Store, manifest: &Manifest, caller: &Caller) -> Result<Vec<Applied>, Error> {
+pub fn apply(
+    store: &dyn Store,
+    manifest: &Manifest,
+    mode: Mode,
+    caller: &Caller,
+) -> Result<Vec<Applied>, Error> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     // One order for all imports, so that two of them never wait for each other in a circle.
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let destinations =
-        parts.iter().map(|part| resolve(manifest, part, caller)).collect::<Result<Vec<_>, Error>>()?;
+        parts.iter().map(|part| resolve(manifest, part, mode, caller)).collect::<Result<Vec<_>, Error>>()?;
     fault::point(Point::ImportTablesLocked);
     parts
         .iter()
@@ -59,7 +84,8 @@ pub fn apply(store: &dyn Store, manifest: &Manifest, caller: &Caller) -> Result<
             );
             let cause = || damage(store, manifest, part).map(Error::from);
             report::with_detail(&place, cause, || {
-                apply_part(store, manifest, part, destination, caller).map_err(|error| match error {
+                let incoming = Incoming { store, manifest, part, destination };
+                apply_part(&incoming, mode, caller).map_err(|error| match error {
                     Error::Batch(_) => error,
                     error => cause().unwrap_or(error),
                 })
@@ -77,7 +103,7 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
     })
 }
 
-fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destination, Error> {
+fn resolve(manifest: &Manifest, part: &Part, mode: Mode, caller: &Caller) -> Result<Destination, Error> {
     let name = TableName::new(&part.schema, &part.name);
     let missing = || Error::NoDestination {
         table: name.clone(),
@@ -93,8 +119,12 @@ fn resolve(manifest: &Manifest, part: &Part, caller: &Caller) -> Result<Destinat
     if let Some(what) = shape.not_a_table() {
         return Err(Error::WrongDestination { table: name, what });
     }
-    if !table.grants(caller.role(), &[Right::Insert, Right::Delete]) {
-        return Err(Error::NoPrivilege { table: name, privilege: "INSERT and DELETE" });
+    let (rights, privilege): (&[Right], _) = match mode {
+        Mode::Append => (&[Right::Insert, Right::Delete], "INSERT and DELETE"),
+        Mode::Merge => (&[Right::Insert, Right::Update, Right::Delete], "INSERT, UPDATE and DELETE"),
+    };
+    if !table.grants(caller.role(), rights) {
+        return Err(Error::NoPrivilege { table: name, privilege });
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
         return Err(Error::RowSecurity { table: name, doing: "Import" });
@@ -128,36 +158,67 @@ fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
     Ok(())
 }
 
-fn apply_part(
-    store: &dyn Store,
-    manifest: &Manifest,
-    part: &Part,
-    destination: &Destination,
-    caller: &Caller,
-) -> Result<Applied, Error> {
+/// A part on its way into its table.
+struct Incoming<'a> {
+    store: &'a dyn Store,
+    manifest: &'a Manifest,
+    part: &'a Part,
+    destination: &'a Destination,
+}
+
+fn apply_part(incoming: &Incoming, mode: Mode, caller: &Caller) -> Result<Applied, Error> {
     let started = Instant::now();
-    let Destination { table, shape } = destination;
+    let Incoming { store, manifest, part, destination: Destination { table, shape } } = *incoming;
     reader::check_columns(store, manifest, part)?;
     let acting = caller.act_as_owner(table);
-    let deleted = match part.kind {
-        Kind::Full => delete_all(shape)?,
-        Kind::Changes => delete_ids(store, manifest, part, destination)?,
+    // Where there is nothing to keep, appending is the shortest way.
+    let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);
+    let changed = match mode {
+        Mode::Merge if !replaces_all => merge(incoming)?,
+        Mode::Merge | Mode::Append => append(incoming)?,
     };
-    fault::point(Point::ImportRowsDeleted);
-    let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
-    let records = reader::records(store, manifest, part)?;
-    let inserted = copy::copy_from(table, &columns, part.format.name(), records)?;
     drop(acting);
-    fault::point(Point::ImportRecordsAppended);
-    require_count(manifest, shape, "records", part.records, inserted)?;
     Ok(Applied {
         table: shape.display(),
         kind: part.kind.name(),
-        deleted,
-        inserted,
+        changed,
         bytes: part.bytes(),
         elapsed: started.elapsed(),
     })
+}
+
+fn append(incoming: &Incoming) -> Result<Changed, Error> {
+    let Incoming { part, destination: Destination { table, shape }, .. } = *incoming;
+    let deleted = match part.kind {
+        Kind::Full => delete_all(shape)?,
+        Kind::Changes => Merge::of(part, table, shape)?.delete(&incoming.stage_ids()?)?,
+    };
+    fault::point(Point::ImportRowsDeleted);
+    let inserted = incoming.copy_records()?;
+    fault::point(Point::ImportRecordsInserted);
+    Ok(Changed { deleted, inserted, updated: 0 })
+}
+
+fn merge(incoming: &Incoming) -> Result<Changed, Error> {
+    let Incoming { part, destination: Destination { table, shape }, .. } = *incoming;
+    let merge = Merge::of(part, table, shape)?;
+    let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    let records = incoming.stage_records()?;
+    fault::point(Point::ImportPartStaged);
+    let surplus = merge.delete_duplicates(ids.as_ref())?;
+    let plan = merge.plan(ids, &records)?;
+    let deleted = surplus + merge.delete(&plan.gone)?;
+    fault::point(Point::ImportRowsDeleted);
+    let updated = merge.update(&plan)? + merge.replace(&plan)?;
+    fault::point(Point::ImportRowsUpdated);
+    let inserted = merge.insert(&plan.new)?;
+    fault::point(Point::ImportRecordsInserted);
+    Ok(Changed { deleted, updated, inserted })
+}
+
+fn is_empty(shape: &Shape) -> Result<bool, Error> {
+    let rows = query::write(&format!("SELECT NOT EXISTS (SELECT FROM {})", shape.own_rows()), &[])?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Deletes every row. Not by TRUNCATE: whoever reads the table sees its old content until the import commits.
@@ -165,51 +226,54 @@ fn delete_all(shape: &Shape) -> Result<u64, Error> {
     query::modify(&format!("DELETE FROM {}", shape.own_rows()), &[])
 }
 
-fn delete_ids(
-    store: &dyn Store,
-    manifest: &Manifest,
-    part: &Part,
-    destination: &Destination,
-) -> Result<u64, Error> {
-    let Destination { table, shape } = destination;
-    let key = part.key.iter().map(|name| own_column(shape, name)).collect::<Result<Vec<_>, Error>>()?;
-    let attnums = key.iter().map(|column| column.attnum).collect::<Vec<_>>();
-    let names = key.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
-    let mut ids = Staged::like("ids", table, &attnums)?;
-    copy::read_fields(table, &names, reader::ids(store, manifest, part)?, |fields| ids.push(fields))?;
-    require_count(manifest, shape, "ids", part.ids, ids.rows())?;
-    let matches = key
-        .iter()
-        .map(|column| {
-            let equality = table.equality(column.attnum)?.ok_or_else(|| Error::NoEquality {
-                table: shape.called(),
-                column: column.name.clone(),
-                type_name: column.type_name.clone(),
-            })?;
-            Ok(format!("d.{0} {equality} i.{0}", column.quoted()))
-        })
-        .collect::<Result<Vec<_>, Error>>()?
-        .join(" AND ");
-    query::modify(&format!("DELETE FROM {} AS d USING ids AS i WHERE {matches}", shape.own_rows()), &[&ids])
-}
-
-fn own_column<'a>(shape: &'a Shape, name: &str) -> Result<&'a Column, Error> {
-    shape.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
-        table: shape.called(),
-        column: name.to_owned(),
-        definition: None,
-    })
-}
-
-fn require_count(
-    manifest: &Manifest,
-    shape: &Shape,
-    what: &'static str,
-    declared: u64,
-    found: u64,
-) -> Result<(), Error> {
-    if declared == found {
-        return Ok(());
+impl Incoming<'_> {
+    /// Reads the keys, so that queries can name them `ids`.
+    fn stage_ids(&self) -> Result<Staged, Error> {
+        let Incoming { store, manifest, part, .. } = *self;
+        let ids = self.stage(c"ids", &part.key, "text", reader::ids(store, manifest, part)?)?;
+        self.require_count("ids", part.ids, ids.rows())?;
+        Ok(ids)
     }
-    Err(Error::Count { table: shape.called(), number: manifest.number, what, declared, found })
+
+    /// Reads the records, so that queries can name them `records`.
+    fn stage_records(&self) -> Result<Staged, Error> {
+        let Incoming { store, manifest, part, .. } = *self;
+        let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        let file = reader::records(store, manifest, part)?;
+        let records = self.stage(c"records", &columns, part.format.name(), file)?;
+        self.require_count("records", part.records, records.rows())?;
+        Ok(records)
+    }
+
+    fn stage(
+        &self,
+        name: &'static CStr,
+        columns: &[String],
+        format: &str,
+        file: reader::FileReader,
+    ) -> Result<Staged, Error> {
+        let Destination { table, shape } = self.destination;
+        let attnums = columns.iter().map(|name| Ok(shape.column(name)?.attnum));
+        let mut rows = Staged::like(name, table, &attnums.collect::<Result<Vec<_>, Error>>()?);
+        copy::stage_from(table, &mut rows, format, file)?;
+        Ok(rows)
+    }
+
+    /// Appends the records, and returns how many there were.
+    fn copy_records(&self) -> Result<u64, Error> {
+        let Incoming { store, manifest, part, destination } = *self;
+        let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
+        let file = reader::records(store, manifest, part)?;
+        let inserted = copy::copy_from(&destination.table, &columns, part.format.name(), file)?;
+        self.require_count("records", part.records, inserted)?;
+        Ok(inserted)
+    }
+
+    fn require_count(&self, what: &'static str, declared: u64, found: u64) -> Result<(), Error> {
+        if declared == found {
+            return Ok(());
+        }
+        let table = self.destination.shape.called();
+        Err(Error::Count { table, number: self.manifest.number, what, declared, found })
+    }
 }

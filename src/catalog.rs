@@ -359,7 +359,9 @@ pub struct BatchRow<'a> {
     pub tables: usize,
     /// Keys that changed; at the destination: rows deleted.
     pub ids: u64,
-    /// Records.
+    /// At the destination: rows updated.
+    pub updated: u64,
+    /// Records; at the destination: rows inserted.
     pub records: u64,
     /// The size of its files.
     pub bytes: u64,
@@ -478,9 +480,9 @@ pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
 pub fn add_receipt(batch: &BatchRow) -> Result<(), Error> {
     write(
         "INSERT INTO table_export.receipt
-                (target, number, id, kind, tables, deleted, inserted, bytes, exported_at)
+                (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at)
          VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4, $5::pg_catalog.int4, $6::pg_catalog.int8,
-                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.timestamptz)",
+                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8, $10::pg_catalog.timestamptz)",
         &[
             Some(batch.target),
             Some(&batch.number.to_string()),
@@ -488,6 +490,7 @@ pub fn add_receipt(batch: &BatchRow) -> Result<(), Error> {
             Some(batch.kind),
             Some(&batch.tables.to_string()),
             Some(&batch.ids.to_string()),
+            Some(&batch.updated.to_string()),
             Some(&batch.records.to_string()),
             Some(&batch.bytes.to_string()),
             Some(batch.exported_at),

@@ -155,8 +155,6 @@ pub enum Error {
     NoEquality { table: TableName, column: String, type_name: String },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
     Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
-    #[error("a line of ids has {found} fields instead of {expected}")]
-    FieldCount { expected: usize, found: usize },
 }
 
 impl Error {
@@ -211,7 +209,7 @@ impl Error {
             Error::GeneratedColumn { .. } => ERRCODE_GENERATED_ALWAYS,
             Error::ColumnType { .. } => ERRCODE_DATATYPE_MISMATCH,
             Error::NoEquality { .. } => ERRCODE_UNDEFINED_FUNCTION,
-            Error::Count { .. } | Error::FieldCount { .. } => ERRCODE_DATA_CORRUPTED,
+            Error::Count { .. } => ERRCODE_DATA_CORRUPTED,
         }
     }
 

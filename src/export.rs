@@ -401,6 +401,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
         kind: header.kind.name(),
         tables: parts.len(),
         ids: parts.iter().map(|part| part.ids).sum(),
+        updated: 0,
         records: parts.iter().map(|part| part.records).sum(),
         bytes: parts.iter().map(Part::bytes).sum(),
         exported_at: &exported_at,

@@ -25,8 +25,10 @@ pub enum Point {
     ImportBegun,
     ImportBatchChosen,
     ImportTablesLocked,
+    ImportPartStaged,
     ImportRowsDeleted,
-    ImportRecordsAppended,
+    ImportRowsUpdated,
+    ImportRecordsInserted,
     ImportReceiptWritten,
     ImportDone,
 }

@@ -4,7 +4,7 @@
 //! batch is checked before the first row changes, except the hashes of files, which are checked as they stream: one that
 //! does not match undoes the whole import.
 
-use crate::apply::{self, Applied};
+use crate::apply::{self, Applied, Mode};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
@@ -16,6 +16,7 @@ use crate::store::Store;
 pub fn import(
     target: &str,
     limit: Option<u64>,
+    mode: Mode,
     store: &dyn Store,
     caller: &Caller,
 ) -> Result<Vec<(u64, Applied)>, Error> {
@@ -30,7 +31,7 @@ pub fn import(
     {
         refuse_own(&manifest, &here)?;
         fault::point(Point::ImportBatchChosen);
-        let applied = apply::apply(store, &manifest, caller)?;
+        let applied = apply::apply(store, &manifest, mode, caller)?;
         let receipt = receipt(&manifest, &applied);
         catalog::add_receipt(&receipt)?;
         catalog::notify(&receipt)?;
@@ -146,8 +147,9 @@ fn receipt<'a>(manifest: &'a Manifest, applied: &[Applied]) -> BatchRow<'a> {
         previous: manifest.previous.map(|id| id.to_string()),
         kind: manifest.kind.name(),
         tables: applied.len(),
-        ids: applied.iter().map(|part| part.deleted).sum(),
-        records: applied.iter().map(|part| part.inserted).sum(),
+        ids: applied.iter().map(|part| part.changed.deleted).sum(),
+        updated: applied.iter().map(|part| part.changed.updated).sum(),
+        records: applied.iter().map(|part| part.changed.inserted).sum(),
         bytes: applied.iter().map(|part| part.bytes).sum(),
         exported_at: &manifest.created_at,
     }

@@ -27,6 +27,7 @@ mod track;
 
 mod apply;
 mod ddl;
+mod merge;
 mod protect;
 mod prune;
 mod reset;

@@ -90,6 +90,15 @@ impl Shape {
         }
     }
 
+    /// Returns the column with a name, or the error that there is none.
+    pub fn column(&self, name: &str) -> Result<&Column, Error> {
+        self.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
+            table: self.called(),
+            column: name.to_owned(),
+            definition: None,
+        })
+    }
+
     /// Returns the qualified name, quoted.
     pub fn quoted(&self) -> String {
         query::quote_qualified(&self.schema, &self.name)
@@ -147,6 +156,47 @@ pub fn known_definition(type_name: &str, typmod: i32) -> Result<Option<String>, 
     let sql = "SELECT pg_catalog.format_type(t.oid, $2::pg_catalog.int4) FROM pg_catalog.pg_type AS t
                 WHERE pg_catalog.format_type(t.oid, NULL) = $1";
     query::read(sql, &[Some(type_name), Some(&typmod.to_string())])?.first().map(|row| row.get(0)).transpose()
+}
+
+/// The columns of a table that an UPDATE must not change in place.
+pub enum Replaced {
+    /// All of them.
+    All,
+    /// Those with these names.
+    Named(Vec<String>),
+}
+
+impl Replaced {
+    /// Looks them up for a table whose rows are told apart by a key, given by names.
+    pub fn of(table: Oid, key: &[String]) -> Result<Replaced, Error> {
+        let oid = table.to_u32().to_string();
+        let names = query::read(include_str!("../sql/replaced.sql"), &[Some(&oid), Some(&name_array(key))])?
+            .iter()
+            .map(|row| row.optional(0))
+            .collect::<Result<Option<Vec<_>>, Error>>()?;
+        Ok(names.map_or(Replaced::All, Replaced::Named))
+    }
+
+    /// Says whether a column is one of them.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Replaced::All => true,
+            Replaced::Named(names) => names.iter().any(|replaced| replaced == name),
+        }
+    }
+}
+
+/// Says whether no two rows of a table can have one key, given by the names of its columns.
+pub fn is_unique(table: Oid, key: &[String]) -> Result<bool, Error> {
+    let oid = table.to_u32().to_string();
+    let rows = query::read(include_str!("../sql/key_is_unique.sql"), &[Some(&oid), Some(&name_array(key))])?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
+}
+
+/// Writes names as an array literal.
+fn name_array(names: &[String]) -> String {
+    let quoted = names.iter().map(|name| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")));
+    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
 }
 
 /// Which key of a table is meant.

@@ -35,7 +35,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "track",
         ],
     ),
-    ("apply", &["batch", "error", "fault", "pg", "shape", "store"]),
+    ("merge", &["batch", "error", "pg", "shape"]),
+    ("apply", &["batch", "error", "fault", "merge", "pg", "shape", "store"]),
     ("import", &["apply", "batch", "catalog", "error", "fault", "pg", "store"]),
     // Beside the river.
     ("ddl", &["catalog", "error", "pg", "shape"]),
@@ -49,8 +50,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "protect", "prune", "reset",
-            "status", "store", "track",
+            "apply", "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "protect", "prune",
+            "reset", "status", "store", "track",
         ],
     ),
     // Declares and initialises.

@@ -17,6 +17,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 
 use crate::error::Error;
+use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{encoding, settings};
 
@@ -157,7 +158,7 @@ pub fn copy_from(
         let state = pg_sys::make_parsestate(std::ptr::null_mut());
         let (relation, lock) = (table.relation(), pg_sys::RowExclusiveLock as i32);
         pg_sys::addRangeTableEntryForRelation(state, relation, lock, std::ptr::null_mut(), false, false);
-        let copy = begin_copy_from(state, table, columns, format)?;
+        let copy = begin_copy_from(state, relation, columns, format)?;
         let rows = pg_sys::CopyFrom(copy);
         pg_sys::EndCopyFrom(copy);
         pg_sys::free_parsestate(state);
@@ -167,46 +168,55 @@ pub fn copy_from(
     Ok(rows)
 }
 
-/// Reads rows in COPY's text format without storing them, and hands the fields of each to `take`.
-pub fn read_fields(
+/// Reads rows as `COPY table (columns) FROM` would, but into staged rows of the table's columns. Returns how many.
+pub fn stage_from(
     table: &Table,
-    columns: &[&str],
+    rows: &mut Staged,
+    format: &str,
     source: impl Read + 'static,
-    mut take: impl FnMut(&[Option<&CStr>]) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let source = Source::push(source);
-    // SAFETY: an open table; the state and what it returns live in a memory context of COPY's own.
-    let copy = unsafe { begin_copy_from(std::ptr::null_mut(), table, columns, "text")? };
+    let _encoding = (format == "binary").then(settings::pin_client_encoding);
+    // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which are those of
+    // the staged rows here: else it would compute a default, or draw from a sequence, for each row and column that is
+    // not in the file (copyfrom.c, BeginCopyFrom). The copy of the struct outlives the COPY.
+    let mut relation = unsafe { *table.relation() };
+    relation.rd_att = rows.descriptor();
+    // SAFETY: as above; the state lives in a memory context of COPY's own.
+    let copy = unsafe { begin_copy_from(std::ptr::null_mut(), &raw mut relation, &[], format)? };
+    // SAFETY: open.
+    let columns = unsafe { (*rows.descriptor()).natts as usize };
+    let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); columns], vec![false; columns]);
     let mut row_context = pgrx::PgMemoryContexts::new("pg_table_export row");
-    loop {
-        let (mut fields, mut count) = (std::ptr::null_mut(), 0);
-        // SAFETY: the state is open; the fields are good until the next call (copyfromparse.c).
-        let found = unsafe { pg_sys::NextCopyFromRawFields(copy, &raw mut fields, &raw mut count) };
-        if !found {
-            break;
-        }
-        // SAFETY: `count` pointers, each null or a C string.
-        let fields = unsafe { std::slice::from_raw_parts(fields, count as usize) }
-            .iter()
-            // SAFETY: as above.
-            .map(|&field| (!field.is_null()).then(|| unsafe { CStr::from_ptr(field) }))
-            .collect::<Vec<_>>();
+    // SAFETY: there is room for a value and a null flag of each column. What a row allocates lives until the next one,
+    // and the staged rows are copies (copyfromparse.c, NextCopyFrom).
+    while unsafe {
+        row_context.switch_to(|_| {
+            let (values_ptr, nulls_ptr) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+            let found = pg_sys::NextCopyFrom(copy, std::ptr::null_mut(), values_ptr, nulls_ptr);
+            if found {
+                rows.push(&mut values, &mut nulls);
+            }
+            found
+        })
+    } {
         pgrx::check_for_interrupts!();
-        // SAFETY: what `take` allocates does not outlive the row: it hands on copies.
-        unsafe { row_context.switch_to(|_| take(&fields))? };
         // SAFETY: nothing points into the context any more.
         unsafe { row_context.reset() };
     }
     // SAFETY: open, ended once.
     unsafe { pg_sys::EndCopyFrom(copy) };
-    source.finish()
+    source.finish()?;
+    Ok(rows.rows())
 }
 
+/// Without `columns` it is all columns of the relation.
+///
 /// # Safety
-/// `state` is null or a parse state that has the table in its range table.
+/// The relation is open; `state` is null or a parse state that has it in its range table.
 unsafe fn begin_copy_from(
     state: *mut pg_sys::ParseState,
-    table: &Table,
+    relation: pg_sys::Relation,
     columns: &[&str],
     format: &str,
 ) -> Result<pg_sys::CopyFromState, Error> {
@@ -220,7 +230,7 @@ unsafe fn begin_copy_from(
     Ok(unsafe {
         pg_sys::BeginCopyFrom(
             state,
-            table.relation(),
+            relation,
             std::ptr::null_mut(),
             std::ptr::null(),
             false,

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 
 use crate::error::Error;
 use crate::pg::encoding;
-use crate::pg::staged::Staged;
+use crate::pg::staged::{Receiver, Staged};
 
 /// One row of a result, its values in PostgreSQL's text form.
 pub struct Row(Vec<Option<String>>);
@@ -59,6 +59,29 @@ pub fn write(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> 
 /// Runs a data-modifying query that names staged rows as tables, and returns how many rows it touched.
 pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
     execute(sql, &[], relations, false).map(|(_, processed)| processed)
+}
+
+/// Runs a query that names staged rows as tables, and stages what it returns in sets of these names: the last column of
+/// the query, an integer, says in which, counted from 0.
+pub fn stage<const N: usize>(
+    sql: &str,
+    relations: &[&Staged],
+    names: [&'static CStr; N],
+) -> Result<[Staged; N], Error> {
+    let sql = encoding::to_server(sql)?;
+    let mut receiver = Receiver::of(&names);
+    let connection = Connection::open();
+    for relation in relations {
+        relation.register();
+    }
+    let options = pg_sys::SPIExecuteOptions { dest: receiver.as_ptr(), ..Default::default() };
+    // SAFETY: a C string; the receiver outlives the call (spi.c).
+    let status = unsafe { pg_sys::SPI_execute_extended(sql.as_ptr(), &raw const options) };
+    drop(connection);
+    match receiver.finish().try_into() {
+        Ok(sets) if status >= 0 => Ok(sets),
+        _ => Err(Error::Internal(format!("SPI_execute_extended returned {status}"))),
+    }
 }
 
 fn execute(

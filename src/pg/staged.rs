@@ -1,75 +1,59 @@
 //! Rows that a query can name as a table: a tuplestore, which spills to disk beyond work_mem, known to SPI under a
 //! name. It costs no catalog rows, as a temporary table would with every import.
 
-use std::ffi::{CStr, CString};
+use std::borrow::Cow;
+use std::ffi::CStr;
 
-use pgrx::pg_sys::{self, Oid};
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, Datum};
 
-use crate::error::Error;
-use crate::pg::encoding;
 use crate::pg::table::Table;
 
-/// Rows of some columns of a table.
+/// Rows with the columns of a descriptor.
 pub struct Staged {
-    name: CString,
+    name: &'static CStr,
     store: *mut pg_sys::Tuplestorestate,
     descriptor: pg_sys::TupleDesc,
-    inputs: Vec<Input>,
     rows: u64,
-}
-
-/// How the text of a column becomes a value.
-struct Input {
-    function: pg_sys::FmgrInfo,
-    parameter: Oid,
-    typmod: i32,
 }
 
 impl Staged {
     /// Makes an empty set of rows with the given columns (attribute numbers) of a table, under their names.
-    pub fn like(name: &str, table: &Table, attnums: &[i16]) -> Result<Staged, Error> {
-        let name = encoding::to_server(name)?;
-        // SAFETY: the tuplestore and the descriptor live in the current memory context, that of the function
-        // call; each attribute number is one of the open table's.
-        unsafe {
+    pub fn like(name: &'static CStr, table: &Table, attnums: &[i16]) -> Staged {
+        // SAFETY: the descriptor lives in the current memory context, that of the function call; each attribute number
+        // is one of the open table's.
+        let descriptor = unsafe {
             let descriptor = pg_sys::CreateTemplateTupleDesc(attnums.len() as i32);
-            let mut inputs = Vec::with_capacity(attnums.len());
             for (column, &attnum) in (1..).zip(attnums) {
                 pg_sys::TupleDescCopyEntry(descriptor, column, table.descriptor(), attnum);
-                let attribute = &*crate::pg::compat::attribute(&*table.descriptor(), attnum as usize - 1);
-                let (mut function, mut parameter) = (Oid::INVALID, Oid::INVALID);
-                pg_sys::getTypeInputInfo(attribute.atttypid, &raw mut function, &raw mut parameter);
-                let mut input =
-                    Input { function: pg_sys::FmgrInfo::default(), parameter, typmod: attribute.atttypmod };
-                pg_sys::fmgr_info(function, &raw mut input.function);
-                inputs.push(input);
             }
-            let store = pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem);
-            Ok(Staged { name, store, descriptor, inputs, rows: 0 })
-        }
+            descriptor
+        };
+        let mut rows = Staged::without_columns(name);
+        rows.descriptor = descriptor;
+        rows
     }
 
-    /// Adds a row, given as the text of each column; `None` for null.
-    pub fn push(&mut self, fields: &[Option<&CStr>]) -> Result<(), Error> {
-        if fields.len() != self.inputs.len() {
-            return Err(Error::FieldCount { expected: self.inputs.len(), found: fields.len() });
-        }
-        let mut values = Vec::with_capacity(fields.len());
-        let mut nulls = Vec::with_capacity(fields.len());
-        for (field, input) in fields.iter().zip(&mut self.inputs) {
-            let text = field.map_or(std::ptr::null_mut(), |text| text.as_ptr().cast_mut());
-            // SAFETY: the input function of the column's type, a C string or null.
-            values.push(unsafe {
-                pg_sys::InputFunctionCall(&raw mut input.function, text, input.parameter, input.typmod)
-            });
-            nulls.push(field.is_none());
-        }
-        // SAFETY: one value and null flag for each column; the store copies them.
+    fn without_columns(name: &'static CStr) -> Staged {
+        // SAFETY: the tuplestore lives in the current memory context and belongs to the current resource owner.
+        let store = unsafe { pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem) };
+        Staged { name, store, descriptor: std::ptr::null_mut(), rows: 0 }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Safety
+    /// There must be one value and one null flag for each column, of its type.
+    pub(super) unsafe fn push(&mut self, values: &mut [Datum], nulls: &mut [bool]) {
+        // SAFETY: the caller's promise; the store copies the values.
         unsafe {
             pg_sys::tuplestore_putvalues(self.store, self.descriptor, values.as_mut_ptr(), nulls.as_mut_ptr())
         };
         self.rows += 1;
-        Ok(())
+    }
+
+    pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
+        self.descriptor
     }
 
     /// Makes the rows known to the SPI connection that is open.
@@ -88,6 +72,11 @@ impl Staged {
         }
     }
 
+    /// Returns the name.
+    pub fn name(&self) -> Cow<'static, str> {
+        self.name.to_string_lossy()
+    }
+
     /// Returns how many rows there are.
     pub fn rows(&self) -> u64 {
         self.rows
@@ -97,11 +86,87 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: made by `like`; after an error the abort of the transaction frees both.
+            // SAFETY: made by `like` or by a receiver; after an error the abort of the transaction frees both.
             unsafe {
                 pg_sys::tuplestore_end(self.store);
-                pg_sys::FreeTupleDesc(self.descriptor);
+                if !self.descriptor.is_null() {
+                    pg_sys::FreeTupleDesc(self.descriptor);
+                }
             }
         }
     }
 }
+
+/// Takes the rows of a query apart into sets: the last column, an integer, says into which, counted from 0.
+#[repr(C)]
+pub(super) struct Receiver {
+    /// What the executor knows of it. It comes first, so that a pointer to the one is a pointer to the other.
+    callbacks: pg_sys::DestReceiver,
+    /// Where descriptors live.
+    context: pg_sys::MemoryContext,
+    sets: Vec<Staged>,
+}
+
+impl Receiver {
+    /// Makes a receiver for as many sets as there are names. Called before SPI is, whose memory does not last.
+    pub(super) fn of(names: &[&'static CStr]) -> Receiver {
+        let callbacks = pg_sys::DestReceiver {
+            receiveSlot: Some(receive),
+            rStartup: Some(start),
+            rShutdown: Some(end),
+            rDestroy: Some(end),
+            mydest: pg_sys::CommandDest::DestTuplestore,
+        };
+        let sets = names.iter().map(|name| Staged::without_columns(name)).collect();
+        // SAFETY: reads a global of this backend's only thread.
+        Receiver { callbacks, context: unsafe { pg_sys::CurrentMemoryContext }, sets }
+    }
+
+    pub(super) fn as_ptr(&mut self) -> *mut pg_sys::DestReceiver {
+        (&raw mut *self).cast()
+    }
+
+    /// Returns the sets, in the order of their names.
+    pub(super) fn finish(self) -> Vec<Staged> {
+        self.sets
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn start(
+    receiver: *mut pg_sys::DestReceiver,
+    _operation: i32,
+    columns: pg_sys::TupleDesc,
+) {
+    // SAFETY: the executor hands back the pointer that it was given, that of a `Receiver` that outlives the query.
+    unsafe {
+        let receiver = &mut *receiver.cast::<Receiver>();
+        let before = pg_sys::MemoryContextSwitchTo(receiver.context);
+        for set in &mut receiver.sets {
+            set.descriptor = pg_sys::CreateTupleDescCopy(columns);
+        }
+        pg_sys::MemoryContextSwitchTo(before);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn receive(
+    slot: *mut pg_sys::TupleTableSlot,
+    receiver: *mut pg_sys::DestReceiver,
+) -> bool {
+    // SAFETY: as in `start`; the slot holds a row of the query's columns, of which the last is an integer.
+    unsafe {
+        let receiver = &mut *receiver.cast::<Receiver>();
+        let last = (*(*slot).tts_tupleDescriptor).natts;
+        pg_sys::slot_getsomeattrs(slot, last);
+        let which = (*(*slot).tts_values.add(last as usize - 1)).value();
+        if let Some(set) = receiver.sets.get_mut(which) {
+            pg_sys::tuplestore_puttupleslot(set.store, slot);
+            set.rows += 1;
+        }
+    }
+    true
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn end(_receiver: *mut pg_sys::DestReceiver) {}

@@ -178,6 +178,8 @@ pub enum Right {
     Select,
     /// INSERT
     Insert,
+    /// UPDATE
+    Update,
     /// DELETE
     Delete,
 }
@@ -187,6 +189,7 @@ impl Right {
         let bits = match self {
             Right::Select => pg_sys::ACL_SELECT,
             Right::Insert => pg_sys::ACL_INSERT,
+            Right::Update => pg_sys::ACL_UPDATE,
             Right::Delete => pg_sys::ACL_DELETE,
         };
         bits as pg_sys::AclMode
