@@ -4,6 +4,7 @@
 //! fail where the statement would not. Keys only: records are read when they are exported.
 
 use crate::error::Error;
+use crate::pg::keys::BATCH;
 use crate::pg::trigger::{Event, Firing};
 use crate::shadow::{Op, Recorder, Shadow};
 
@@ -23,23 +24,30 @@ pub fn capture(firing: &Firing) -> Result<(), Error> {
     } else {
         record_keys(firing, shadow, &mut recorder)?;
     }
-    recorder.finish();
+    recorder.write();
     Ok(())
 }
 
 fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Result<(), Error> {
-    let (mut old_rows, mut new_rows) = (firing.old_rows(), firing.new_rows());
-    let (mut old, mut new) = (Vec::new(), Vec::new());
+    let (mut old_rows, mut new_rows) = (firing.old_rows(shadow.key()), firing.new_rows(shadow.key()));
     loop {
-        match (old_rows.read_next(shadow.key(), &mut old), new_rows.read_next(shadow.key(), &mut new)) {
-            (false, false) => return Ok(()),
-            (true, false) => recorder.change(Op::Delete, &old)?,
-            (false, true) => recorder.change(Op::Insert, &new)?,
-            (true, true) if shadow.same_key(&old, &new) => recorder.change(Op::Update, &new)?,
-            (true, true) => {
-                recorder.change(Op::Delete, &old)?;
-                recorder.change(Op::Insert, &new)?;
+        let (old, new) = (old_rows.read(), new_rows.read());
+        let rows = old.len().max(new.len());
+        for row in 0..rows {
+            match (old.get(row), new.get(row)) {
+                (None, None) => {}
+                (Some(old), None) => recorder.change(Op::Delete, old)?,
+                (None, Some(new)) => recorder.change(Op::Insert, new)?,
+                (Some(_), Some(key)) if old.same(new, row) => recorder.change(Op::Update, key)?,
+                (Some(old), Some(new)) => {
+                    recorder.change(Op::Delete, old)?;
+                    recorder.change(Op::Insert, new)?;
+                }
             }
+        }
+        recorder.write();
+        if rows < BATCH {
+            return Ok(());
         }
     }
 }

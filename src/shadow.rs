@@ -13,8 +13,9 @@ use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg;
 use crate::pg::append::Append;
+use crate::pg::keys::Column;
 use crate::pg::table::{self, Lock, Right, Table};
-use crate::pg::{Datum, Oid, cache, query, scan, slot, transaction};
+use crate::pg::{Datum, Oid, cache, query, scan, transaction};
 use crate::position::Position;
 use crate::shape::{KeyColumn, Shape};
 
@@ -41,8 +42,7 @@ pub struct Shadow {
     table: Oid,
     id: i32,
     current: Oid,
-    key: Vec<i16>,
-    storage: Vec<(bool, i16)>,
+    key: Vec<Column>,
     fits: bool,
 }
 
@@ -82,8 +82,8 @@ impl Shadow {
         };
         let key = key.unwrap_or_default();
         let fits = same_types(&segment, &open_table, &key);
-        let storage = key.iter().filter_map(|&attnum| open_table.storage(attnum)).collect();
-        Ok((Some(Shadow { table, id, current: segment.oid(), key, storage, fits }), relation))
+        let key = key.iter().filter_map(|&attnum| open_table.column_storage(attnum)).collect();
+        Ok((Some(Shadow { table, id, current: segment.oid(), key, fits }), relation))
     }
 
     /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed before.
@@ -104,19 +104,14 @@ impl Shadow {
         }
     }
 
-    /// Returns the key columns of the tracked table, as attribute numbers.
-    pub fn key(&self) -> &[i16] {
+    /// Returns the key columns of the table that is being written to.
+    pub fn key(&self) -> &[Column] {
         &self.key
     }
 
     /// Says whether the shadow has the columns that the table's key now has.
     pub fn fits(&self) -> bool {
         self.fits
-    }
-
-    /// Says whether two keys are the same, byte by byte.
-    pub fn same_key(&self, a: &[(Datum, bool)], b: &[(Datum, bool)]) -> bool {
-        slot::same_values(a, b, &self.storage)
     }
 }
 
@@ -132,7 +127,7 @@ impl<'a> Recorder<'a> {
         Recorder { shadow, open: None }
     }
 
-    /// Records a change of one key.
+    /// Records a change of one key, which must be there until it is written.
     pub fn change(&mut self, op: Op, key: &[(Datum, bool)]) -> Result<(), Error> {
         self.append(op, key.iter().copied())
     }
@@ -143,9 +138,9 @@ impl<'a> Recorder<'a> {
     }
 
     /// Writes the changes.
-    pub fn finish(self) {
-        if let Some((append, _)) = self.open {
-            append.finish();
+    pub fn write(&mut self) {
+        if let Some((append, _)) = &mut self.open {
+            append.write();
         }
     }
 

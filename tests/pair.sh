@@ -5,7 +5,7 @@
 unset RUST_BACKTRACE
 
 work=$(mktemp -d)
-root=$work/root
+root=${PG_TABLE_EXPORT_ROOT:-$work/root}
 bin=$root/usr/lib/postgresql/15/bin
 mkdir "$work"/{root,source,destination,store}
 chmod 755 "$work"
@@ -26,12 +26,13 @@ stop_clusters() {
 }
 trap stop_clusters EXIT
 
-# install_extension: an optimized build, in a PostgreSQL installation of its own.
+# install_extension: an optimized build, in a PostgreSQL installation of its own, unless PG_TABLE_EXPORT_ROOT names one.
 install_extension() {
+    [[ -z ${PG_TABLE_EXPORT_ROOT-} ]] || return 0
     "$(dirname "${BASH_SOURCE[0]}")/install" "$root" >"$work/build" 2>&1 || { cat "$work/build"; exit 1; }
 }
 
-# start CLUSTER: a new server with the database demo; all the two share is the store.
+# start CLUSTER [SETTING…]: a new server with the database demo; all the two share is the store.
 start() {
     as_server "$bin/initdb" --pgdata "$work/$1/data" --username postgres --auth trust --no-sync \
         --encoding UTF8 --locale C.UTF-8 >/dev/null
@@ -41,6 +42,7 @@ unix_socket_directories = '$work/$1'
 max_wal_size = '4GB'
 pg_table_export.store = '$work/store'
 END
+    (($# == 1)) || printf '%s\n' "${@:2}" >>"$work/$1/data/postgresql.conf"
     as_server "$bin/pg_ctl" start --silent --pgdata "$work/$1/data" --log "$work/$1/log" >/dev/null
     "$bin/createdb" --host "$work/$1" --username postgres demo
     sql "$1" -c 'CREATE EXTENSION pg_table_export'

@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum, Oid};
 
-/// A table, and what is remembered of it.
+/// A table, and a number of what is remembered of it.
 type Key = (Oid, i32);
 
 struct Entry {
@@ -18,7 +18,7 @@ struct Entry {
 }
 
 thread_local! {
-    static ENTRIES: RefCell<HashMap<Key, Entry>> = RefCell::new(HashMap::new());
+    static ENTRIES: RefCell<BTreeMap<(u32, i32), Entry>> = const { RefCell::new(BTreeMap::new()) };
     /// How often anything was forgotten.
     static FORGOTTEN: Cell<u64> = const { Cell::new(0) };
 }
@@ -35,7 +35,7 @@ pub fn listen() {
 /// Locks that `build` takes bring news, which may be of these very tables: then the result is good for now, and is not
 /// remembered.
 pub fn remember<T: 'static, E>(key: Key, build: impl FnOnce() -> Result<(T, Oid), E>) -> Result<Rc<T>, E> {
-    let known = ENTRIES.with_borrow(|entries| entries.get(&key).map(|entry| entry.value.clone()));
+    let known = ENTRIES.with_borrow(|entries| entries.get(&ordered(key)).map(|entry| entry.value.clone()));
     if let Some(value) = known.and_then(|value| value.downcast::<T>().ok()) {
         return Ok(value);
     }
@@ -43,14 +43,19 @@ pub fn remember<T: 'static, E>(key: Key, build: impl FnOnce() -> Result<(T, Oid)
     let (value, origin) = build()?;
     let value = Rc::new(value);
     if FORGOTTEN.get() == before {
-        ENTRIES.with_borrow_mut(|entries| entries.insert(key, Entry { value: value.clone(), origin }));
+        ENTRIES
+            .with_borrow_mut(|entries| entries.insert(ordered(key), Entry { value: value.clone(), origin }));
     }
     Ok(value)
 }
 
 /// Says whether anything is remembered under a key: if not, there has been news.
 pub fn remembers(key: Key) -> bool {
-    ENTRIES.with_borrow(|entries| entries.contains_key(&key))
+    ENTRIES.with_borrow(|entries| entries.contains_key(&ordered(key)))
+}
+
+fn ordered((table, number): Key) -> (u32, i32) {
+    (table.to_u32(), number)
 }
 
 /// Forgets what was made from one table, or all when PostgreSQL has lost track of what changed.
@@ -59,7 +64,7 @@ extern "C-unwind" fn forget(_argument: Datum, changed: Oid) {
     FORGOTTEN.set(FORGOTTEN.get() + 1);
     ENTRIES.with_borrow_mut(|entries| {
         entries.retain(|(table, _), entry| {
-            changed != Oid::INVALID && changed != *table && changed != entry.origin
+            changed != Oid::INVALID && changed.to_u32() != *table && changed != entry.origin
         });
     });
 }

@@ -5,6 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys::{self, Oid};
 
 use crate::error::Error;
+use crate::pg::keys::Column;
 use crate::pg::{compat, encoding, query};
 
 unsafe extern "C-unwind" {
@@ -117,9 +118,14 @@ impl Table {
         })
     }
 
-    /// Returns how the values of a column are stored: by value or not, and their length (pg_type.typlen).
-    pub fn storage(&self, attnum: i16) -> Option<(bool, i16)> {
-        self.attribute(attnum).map(|attribute| (attribute.attbyval, attribute.attlen))
+    /// Returns a column, and how its values are stored; `None` if there is no such column.
+    pub fn column_storage(&self, attnum: i16) -> Option<Column> {
+        let column = |attribute: &pg_sys::FormData_pg_attribute| Column {
+            attnum,
+            by_value: attribute.attbyval,
+            length: attribute.attlen,
+        };
+        self.attribute(attnum).map(column)
     }
 
     /// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.

@@ -1,14 +1,16 @@
 //! A firing of a trigger: what happened, to which table, and the rows before and after.
 
+#![expect(ffi_unwind_calls, reason = "called inside a guard")]
+
 use std::ffi::CStr;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 
 use pgrx::PgTrigger;
-use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::pg_sys::{self, Oid};
 
 use crate::error::Error;
-use crate::pg::slot::Slot;
+use crate::pg::direct;
+use crate::pg::keys::{BATCH, Column, Keys};
 
 /// What the statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,84 +67,99 @@ impl<'a> Firing<'a> {
             .ok_or(Error::NotOurTrigger)
     }
 
-    /// Reads the rows as they were: of UPDATE and DELETE.
-    pub fn old_rows(&self) -> Rows<'a> {
-        match self.event() {
-            Event::Update | Event::Delete if self.is_for_row() => Rows::One(one_row(self.data.tg_trigslot)),
-            _ => self.rows(self.data.tg_oldtable),
-        }
+    /// Reads columns of the rows as they were: of UPDATE and DELETE.
+    pub fn old_rows(&self, columns: &'a [Column]) -> Rows<'a> {
+        let source = match self.event() {
+            Event::Update | Event::Delete if self.is_for_row() => Source::Row(self.data.tg_trigslot),
+            _ => Source::table(self.data.tg_oldtable),
+        };
+        self.rows(source, columns)
     }
 
-    /// Reads the rows as they are: of INSERT and UPDATE.
-    pub fn new_rows(&self) -> Rows<'a> {
-        match self.event() {
-            Event::Insert if self.is_for_row() => Rows::One(one_row(self.data.tg_trigslot)),
-            Event::Update if self.is_for_row() => Rows::One(one_row(self.data.tg_newslot)),
-            _ => self.rows(self.data.tg_newtable),
-        }
+    /// Reads columns of the rows as they are: of INSERT and UPDATE.
+    pub fn new_rows(&self, columns: &'a [Column]) -> Rows<'a> {
+        let source = match self.event() {
+            Event::Insert if self.is_for_row() => Source::Row(self.data.tg_trigslot),
+            Event::Update if self.is_for_row() => Source::Row(self.data.tg_newslot),
+            _ => Source::table(self.data.tg_newtable),
+        };
+        self.rows(source, columns)
     }
 
     fn is_for_row(&self) -> bool {
         self.data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0
     }
 
-    fn rows(&self, store: *mut pg_sys::Tuplestorestate) -> Rows<'a> {
-        if store.is_null() {
-            return Rows::One(None);
-        }
-        // SAFETY: trigger.c keeps the store until AfterTriggerEndQuery, and the table is open while its trigger runs. A
-        // read pointer of our own, because other triggers of the statement read the same store (as
-        // nodeNamedtuplestorescan.c does).
-        unsafe {
-            let descriptor = (*self.data.tg_relation).rd_att;
-            let pointer = pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-            pg_sys::tuplestore_select_read_pointer(store, pointer);
-            pg_sys::tuplestore_rescan(store);
-            Rows::Table { store, pointer, slot: Slot::minimal(descriptor), firing: PhantomData }
-        }
+    fn rows(&self, source: Source, columns: &'a [Column]) -> Rows<'a> {
+        // SAFETY: the table is open while its trigger runs.
+        let descriptor = unsafe { (*self.data.tg_relation).rd_att };
+        Rows { source, descriptor, keys: Keys::of(columns), firing: PhantomData }
     }
 }
 
-/// The executor's slot of a row, which stays the executor's.
-fn one_row(slot: *mut pg_sys::TupleTableSlot) -> Option<ManuallyDrop<Slot>> {
-    (!slot.is_null()).then(|| ManuallyDrop::new(Slot::of(slot)))
+/// Where rows come from, until all have been read.
+enum Source {
+    /// The transition table of a statement.
+    Table(*mut pg_sys::Tuplestorestate),
+    /// The same, with the slot that its rows are read into.
+    OpenTable(*mut pg_sys::Tuplestorestate, *mut pg_sys::TupleTableSlot),
+    /// The executor's slot of a trigger for each row.
+    Row(*mut pg_sys::TupleTableSlot),
+    /// Nothing, or nothing more.
+    Nothing,
 }
 
-/// The rows of a firing, one at a time.
-pub enum Rows<'a> {
-    /// Those of a statement, in a transition table.
-    Table {
-        /// The transition table.
-        store: *mut pg_sys::Tuplestorestate,
-        /// Our place in it.
-        pointer: i32,
-        /// The row that was read last.
-        slot: Slot,
-        /// How long all that is there.
-        firing: PhantomData<&'a ()>,
-    },
-    /// The one of a trigger for each row, until it has been read.
-    One(Option<ManuallyDrop<Slot>>),
+impl Source {
+    fn table(store: *mut pg_sys::Tuplestorestate) -> Source {
+        if store.is_null() { Source::Nothing } else { Source::Table(store) }
+    }
 }
 
-impl Rows<'_> {
-    /// Moves to the next row and reads columns of it, given by attribute number, into `values`, which are good until the
-    /// next call; says whether there was a row.
-    pub fn read_next(&mut self, attnums: &[i16], values: &mut Vec<(Datum, bool)>) -> bool {
-        match self {
-            Rows::One(row) => row.take().map(|mut row| row.read(attnums, values)).is_some(),
-            Rows::Table { store, pointer, slot, .. } => {
-                // SAFETY: the store and the pointer are as in `Firing::rows`; the row need not be copied, since the
-                // slot is read before the store moves on.
-                let found = unsafe {
-                    pg_sys::tuplestore_select_read_pointer(*store, *pointer);
-                    pg_sys::tuplestore_gettupleslot(*store, true, false, slot.as_ptr())
-                };
-                if found {
-                    slot.read(attnums, values);
+/// The rows of a firing, as keys.
+pub struct Rows<'a> {
+    source: Source,
+    descriptor: pg_sys::TupleDesc,
+    keys: Keys<'a>,
+    /// How long the rows are there.
+    firing: PhantomData<&'a Firing<'a>>,
+}
+
+impl<'a> Rows<'a> {
+    /// Reads the next rows, as many as a batch holds; fewer are the last. They are good until the next call.
+    pub fn read(&mut self) -> &Keys<'a> {
+        self.keys.clear();
+        let Rows { source, descriptor, keys, .. } = self;
+        // SAFETY: trigger.c keeps store and slots until the trigger returns, and the table open. Other triggers of the
+        // statement read the same store with pointers of their own, and do not rely on the place of pointer 0
+        // (nodeNamedtuplestorescan.c). A row need not be copied, since the slot is read before the store moves on.
+        unsafe {
+            direct::guarded(|| {
+                if let Source::Table(store) = *source {
+                    direct::tuplestore_select_read_pointer(store, 0);
+                    direct::tuplestore_rescan(store);
+                    let operations = &raw const pg_sys::TTSOpsMinimalTuple;
+                    let slot = direct::MakeSingleTupleTableSlot(*descriptor, operations);
+                    *source = Source::OpenTable(store, slot);
                 }
-                found
-            }
+                match *source {
+                    Source::OpenTable(store, slot) => {
+                        for _ in 0..BATCH {
+                            if !direct::tuplestore_gettupleslot(store, true, false, slot) {
+                                direct::ExecDropSingleTupleTableSlot(slot);
+                                *source = Source::Nothing;
+                                break;
+                            }
+                            keys.add(slot);
+                        }
+                    }
+                    Source::Row(slot) => {
+                        keys.add(slot);
+                        *source = Source::Nothing;
+                    }
+                    Source::Table(_) | Source::Nothing => {}
+                }
+            });
         }
+        &self.keys
     }
 }
