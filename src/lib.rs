@@ -4,7 +4,8 @@
 //!
 //! a table is tracked (`track`); a statement's keys are captured (`capture`) into the table's shadow (`shadow`); an
 //! export (`export`) takes what lies after a target's `position`, makes good what a `fork` has left in the store, and
-//! writes a batch (`batch`) into a store (`store`); an import (`import`) applies it (`apply`) to the destination table.
+//! writes a batch (`batch`) into a store (`store`); an import (`import`) applies it (`apply`) to the destination table, into
+//! which it is merged (`merge`).
 //!
 //! Two floors carry this and never meet: `pg` is PostgreSQL, and the only place with `unsafe`; `batch` and `store` know
 //! nothing of PostgreSQL. Only `std::io::Read` and `Write` pass between them.
@@ -21,13 +22,13 @@ mod capture;
 mod export;
 mod fork;
 mod import;
+mod merge;
 mod position;
 mod shadow;
 mod track;
 
 mod apply;
 mod ddl;
-mod merge;
 mod protect;
 mod prune;
 mod reset;

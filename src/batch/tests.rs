@@ -420,6 +420,17 @@ fn a_manifest_that_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn what_contradicts_itself_is_refused_before_the_costly_comparison() {
+    let place = Place::new();
+    place.publish(1, Compression::Zstd);
+    let read = place.edited(|json| {
+        json["tables"][0]["key"] = json!(["", ""]);
+        json.as_object_mut().unwrap().remove("previous");
+    });
+    assert!(matches!(read, Err(Error::Manifest { reason, .. }) if reason.contains("its key")));
+}
+
+#[test]
 fn a_damaged_manifest_is_refused_or_leads_to_the_same_rows() {
     let place = Place::new();
     let manifest = place.publish(1, Compression::Zstd);

@@ -15,12 +15,12 @@ SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 CREATE TABLE users (note text DEFAULT 'none', name text, id integer PRIMARY KEY);
 CREATE TABLE orders (id integer PRIMARY KEY, amount numeric(10, 2), ordered timestamptz);
 INSERT INTO users VALUES ('will go', 'old', 99);
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 SELECT * FROM users ORDER BY id;
 SELECT * FROM orders ORDER BY id;
 
 -- Importing again changes nothing.
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 
 -- Changes of several batches arrive in order.
 \c import_source
@@ -35,19 +35,19 @@ SELECT batch, table_name, kind, ids, records FROM tx_export('import', format => 
 SELECT batch, table_name, kind, ids, records FROM tx_export('import', even_if_unchanged => true);
 \c :destination
 -- As many batches as one asks for.
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import', max_batches => 0);
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import', max_batches => 1);
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import', max_batches => NULL);
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import', max_batches => 0);
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import', max_batches => 1);
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import', max_batches => NULL);
 SELECT * FROM users ORDER BY id;
 SELECT * FROM orders ORDER BY id;
-SELECT target, batch, kind, tables, deleted, inserted FROM tx_receipts;
+SELECT target, batch, kind, tables, deleted, updated, inserted FROM tx_receipts;
 
 -- A truncated table becomes empty.
 \c import_source
 TRUNCATE orders;
 SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 \c :destination
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 SELECT * FROM orders;
 
 -- An import is undone with its transaction, and done again.
@@ -56,10 +56,10 @@ INSERT INTO orders VALUES (2, 2, now());
 SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 \c :destination
 BEGIN;
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 ROLLBACK;
 SELECT id FROM orders;
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 SELECT id FROM orders;
 
 -- The destination's own triggers stay quiet unless they are ALWAYS or REPLICA, as with logical replication.
@@ -71,7 +71,7 @@ ALTER TABLE orders ENABLE ALWAYS TRIGGER always;
 INSERT INTO orders VALUES (3, 3, now());
 SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 \c :destination
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 
 -- A partitioned destination.
 DROP TABLE users;
@@ -84,19 +84,19 @@ SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 UPDATE users SET id = 5 WHERE id = 1;
 SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 \c :destination
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 SELECT tableoid::regclass, * FROM users ORDER BY id;
 
 -- By a role that may do no more than it needs.
 CREATE ROLE regress_importer;
 GRANT EXECUTE ON FUNCTION tx_import(text, text, integer, text) TO regress_importer;
-GRANT INSERT, DELETE ON users, orders TO regress_importer;
+GRANT INSERT, UPDATE, DELETE ON users, orders TO regress_importer;
 \c import_source
 INSERT INTO users VALUES (6, 'by a role');
 SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 \c :destination
 SET ROLE regress_importer;
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
 RESET ROLE;
 DROP OWNED BY regress_importer;
 DROP ROLE regress_importer;

@@ -25,6 +25,8 @@ SELECT tx_import('import_errors');
 SELECT tx_import(NULL);
 SELECT tx_import('');
 SELECT tx_import('import_errors', max_batches => -1);
+SELECT tx_import('import_errors', mode => 'upsert');
+SELECT tx_import('import_errors', mode => NULL);
 SELECT tx_import('import_errors', store => '/no/such/directory');
 SELECT tx_import('import_errors', store => 's3://bucket/prefix');
 BEGIN READ ONLY;
@@ -84,6 +86,10 @@ SELECT tx_import('import_errors');
 SELECT tx_import('import_errors', store => '/tmp');
 RESET ROLE;
 GRANT DELETE ON users TO regress_importer;
+SET ROLE regress_importer;
+SELECT tx_import('import_errors');
+RESET ROLE;
+GRANT UPDATE ON users TO regress_importer;
 ALTER TABLE users ENABLE ROW LEVEL SECURITY;
 SET ROLE regress_importer;
 SELECT tx_import('import_errors');
@@ -95,7 +101,7 @@ DROP ROLE regress_importer;
 -- Nothing of all that has changed anything.
 SELECT count(*) FROM users;
 SELECT count(*) FROM tx_receipts;
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('import_errors');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import_errors');
 
 -- Another database does not export over a target that is not its own.
 CREATE TABLE own (id integer PRIMARY KEY);

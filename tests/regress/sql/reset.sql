@@ -61,11 +61,11 @@ CREATE EXTENSION pg_table_export;
 CREATE TABLE users (id integer PRIMARY KEY);
 CREATE TABLE orders (id integer PRIMARY KEY);
 SELECT tx_reset('no such target');
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('reset');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('reset');
 DELETE FROM users;
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('reset');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('reset');
 SELECT tx_reset('reset');
-SELECT batch, table_name, kind, deleted, inserted FROM tx_import('reset');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('reset');
 SELECT array_agg(id ORDER BY id) FROM users;
 
 -- Forgotten, it holds nothing back; what is in the store stays, and so does the chain.

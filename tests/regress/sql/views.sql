@@ -49,6 +49,6 @@ CREATE EXTENSION pg_table_export;
 CREATE TABLE users (id integer PRIMARY KEY, name text);
 CREATE TABLE people (country char(2) NOT NULL, passport text NOT NULL, UNIQUE (country, passport));
 SELECT count(*) FROM tx_import('views/fast');
-SELECT target, batch, kind, tables, deleted, inserted, size LIKE '% bytes' AS size, exported_at < applied_at AS exported_at, behind < interval '1 minute' AS behind, id IS NOT NULL AS id FROM tx_receipts;
+SELECT target, batch, kind, tables, deleted, updated, inserted, size LIKE '% bytes' AS size, exported_at < applied_at AS exported_at, behind < interval '1 minute' AS behind, id IS NOT NULL AS id FROM tx_receipts;
 \c :source
 DROP DATABASE views_destination;
