@@ -96,7 +96,7 @@ impl<'a> Merge<'a> {
             is_new = "d.tableoid IS NULL",
             is_replaced = self.differ(|column| fixed.has(&column.name)),
             is_changed = self.differ(|_| true),
-            records = self.records(records),
+            records = self.records_in_order(records),
             join = if self.part.kind == Kind::Full { "FULL" } else { "LEFT" },
             rows = self.shape.own_rows(),
             matches = self.matches(),
@@ -196,6 +196,18 @@ impl<'a> Merge<'a> {
             |name| self.columns.iter().position(|column| column.name == name).map_or(0, |place| place + 1);
         let fields = self.part.columns.iter().map(|column| format!("c{}", place(column.name.as_str())));
         format!("{} AS s ({})", records.name(), fields.collect::<Vec<_>>().join(", "))
+    }
+
+    /// The records in the order of their keys. PostgreSQL knows nothing of the values of staged rows, so that it would hash the
+    /// whole table for a join; sorted, they are merged with the table's index, and written in its order.
+    fn records_in_order(&self, records: &Staged) -> String {
+        let key = (1..).zip(&self.columns).take(self.equality.len());
+        let ordered = key.filter(|(_, column)| self.table.has_order(column.attnum));
+        let fields = ordered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>();
+        if fields.is_empty() {
+            return self.records(records);
+        }
+        format!("(SELECT * FROM {} ORDER BY {} OFFSET 0) AS s", self.records(records), fields.join(", "))
     }
 
     /// Names the fields of keys; further fields do not matter.

@@ -149,6 +149,17 @@ impl Table {
         rows.first().map(|row| row.get(0)).transpose()
     }
 
+    /// Says whether a column's type has a default order.
+    pub fn has_order(&self, attnum: i16) -> bool {
+        self.attribute(attnum).is_some_and(|attribute| {
+            // SAFETY: the oid of a type; the entry is never freed (typcache.c).
+            let less = unsafe {
+                (*pg_sys::lookup_type_cache(attribute.atttypid, pg_sys::TYPECACHE_LT_OPR as i32)).lt_opr
+            };
+            less != Oid::INVALID
+        })
+    }
+
     fn attribute(&self, attnum: i16) -> Option<&pg_sys::FormData_pg_attribute> {
         // SAFETY: open; the descriptor lives as long as the table is open.
         let descriptor = unsafe { &*(*self.relation).rd_att };
