@@ -25,15 +25,19 @@ SELECT m.tracked,
           FROM pg_catalog.pg_trigger AS g
          WHERE g.tgrelid = m.relation AND g.tgenabled = 'A'
            AND g.tgqual IS NULL AND g.tgattr = ''
-           AND (g.tgtype & 33 <> 0
+           AND (g.tgtype & 32 <> 0 OR g.tgtype & 1 <> 0 AND m.has_rows
                 OR NOT s.by_row AND (g.tgoldtable IS NOT NULL OR g.tgtype & 24 = 0) AND (g.tgnewtable IS NOT NULL OR g.tgtype & 20 = 0))
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
            AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS is_intact
-  FROM (SELECT tracked, relation FROM ancestor UNION SELECT tracked, relation FROM partition) AS m
+  FROM (SELECT a.tracked, a.relation, a.relation = t.relation
+          FROM ancestor AS a JOIN table_export.tracked AS t ON t.id = a.tracked
+         UNION ALL
+        SELECT p.tracked, p.relation, true FROM partition AS p) AS m (tracked, relation, has_rows)
   LEFT JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
- -- What a subscription applies fires no statement triggers but those of TRUNCATE, and only row triggers of the partition.
+ -- What a subscription applies fires no statement triggers but those of TRUNCATE, and only row triggers of the partition. It writes
+ -- to the rows of the very table that it names, never through an ancestor, whose row triggers would see nothing of its children.
  CROSS JOIN LATERAL (
-       SELECT c.relkind = 'r'
+       SELECT m.has_rows AND c.relkind = 'r'
           AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
                        WHERE r.srrelid = m.relation
                           OR r.srrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors(m.relation) AS a)) AS by_row
@@ -75,7 +79,7 @@ WITH captured (tracked, relation, is_settled) AS (
 )
 SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
        CASE tc.relkind
-           WHEN 'p' THEN pg_catalog.pg_relation_size(c.oid) > 0
+           WHEN 'p' THEN s.by_row OR pg_catalog.pg_relation_size(c.oid) > 0
                          OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
                                      WHERE pg_catalog.pg_relation_size(p.relid) > 0)
            -- An ancestor, or a subscription: it brings and takes no rows, but could write them before there were triggers.

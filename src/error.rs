@@ -93,7 +93,9 @@ pub enum Error {
     InRecovery { function: &'static str },
     #[error("tx_export() cannot run in a transaction that has already written")]
     HasWritten,
-    #[error("cannot PREPARE a transaction that has run tx_export()")]
+    #[error("{function} cannot run in a transaction that has already written")]
+    NotAlone { function: &'static str },
+    #[error("cannot PREPARE a transaction that has run tx_export() or tx_prune()")]
     Prepared,
     #[error("{function} cannot run in a REPEATABLE READ or SERIALIZABLE transaction")]
     OldSnapshot { function: &'static str },
@@ -198,7 +200,7 @@ impl Error {
             Error::NotOurTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Prepared | Error::OldSnapshot { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
-            Error::HasWritten => ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Error::HasWritten | Error::NotAlone { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::TargetBusy { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
             Error::UnknownTarget { .. } | Error::NoBatch { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NumberTaken { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
@@ -302,6 +304,9 @@ impl Error {
             Error::Prepared => Some("COMMIT it directly.".into()),
             Error::OldSnapshot { .. } => {
                 Some("Its snapshot would not show what has been exported since: use READ COMMITTED.".into())
+            }
+            Error::NotAlone { .. } => {
+                Some("Call it alone: its locks last until the transaction ends.".into())
             }
             Error::NothingTracked => {
                 Some("SELECT tx_track('…') for each table that should be exported.".into())

@@ -411,7 +411,6 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     transaction::flush_log();
     fault::point(Point::ExportLogFlushed);
     transaction::force_sync_commit();
-    transaction::refuse_prepare();
     writer.publish(header, parts).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
             Error::NumberTaken { target: target.to_owned(), number }
@@ -430,8 +429,11 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
 /// Truncates what every target has passed, of the tables that this export has locked, as the last thing that the
 /// transaction does: its locks stay to the end. At REPEATABLE READ and above positions would be seen as they were before
 /// the locks, so it is left to another export.
+///
+/// Prepared, the transaction would leave that to the next one of this backend, which may be of another level.
 fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &Source) {
     let identity = source.identity.clone();
+    transaction::refuse_prepare();
     if transaction::is_read_committed() {
         transaction::before_commit(move || {
             fault::point(Point::ExportCommitBegun);

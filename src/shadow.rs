@@ -378,11 +378,14 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     let Some(Segments { current, sealed_by }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
     };
+    // Whoever drops the shadow has locked its table.
+    let Some(_table) = Table::open_if_free(table, Lock::Read) else { return Ok(Rotation::default()) };
     let idle = 1 - current;
     let held = bytes(id, idle)?;
     let filled = bytes(id, current)?;
     if held > 0 {
-        let is_too_large = guc::shadow_limit().is_some_and(|limit| held + filled > limit);
+        // Asked of one segment: what is let go with the other leaves those who keep up the time to fill half of the limit.
+        let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
         let wanted_by = || catalog::wanted_by(id, &segment(id, idle), sealed_by, identity);
         let held_back = |held_back_by| Ok(Rotation { freed: 0, held_back_by });
         // Asked before the lock as well: it stays to the end of the transaction, needed or not.

@@ -92,6 +92,21 @@ fn a_target_that_stops_is_seen_and_let_go() {
 }
 
 #[test]
+fn who_keeps_up_is_not_let_go_with_who_does_not() {
+    let load = Load::new(&["pg_table_export.shadow_limit = '3MB'"]);
+    let alive = ["first", "second", "third"].map(|target| load.source.with_target(target));
+    load.source.export();
+    alive.iter().for_each(|target| drop(target.export()));
+    for round in 0..12 {
+        load.round();
+        for target in &alive {
+            assert!(target.export().ends_with("public.items|changes"), "round {round}");
+        }
+    }
+    assert!(load.source.export().contains("public.items|full"));
+}
+
+#[test]
 fn without_a_limit_a_target_holds_back_what_it_has_not_seen() {
     let load = Load::new(&["pg_table_export.shadow_limit = -1"]);
     load.source.feed(&load.destination);

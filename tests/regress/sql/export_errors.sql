@@ -27,6 +27,11 @@ ROLLBACK;
 BEGIN;
 SELECT batch, kind FROM tx_export('export_errors', even_if_unchanged => true);
 PREPARE TRANSACTION 'export_errors';
+-- Nor one that has exported nothing, but may have shadows to truncate.
+SELECT count(*) FROM tx_export('export_errors');
+BEGIN;
+SELECT count(*) FROM tx_export('export_errors');
+PREPARE TRANSACTION 'export_errors';
 SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts \gexec
 
 -- Arguments.
