@@ -243,16 +243,18 @@ pub fn wanted_by(
 ) -> Result<Vec<String>, Error> {
     let wanted = match sealed_by {
         Some(xid) => format!("NOT pg_catalog.pg_visible_in_snapshot('{xid}', t.position)"),
-        None => format!(
-            "EXISTS (SELECT FROM {segment} AS s
-                      WHERE s.xid >= pg_catalog.pg_snapshot_xmax(t.position)
-                         OR s.xid = ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position))))"
-        ),
+        None => format!("EXISTS (SELECT FROM {segment} AS s WHERE s.xid >= t.xmax OR s.xid = ANY (t.xip))"),
     };
+    // What a position consists of is looked up once, not with every change.
     let sql = format!(
-        "SELECT t.name FROM table_export.target AS t
-           JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
-          WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid AND {wanted}
+        "SELECT t.name
+           FROM (SELECT t.name, t.position, pg_catalog.pg_snapshot_xmax(t.position) AS xmax,
+                        ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position)) AS xip
+                   FROM table_export.target AS t
+                   JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
+                  WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid
+                 OFFSET 0) AS t
+          WHERE {wanted}
           ORDER BY t.name"
     );
     let parameters =

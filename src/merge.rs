@@ -9,9 +9,9 @@
 
 use crate::batch::{Kind, Part};
 use crate::error::Error;
-use crate::pg::query;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
+use crate::pg::{query, settings};
 use crate::shape::{self, Column, Replaced, Shape};
 
 /// A table, as a part is merged into it.
@@ -83,7 +83,8 @@ impl<'a> Merge<'a> {
     pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan, Error> {
         let fixed = Replaced::of(self.table.oid(), &self.part.key)?;
         let sql = format!(
-            "SELECT {fields}, CASE WHEN {is_gone} THEN 0 WHEN {is_new} THEN 3 WHEN {is_replaced} THEN 2 ELSE 1 END
+            "SELECT {fields}, d.ctid AS place,
+                    CASE WHEN {is_gone} THEN 0 WHEN {is_new} THEN 3 WHEN {is_replaced} THEN 2 ELSE 1 END
                FROM {records} {join} JOIN {rows} AS d ON {matches}
               WHERE {is_gone} OR {is_new} OR {is_changed}",
             // What is gone has its key at this side only.
@@ -96,7 +97,7 @@ impl<'a> Merge<'a> {
             is_new = "d.tableoid IS NULL",
             is_replaced = self.differ(|column| fixed.has(&column.name)),
             is_changed = self.differ(|_| true),
-            records = self.records_in_order(records),
+            records = self.in_order(&self.records(records)),
             join = if self.part.kind == Kind::Full { "FULL" } else { "LEFT" },
             rows = self.shape.own_rows(),
             matches = self.matches(),
@@ -132,7 +133,7 @@ impl<'a> Merge<'a> {
         if keys.rows() == 0 {
             return Ok(0);
         }
-        let (rows, named, matches) = (self.shape.own_rows(), self.keys(keys), self.matches());
+        let (rows, named, matches) = (self.shape.own_rows(), self.in_order(&self.keys(keys)), self.matches());
         query::modify(&format!("DELETE FROM {rows} AS d USING {named} WHERE {matches}"), &[keys])
     }
 
@@ -149,6 +150,15 @@ impl<'a> Merge<'a> {
             .join(", ");
         let (rows, matches) = (self.shape.own_rows(), self.matches());
         let sql = format!("UPDATE {rows} AS d SET {assignments} FROM changed AS s WHERE {matches}");
+        if self.shape.has_one_place() {
+            let sql = format!("{sql} AND d.ctid OPERATOR(pg_catalog.=) s.place");
+            let _settings = settings::pin_nested_loops();
+            let updated = query::modify(&sql, &[&plan.changed])?;
+            if updated == plan.changed.rows() {
+                return Ok(updated);
+            }
+            // Somebody else has updated rows meanwhile, which are in other places now.
+        }
         query::modify(&sql, &[&plan.changed])
     }
 
@@ -198,16 +208,16 @@ impl<'a> Merge<'a> {
         format!("{} AS s ({})", records.name(), fields.collect::<Vec<_>>().join(", "))
     }
 
-    /// The records in the order of their keys. PostgreSQL knows nothing of the values of staged rows, so that it would hash the
-    /// whole table for a join; sorted, they are merged with the table's index, and written in its order.
-    fn records_in_order(&self, records: &Staged) -> String {
+    /// Staged rows in the order of their keys. PostgreSQL knows nothing of their values, so that it would hash the whole table for
+    /// a join; sorted, they are merged with the table's index, and written in its order.
+    fn in_order(&self, named: &str) -> String {
         let key = (1..).zip(&self.columns).take(self.equality.len());
         let ordered = key.filter(|(_, column)| self.table.has_order(column.attnum));
         let fields = ordered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>();
         if fields.is_empty() {
-            return self.records(records);
+            return named.to_owned();
         }
-        format!("(SELECT * FROM {} ORDER BY {} OFFSET 0) AS s", self.records(records), fields.join(", "))
+        format!("(SELECT * FROM {named} ORDER BY {} OFFSET 0) AS s", fields.join(", "))
     }
 
     /// Names the fields of keys; further fields do not matter.

@@ -49,6 +49,15 @@ pub fn pin_client_encoding() -> Settings {
     settings
 }
 
+/// Makes a join look up rows one by one where it can: the planner thinks that every look-up by place reads another page.
+pub fn pin_nested_loops() -> Settings {
+    // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
+    let settings = Settings { level: unsafe { pg_sys::NewGUCNestLevel() } };
+    settings.set(c"enable_hashjoin", c"off");
+    settings.set(c"enable_mergejoin", c"off");
+    settings
+}
+
 impl Settings {
     /// Writes rows as logical replication does: foreign keys are not checked again, and the destination's
     /// triggers fire only if they are ENABLE REPLICA or ENABLE ALWAYS.
