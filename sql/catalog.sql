@@ -90,6 +90,7 @@ CREATE TABLE table_export.receipt (
     updated     bigint      NOT NULL,
     inserted    bigint      NOT NULL,
     bytes       bigint      NOT NULL,
+    store       text        NOT NULL,
     exported_at timestamptz NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (target, number)
@@ -104,8 +105,35 @@ COMMENT ON COLUMN table_export.receipt.deleted     IS 'rows deleted here';
 COMMENT ON COLUMN table_export.receipt.updated     IS 'rows updated here';
 COMMENT ON COLUMN table_export.receipt.inserted    IS 'rows inserted here';
 COMMENT ON COLUMN table_export.receipt.bytes       IS 'size of the files';
+COMMENT ON COLUMN table_export.receipt.store       IS 'the store that it came from';
 COMMENT ON COLUMN table_export.receipt.exported_at IS 'the instant of the source that the batch shows';
 COMMENT ON COLUMN table_export.receipt.applied_at  IS 'when it was applied here';
+
+CREATE TABLE table_export.copy (
+    target   text     NOT NULL,
+    relation regclass NOT NULL,
+    number   bigint   NOT NULL,
+    PRIMARY KEY (target, relation)
+);
+COMMENT ON TABLE  table_export.copy          IS 'tables that this database has imported';
+COMMENT ON COLUMN table_export.copy.target   IS 'the target whose batches are applied to it';
+COMMENT ON COLUMN table_export.copy.relation IS 'the table';
+COMMENT ON COLUMN table_export.copy.number   IS 'the last batch that held something of it';
+
+CREATE TABLE table_export.mapping (
+    target   text     NOT NULL,
+    schema   text     NOT NULL,
+    name     text     NOT NULL,
+    relation regclass NOT NULL,
+    columns  jsonb    NOT NULL,
+    PRIMARY KEY (target, schema, name)
+);
+COMMENT ON TABLE  table_export.mapping          IS 'tables that are imported into one of another name, or with other names of columns';
+COMMENT ON COLUMN table_export.mapping.target   IS 'the target';
+COMMENT ON COLUMN table_export.mapping.schema   IS 'the schema of the table at the source';
+COMMENT ON COLUMN table_export.mapping.name     IS 'its name there';
+COMMENT ON COLUMN table_export.mapping.relation IS 'the table here';
+COMMENT ON COLUMN table_export.mapping.columns  IS 'names of columns here, by those at the source';
 
 -- What pg_dump must carry; without this the rows of an extension's tables are left out.
 SELECT pg_catalog.pg_extension_config_dump('table_export.tracked', '');
@@ -114,3 +142,5 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.target', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.copy', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.mapping', '');

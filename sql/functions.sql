@@ -27,14 +27,61 @@ COMMENT ON FUNCTION tx_export(text, text, text, text, boolean) IS
 'publishes what has changed in all tracked tables since the last export for a target, as one batch; the first is full';
 
 CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
-                          mode text DEFAULT 'merge',
+                          mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
+                          delete_limit integer DEFAULT NULL,
                           OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint, OUT updated bigint,
-                          OUT inserted bigint, OUT bytes bigint, OUT elapsed_ms double precision)
+                          OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_import_wrapper';
-COMMENT ON FUNCTION tx_import(text, text, integer, text) IS
+COMMENT ON FUNCTION tx_import(text, text, integer, text, text, boolean, integer) IS
 'applies the batches of a target that have not been applied here, in order, each whole; mode merge changes rows in place, append deletes and appends them';
+
+CREATE FUNCTION tx_plan(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
+                        mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
+                        delete_limit integer DEFAULT NULL,
+                        OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint, OUT updated bigint,
+                        OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint, OUT obstacle text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_plan_wrapper';
+COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer) IS
+'says what tx_import would do, and what would stop it, by doing it and undoing it';
+
+-- No SET and no SECURITY DEFINER: a procedure with either cannot commit.
+CREATE PROCEDURE tx_catch_up(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
+                             mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
+                             delete_limit integer DEFAULT NULL)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    applied integer := 0;
+BEGIN
+    WHILE max_batches IS NULL OR applied OPERATOR(pg_catalog.<) max_batches LOOP
+        PERFORM FROM @extschema@.tx_import(tx_catch_up.target, tx_catch_up.store, 1, tx_catch_up.mode,
+                                           tx_catch_up.new_columns, tx_catch_up.create_tables, tx_catch_up.delete_limit);
+        EXIT WHEN NOT FOUND;
+        COMMIT;
+        applied := applied OPERATOR(pg_catalog.+) 1;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer) IS
+'applies the batches of a target as tx_import does, and commits after each';
+
+CREATE FUNCTION tx_map(target text, source_table text, relation regclass, columns text DEFAULT NULL)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_map_wrapper';
+COMMENT ON FUNCTION tx_map(text, text, regclass, text) IS
+'has imports write a table of the source into another one here, with other names of columns if a JSON object gives them; the caller must own the table here';
+
+CREATE FUNCTION tx_unmap(target text, source_table text)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_unmap_wrapper';
+COMMENT ON FUNCTION tx_unmap(text, text) IS
+'has imports write a table of the source into the one of the same name again; the caller must own the table here';
 
 CREATE FUNCTION tx_reset(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL)
 RETURNS text
@@ -96,10 +143,18 @@ LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1
 AS 'MODULE_PATHNAME', 'pending_changes_wrapper';
 COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes that the next export of a target finds, and the bytes of the segments that they are in; no row: it is full';
 
+CREATE FUNCTION table_export.pending_batches(target text)
+RETURNS bigint
+LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'pending_batches_wrapper';
+COMMENT ON FUNCTION table_export.pending_batches(text) IS 'counts the batches in the store that have not been applied here; null: none has, or the store is away';
+
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
-    tx_import(text, text, integer, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
+    tx_import(text, text, integer, text, text, boolean, integer), tx_plan(text, text, integer, text, text, boolean, integer),
+    tx_map(text, text, regclass, text), tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass), table_export.capture(),
-    table_export.shadow_size(integer), table_export.pending_changes(text)
+    table_export.shadow_size(integer), table_export.pending_changes(text), table_export.pending_batches(text)
 FROM PUBLIC;
+REVOKE ALL ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer) FROM PUBLIC;

@@ -12,15 +12,17 @@ use std::time::Duration;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
-use crate::apply::Mode;
+use crate::apply::{Changed, Mode, Options};
 use crate::batch::{Compression, Format};
+use crate::destination::{Allowed, NewColumns};
 use crate::error::Error;
 use crate::pg::text::Text;
+use crate::pg::transaction::Obstacle;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::store::{self, Store};
-use crate::{capture, ddl, export, guc, import, protect, prune, reset, status, track};
+use crate::{capture, ddl, export, guc, import, mapping, protect, prune, reset, status, track};
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]
@@ -119,16 +121,20 @@ fn tx_import(
     store: Option<Text>,
     max_batches: Option<i32>,
     mode: Option<Text>,
+    new_columns: Option<Text>,
+    create_tables: Option<bool>,
+    delete_limit: Option<i32>,
 ) -> Result<
     TableIterator<
         'static,
         (
             name!(batch, i64),
-            name!(table_name, Text),
+            name!(table_name, Option<Text>),
             name!(kind, Text),
             name!(deleted, i64),
             name!(updated, i64),
             name!(inserted, i64),
+            name!(unchanged, i64),
             name!(bytes, i64),
             name!(elapsed_ms, f64),
         ),
@@ -139,24 +145,119 @@ fn tx_import(
     let caller = Caller::enter()?;
     let settings = settings::pin();
     settings.replica_role();
-    let limit = max_batches.map(parse_limit).transpose()?;
-    let mode = parse_mode(required("mode", mode.as_deref())?)?;
+    let request = import::Request {
+        target: target_name(target.as_deref())?,
+        max_batches: max_batches.map(parse_limit).transpose()?,
+        options: import_options(mode.as_deref(), new_columns.as_deref(), create_tables, delete_limit)?,
+    };
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
-    let rows = import::import(target_name(target.as_deref())?, limit, mode, store.as_ref(), &caller)?
-        .into_iter()
-        .map(|(batch, part)| {
+    let rows = import::import(&request, store.as_ref(), &caller)?.into_iter().flat_map(rows_of).map(
+        |(batch, table, kind, changed, bytes, elapsed)| {
+            let Changed { deleted, updated, inserted, unchanged } = changed;
+            let elapsed = milliseconds(elapsed);
             (
-                batch as i64,
-                part.table.into(),
-                part.kind.into(),
-                part.changed.deleted as i64,
-                part.changed.updated as i64,
-                part.changed.inserted as i64,
-                part.bytes as i64,
-                milliseconds(part.elapsed),
+                batch,
+                table,
+                kind,
+                deleted as i64,
+                updated as i64,
+                inserted as i64,
+                unchanged as i64,
+                bytes,
+                elapsed,
             )
-        });
+        },
+    );
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Says what an import would do.
+#[pg_extern(sql = false)]
+fn tx_plan(
+    target: Option<Text>,
+    store: Option<Text>,
+    max_batches: Option<i32>,
+    mode: Option<Text>,
+    new_columns: Option<Text>,
+    create_tables: Option<bool>,
+    delete_limit: Option<i32>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, Option<i64>),
+            name!(table_name, Option<Text>),
+            name!(kind, Option<Text>),
+            name!(deleted, Option<i64>),
+            name!(updated, Option<i64>),
+            name!(inserted, Option<i64>),
+            name!(unchanged, Option<i64>),
+            name!(bytes, Option<i64>),
+            name!(obstacle, Option<Text>),
+        ),
+    >,
+    ErrorReport,
+> {
+    transaction::require_writable(c"tx_plan()")?;
+    let caller = Caller::enter()?;
+    let settings = settings::pin();
+    settings.replica_role();
+    let request = import::Request {
+        target: target_name(target.as_deref())?,
+        max_batches: max_batches.map(parse_limit).transpose()?,
+        options: import_options(mode.as_deref(), new_columns.as_deref(), create_tables, delete_limit)?,
+    };
+    let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
+    let (imported, obstacle) = import::plan(&request, store.as_ref(), &caller)?;
+    let done = imported.into_iter().flat_map(rows_of).map(|(batch, table, kind, changed, bytes, _)| {
+        let Changed { deleted, updated, inserted, unchanged } = changed;
+        let count = |rows: u64| Some(rows as i64);
+        let counts = (count(deleted), count(updated), count(inserted), count(unchanged));
+        (Some(batch), table, Some(kind), counts.0, counts.1, counts.2, counts.3, Some(bytes), None)
+    });
+    let stopped = obstacle.map(|Obstacle { message, hint }| {
+        let text = hint.map_or_else(|| message.clone(), |hint| format!("{message}. {hint}"));
+        (None, None, None, None, None, None, None, None, Some(Text::from(text)))
+    });
+    Ok(TableIterator::new(done.chain(stopped).collect::<Vec<_>>()))
+}
+
+/// A row for each part of a batch; one without a table for a batch that has no part.
+fn rows_of(batch: import::Imported) -> Vec<(i64, Option<Text>, Text, Changed, i64, Duration)> {
+    let number = batch.number as i64;
+    if batch.parts.is_empty() {
+        return vec![(number, None, batch.kind.into(), Changed::default(), 0, Duration::ZERO)];
+    }
+    let rows = batch.parts.into_iter().map(|part| {
+        (number, Some(part.table.into()), part.kind.into(), part.changed, part.bytes as i64, part.elapsed)
+    });
+    rows.collect()
+}
+
+/// Has imports write a table of the source into another one here.
+#[pg_extern(sql = false)]
+fn tx_map(
+    target: Option<Text>,
+    source_table: Option<Text>,
+    relation: Option<Oid>,
+    columns: Option<Text>,
+) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_map()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
+    let source_table = required("source_table", source_table.as_deref())?;
+    Ok(mapping::map(target, source_table, relation, columns.as_deref(), &caller)?.into())
+}
+
+/// Has imports write a table of the source into the one of the same name again.
+#[pg_extern(sql = false)]
+fn tx_unmap(target: Option<Text>, source_table: Option<Text>) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_unmap()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let source_table = required("source_table", source_table.as_deref())?;
+    Ok(mapping::unmap(target_name(target.as_deref())?, source_table, &caller)?.into())
 }
 
 /// Makes a target start again from a full batch.
@@ -242,6 +343,15 @@ fn pending_changes(
     Ok(TableIterator::new(pending.into_iter().map(|size| (size.changes, size.bytes))))
 }
 
+/// Counts the batches in the store that have not been applied here.
+#[pg_extern(sql = false)]
+fn pending_batches(target: Text) -> Result<Option<i64>, ErrorReport> {
+    let _caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let open = |location: &str| Ok(store::open(location)?);
+    Ok(status::pending_batches(&target, open)?.map(|batches| batches as i64))
+}
+
 /// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.
 fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Error> {
     value.ok_or(Error::NullArgument { argument })
@@ -300,6 +410,43 @@ fn parse_format(format: &str) -> Result<Format, Error> {
             value: format.to_owned(),
             allowed: "text, binary, csv",
         }),
+    }
+}
+
+fn import_options(
+    mode: Option<&str>,
+    new_columns: Option<&str>,
+    create_tables: Option<bool>,
+    delete_limit: Option<i32>,
+) -> Result<Options, Error> {
+    let refused = |limit: i32| Error::Argument {
+        argument: "delete_limit",
+        value: limit.to_string(),
+        allowed: "0 to 100, in percent",
+    };
+    let delete_limit = match delete_limit {
+        None => guc::delete_limit(),
+        Some(limit) => {
+            u32::try_from(limit).ok().filter(|&limit| limit <= 100).ok_or_else(|| refused(limit))?
+        }
+    };
+    Ok(Options {
+        mode: parse_mode(required("mode", mode)?)?,
+        allowed: Allowed {
+            new_columns: parse_new_columns(required("new_columns", new_columns)?)?,
+            create_tables: create_tables.unwrap_or(false),
+        },
+        delete_limit,
+    })
+}
+
+fn parse_new_columns(choice: &str) -> Result<NewColumns, Error> {
+    match choice {
+        "refuse" => Ok(NewColumns::Refuse),
+        "add" => Ok(NewColumns::Add),
+        _ => {
+            Err(Error::Argument { argument: "new_columns", value: choice.to_owned(), allowed: "refuse, add" })
+        }
     }
 }
 

@@ -8,15 +8,16 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::batch::{self, Kind, Manifest, Part, reader};
-use crate::error::{Error, TableName};
+use crate::catalog;
+use crate::destination::{self, Allowed, Destination};
+use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::merge::Merge;
-use crate::pg::snapshot::Snapshot;
 use crate::pg::staged::Staged;
-use crate::pg::table::{self, Lock, Right, Table};
+use crate::pg::table::Right;
 use crate::pg::user::Caller;
-use crate::pg::{copy, encoding, query, report};
-use crate::shape::{self, Shape};
+use crate::pg::{copy, query, report};
+use crate::shape::Shape;
 use crate::store::Store;
 
 /// How a part is applied.
@@ -26,6 +27,27 @@ pub enum Mode {
     Append,
     /// Rows are updated in place, inserted, and deleted if they are gone: see [`crate::merge`].
     Merge,
+}
+
+impl Mode {
+    /// The rights that it takes on a table, in words and as they are.
+    fn rights(self) -> (&'static str, &'static [Right]) {
+        match self {
+            Mode::Append => ("INSERT and DELETE", &[Right::Insert, Right::Delete]),
+            Mode::Merge => ("INSERT, UPDATE and DELETE", &[Right::Insert, Right::Update, Right::Delete]),
+        }
+    }
+}
+
+/// How a batch is applied.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// The mode.
+    pub mode: Mode,
+    /// What may be done to tables that differ from those of the source.
+    pub allowed: Allowed,
+    /// How many of a table's rows may go with one batch, in percent.
+    pub delete_limit: u32,
 }
 
 /// What applying a part did.
@@ -51,31 +73,29 @@ pub struct Changed {
     pub updated: u64,
     /// Rows inserted.
     pub inserted: u64,
-}
-
-/// A destination table that a part can be applied to.
-struct Destination {
-    table: Table,
-    shape: Shape,
+    /// Rows that were as they should be.
+    pub unchanged: u64,
 }
 
 /// Applies all parts of a batch.
 pub fn apply(
     store: &dyn Store,
     manifest: &Manifest,
-    mode: Mode,
+    options: Options,
     caller: &Caller,
 ) -> Result<Vec<Applied>, Error> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     // One order for all imports, so that two of them never wait for each other in a circle.
     parts.sort_by_key(|part| (&part.schema, &part.name));
+    let rights = options.mode.rights();
     let destinations =
-        parts.iter().map(|part| resolve(manifest, part, mode, caller)).collect::<Result<Vec<_>, Error>>()?;
+        parts.iter().map(|part| destination::resolve(manifest, part, options.allowed, rights, caller));
+    let destinations = destinations.collect::<Result<Vec<_>, Error>>()?;
     fault::point(Point::ImportTablesLocked);
-    parts
+    destinations
         .iter()
-        .zip(&destinations)
-        .map(|(part, destination)| {
+        .map(|destination| {
+            let part = &destination.part;
             let place = format!(
                 "While applying batch {} of target \"{}\" to table \"{}\".",
                 manifest.number,
@@ -83,13 +103,15 @@ pub fn apply(
                 destination.shape.display()
             );
             let cause = || damage(store, manifest, part).map(Error::from);
-            report::with_detail(&place, cause, || {
+            let applied = report::with_detail(&place, cause, || {
                 let incoming = Incoming { store, manifest, part, destination };
-                apply_part(&incoming, mode, caller).map_err(|error| match error {
+                apply_part(&incoming, options, caller).map_err(|error| match error {
                     Error::Batch(_) => error,
                     error => cause().unwrap_or(error),
                 })
-            })
+            })?;
+            catalog::put_copy(&manifest.target, destination.table.oid(), manifest.number)?;
+            Ok(applied)
         })
         .collect()
 }
@@ -103,61 +125,6 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
     })
 }
 
-fn resolve(manifest: &Manifest, part: &Part, mode: Mode, caller: &Caller) -> Result<Destination, Error> {
-    let name = TableName::new(&part.schema, &part.name);
-    let missing = || Error::NoDestination {
-        table: name.clone(),
-        target: manifest.target.clone(),
-        batch: manifest.number,
-        is_full: part.kind == Kind::Full,
-    };
-    let found = table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?);
-    let oid = found.ok_or_else(missing)?;
-    let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
-    let _fresh = Snapshot::latest();
-    let shape = Shape::of(oid)?.ok_or_else(missing)?;
-    if let Some(what) = shape.not_a_table() {
-        return Err(Error::WrongDestination { table: name, what });
-    }
-    let (rights, privilege): (&[Right], _) = match mode {
-        Mode::Append => (&[Right::Insert, Right::Delete], "INSERT and DELETE"),
-        Mode::Merge => (&[Right::Insert, Right::Update, Right::Delete], "INSERT, UPDATE and DELETE"),
-    };
-    if !table.grants(caller.role(), rights) {
-        return Err(Error::NoPrivilege { table: name, privilege });
-    }
-    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: name, doing: "Import" });
-    }
-    for column in &part.columns {
-        compare(column, &shape)?;
-    }
-    Ok(Destination { table, shape })
-}
-
-/// Compares a column with the one of the same name here. A type of another name is refused even where its text would be
-/// accepted: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
-fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
-    let (table, column) = (shape.called(), theirs.name.clone());
-    let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        let definition = shape::known_definition(&theirs.type_name, theirs.typmod)?;
-        return Err(Error::NoColumn { table, column, definition });
-    };
-    if ours.is_generated {
-        return Err(Error::GeneratedColumn { table, column });
-    }
-    let same_type = ours.type_name == theirs.type_name;
-    // A longer varchar is no other type: COPY refuses what does not fit. Other modifiers would round.
-    let is_checked_by_input = matches!(ours.type_name.as_str(), "character varying" | "bit varying");
-    let same_modifier = ours.typmod == theirs.typmod || ours.typmod == -1 || is_checked_by_input;
-    if !same_type || !same_modifier {
-        let source_type =
-            if same_type { shape::definition(ours, theirs.typmod)? } else { theirs.type_name.clone() };
-        return Err(Error::ColumnType { table, column, source_type, own: ours.definition.clone() });
-    }
-    Ok(())
-}
-
 /// A part on its way into its table.
 struct Incoming<'a> {
     store: &'a dyn Store,
@@ -166,17 +133,18 @@ struct Incoming<'a> {
     destination: &'a Destination,
 }
 
-fn apply_part(incoming: &Incoming, mode: Mode, caller: &Caller) -> Result<Applied, Error> {
+fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<Applied, Error> {
     let started = Instant::now();
-    let Incoming { store, manifest, part, destination: Destination { table, shape } } = *incoming;
+    let Incoming { store, manifest, part, destination: Destination { table, shape, .. } } = *incoming;
     reader::check_columns(store, manifest, part)?;
     let acting = caller.act_as_owner(table);
     // Where there is nothing to keep, appending is the shortest way.
     let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);
-    let changed = match mode {
+    let changed = match options.mode {
         Mode::Merge if !replaces_all => merge(incoming)?,
         Mode::Merge | Mode::Append => append(incoming)?,
     };
+    require_rows_left(shape, &changed, options.delete_limit)?;
     drop(acting);
     Ok(Applied {
         table: shape.display(),
@@ -188,7 +156,7 @@ fn apply_part(incoming: &Incoming, mode: Mode, caller: &Caller) -> Result<Applie
 }
 
 fn append(incoming: &Incoming) -> Result<Changed, Error> {
-    let Incoming { part, destination: Destination { table, shape }, .. } = *incoming;
+    let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
     let deleted = match part.kind {
         Kind::Full => delete_all(shape)?,
         Kind::Changes => Merge::of(part, table, shape)?.delete(&incoming.stage_ids()?)?,
@@ -196,11 +164,11 @@ fn append(incoming: &Incoming) -> Result<Changed, Error> {
     fault::point(Point::ImportRowsDeleted);
     let inserted = incoming.copy_records()?;
     fault::point(Point::ImportRecordsInserted);
-    Ok(Changed { deleted, inserted, updated: 0 })
+    Ok(Changed { deleted, inserted, ..Changed::default() })
 }
 
 fn merge(incoming: &Incoming) -> Result<Changed, Error> {
-    let Incoming { part, destination: Destination { table, shape }, .. } = *incoming;
+    let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
     let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
@@ -213,7 +181,28 @@ fn merge(incoming: &Incoming) -> Result<Changed, Error> {
     fault::point(Point::ImportRowsUpdated);
     let inserted = merge.insert(&plan.new)?;
     fault::point(Point::ImportRecordsInserted);
-    Ok(Changed { deleted, updated, inserted })
+    let unchanged = records.rows() - updated - inserted;
+    Ok(Changed { deleted, updated, inserted, unchanged })
+}
+
+/// Refuses a part that has taken more rows from a table than it may, those not counted that it has put back. As many are looked
+/// for as must be left, so this costs no more than taking them has cost.
+fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<(), Error> {
+    let gone = changed.deleted.saturating_sub(changed.inserted);
+    if gone == 0 || limit >= 100 {
+        return Ok(());
+    }
+    let must_be_left = (gone * u64::from(100 - limit)).div_ceil(u64::from(limit.max(1)));
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT {must_be_left}) AS d",
+        shape.own_rows()
+    );
+    let left = query::write(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
+    if left < must_be_left || limit == 0 {
+        let table = shape.called();
+        return Err(Error::TooManyDeleted { table, deleted: gone, left, limit });
+    }
+    Ok(())
 }
 
 fn is_empty(shape: &Shape) -> Result<bool, Error> {
@@ -252,7 +241,7 @@ impl Incoming<'_> {
         format: &str,
         file: reader::FileReader,
     ) -> Result<Staged, Error> {
-        let Destination { table, shape } = self.destination;
+        let Destination { table, shape, .. } = self.destination;
         let attnums = columns.iter().map(|name| Ok(shape.column(name)?.attnum));
         let mut rows = Staged::like(name, table, &attnums.collect::<Result<Vec<_>, Error>>()?);
         copy::stage_from(table, &mut rows, format, file)?;

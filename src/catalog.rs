@@ -1,5 +1,7 @@
 //! The rows of our own tables, and who we are. Everything here runs as the owner of the extension.
 
+use std::collections::BTreeMap;
+
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query::{Row, read, write};
@@ -461,30 +463,91 @@ pub fn remove_target(name: &str) -> Result<bool, Error> {
     Ok(!write("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[Some(name)])?.is_empty())
 }
 
+/// Where a table of a target goes that has another name here, or other columns.
+pub struct Mapping {
+    /// The table here.
+    pub relation: Oid,
+    /// The names of its columns, by those at the source.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// Returns where a table of a target goes, if not to the one of its name.
+pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>, Error> {
+    let sql = "SELECT relation::pg_catalog.oid, columns FROM table_export.mapping
+                WHERE target = $1 AND schema = $2 AND name = $3";
+    write(sql, &[Some(target), Some(schema), Some(name)])?
+        .first()
+        .map(|row| Ok(Mapping { relation: Oid::from(row.get::<u32>(0)?), columns: row.json(1)? }))
+        .transpose()
+}
+
+/// Writes down where a table of a target goes.
+pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) -> Result<(), Error> {
+    let columns =
+        serde_json::to_string(&mapping.columns).map_err(|error| Error::Internal(error.to_string()))?;
+    let relation = mapping.relation.to_u32().to_string();
+    write(
+        "INSERT INTO table_export.mapping (target, schema, name, relation, columns)
+         VALUES ($1, $2, $3, $4::pg_catalog.oid::pg_catalog.regclass, $5::pg_catalog.jsonb)
+         ON CONFLICT (target, schema, name) DO UPDATE SET relation = excluded.relation, columns = excluded.columns",
+        &[Some(target), Some(schema), Some(name), Some(&relation), Some(&columns)],
+    )?;
+    Ok(())
+}
+
+/// Forgets where a table of a target goes.
+pub fn remove_mapping(target: &str, schema: &str, name: &str) -> Result<(), Error> {
+    let sql = "DELETE FROM table_export.mapping WHERE target = $1 AND schema = $2 AND name = $3";
+    write(sql, &[Some(target), Some(schema), Some(name)])?;
+    Ok(())
+}
+
+/// Writes down that a table shows what a batch of a target holds.
+pub fn put_copy(target: &str, relation: Oid, number: u64) -> Result<(), Error> {
+    write(
+        "INSERT INTO table_export.copy (target, relation, number)
+         VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.int8)
+         ON CONFLICT (target, relation) DO UPDATE SET number = excluded.number",
+        &[Some(target), Some(&relation.to_u32().to_string()), Some(&number.to_string())],
+    )?;
+    Ok(())
+}
+
+/// Forgets that a table shows what the batches of a target hold.
+pub fn remove_copy(target: &str, relation: Oid) -> Result<(), Error> {
+    let sql = "DELETE FROM table_export.copy WHERE target = $1 AND relation = $2::pg_catalog.oid";
+    write(sql, &[Some(target), Some(&relation.to_u32().to_string())])?;
+    Ok(())
+}
+
 /// The last batch of a target that was applied here.
 pub struct Applied {
     /// Its number.
     pub number: u64,
     /// Its id.
     pub id: String,
+    /// The store that it came from.
+    pub store: String,
 }
 
 /// Returns the last batch of a target that was applied here.
 pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
-    let sql = "SELECT number, id FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1";
+    let sql =
+        "SELECT number, id, store FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1";
     write(sql, &[Some(target)])?
         .first()
-        .map(|row| Ok(Applied { number: row.get(0)?, id: row.get(1)? }))
+        .map(|row| Ok(Applied { number: row.get(0)?, id: row.get(1)?, store: row.get(2)? }))
         .transpose()
 }
 
 /// Writes down that a batch is applied.
-pub fn add_receipt(batch: &BatchRow) -> Result<(), Error> {
+pub fn add_receipt(batch: &BatchRow, store: &str) -> Result<(), Error> {
     write(
         "INSERT INTO table_export.receipt
-                (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at)
+                (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at, store)
          VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4, $5::pg_catalog.int4, $6::pg_catalog.int8,
-                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8, $10::pg_catalog.timestamptz)",
+                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8, $10::pg_catalog.timestamptz,
+                 $11)",
         &[
             Some(batch.target),
             Some(&batch.number.to_string()),
@@ -496,6 +559,7 @@ pub fn add_receipt(batch: &BatchRow) -> Result<(), Error> {
             Some(&batch.records.to_string()),
             Some(&batch.bytes.to_string()),
             Some(batch.exported_at),
+            Some(store),
         ],
     )?;
     Ok(())

@@ -149,6 +149,12 @@ pub enum Error {
     WrongDestination { table: TableName, what: &'static str },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
     NoColumn { table: TableName, column: String, definition: Option<String> },
+    #[error("collation {collation} of column \"{column}\" of table \"{table}\" does not exist here")]
+    NoCollation { table: TableName, column: String, collation: String },
+    #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
+    TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
+    #[error("table \"{table}\" of target \"{target}\" is not mapped to another one")]
+    NotMapped { target: String, table: String },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: TableName, column: String },
     #[error("column \"{column}\" of table \"{table}\" has another type here")]
@@ -208,6 +214,8 @@ impl Error {
             Error::Batch(error) => batch_sqlstate(error),
             Error::Pipe(_) => ERRCODE_SYSTEM_ERROR,
             Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::NoCollation { .. } | Error::NotMapped { .. } => ERRCODE_UNDEFINED_OBJECT,
+            Error::TooManyDeleted { .. } => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::GeneratedColumn { .. } => ERRCODE_GENERATED_ALWAYS,
             Error::ColumnType { .. } => ERRCODE_DATATYPE_MISMATCH,
             Error::NoEquality { .. } => ERRCODE_UNDEFINED_FUNCTION,
@@ -241,6 +249,9 @@ impl Error {
                 "Only roles with privileges of \"{role}\" may use a store other than pg_table_export.store."
             )),
             Error::Batch(_) | Error::Count { .. } => Some("Nothing was changed.".into()),
+            Error::TooManyDeleted { deleted, left, .. } => {
+                Some(format!("{deleted} rows would go, and {left} stay. Nothing was changed."))
+            }
             Error::MissingBatch { found, .. } => {
                 Some(format!("The next batch in the store is batch {found}."))
             }
@@ -365,6 +376,9 @@ impl Error {
                  SELECT tx_reset('{target}', {}).",
                 table.literal()
             )),
+            Error::TooManyDeleted { .. } => Some(
+                "If they are gone at the source for a reason, import with delete_limit => 100; else look there.".into(),
+            ),
             Error::WrongDestination { .. } => Some("Import into an ordinary or partitioned table.".into()),
             Error::NoColumn { table, column, definition: Some(definition) } => {
                 let column = quote_identifier(column);

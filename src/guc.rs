@@ -11,6 +11,9 @@ static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(N
 /// default, most of the table would be sent anyway.
 static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
 
+/// How many of a copy's rows may go with one batch, in percent.
+static DELETE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
+
 /// Makes the settings known. Called once, when the library is loaded.
 pub fn define() {
     GucRegistry::define_string_guc(
@@ -31,6 +34,16 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MB,
     );
+    GucRegistry::define_int_guc(
+        c"pg_table_export.delete_limit",
+        c"Share of a table's rows, in percent, that an import may delete with one batch.",
+        c"100: all of them.",
+        &DELETE_LIMIT,
+        0,
+        100,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
     crate::pg::compat::reserve_settings(c"pg_table_export");
 }
 
@@ -42,4 +55,9 @@ pub fn store() -> Option<String> {
 /// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is none.
 pub fn shadow_limit() -> Option<i64> {
     u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes) << 20)
+}
+
+/// Returns `pg_table_export.delete_limit`, in percent.
+pub fn delete_limit() -> u32 {
+    DELETE_LIMIT.get().unsigned_abs()
 }

@@ -4,43 +4,76 @@
 //! batch is checked before the first row changes, except the hashes of files, which are checked as they stream: one that
 //! does not match undoes the whole import.
 
-use crate::apply::{self, Applied, Mode};
+use crate::apply::{self, Applied, Options};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
 use crate::fault::{self, Point};
+use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
 use crate::store::Store;
 
-/// Applies what is pending, at most `limit` batches. Returns what each part did, with the number of its batch.
-pub fn import(
-    target: &str,
-    limit: Option<u64>,
-    mode: Mode,
+/// What an import is asked for.
+pub struct Request<'a> {
+    /// The target.
+    pub target: &'a str,
+    /// How many batches are applied at most; all if it is not said.
+    pub max_batches: Option<u64>,
+    /// How they are applied.
+    pub options: Options,
+}
+
+/// A batch that has been applied.
+pub struct Imported {
+    /// Its number.
+    pub number: u64,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What each of its parts did.
+    pub parts: Vec<Applied>,
+}
+
+/// Applies what is pending.
+pub fn import(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Vec<Imported>, Error> {
+    let mut imported = Vec::new();
+    advance(request, store, caller, &mut imported)?;
+    Ok(imported)
+}
+
+/// What an import would do: the batches that it would apply, and why it would go no further.
+pub type Plan = (Vec<Imported>, Option<Obstacle>);
+
+/// Does what is pending, and undoes it: nothing else tells what constraints and later batches make of it.
+pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Plan, Error> {
+    let mut imported = Vec::new();
+    let obstacle = transaction::undone(|| advance(request, store, caller, &mut imported))?;
+    Ok((imported, obstacle))
+}
+
+fn advance(
+    request: &Request,
     store: &dyn Store,
     caller: &Caller,
-) -> Result<Vec<(u64, Applied)>, Error> {
-    catalog::lock_target("import", target)?;
+    imported: &mut Vec<Imported>,
+) -> Result<(), Error> {
+    catalog::lock_target("import", request.target)?;
     fault::point(Point::ImportBegun);
     let here = catalog::source()?;
-    let mut chain = Chain::new(target, store)?;
-    let mut imported = Vec::new();
-    let mut batches = 0;
-    while limit.is_none_or(|limit| batches < limit)
+    let mut chain = Chain::new(request.target, store)?;
+    while request.max_batches.is_none_or(|max| (imported.len() as u64) < max)
         && let Some(manifest) = chain.next_batch()?
     {
         refuse_own(&manifest, &here)?;
         fault::point(Point::ImportBatchChosen);
-        let applied = apply::apply(store, &manifest, mode, caller)?;
-        let receipt = receipt(&manifest, &applied);
-        catalog::add_receipt(&receipt)?;
+        let parts = apply::apply(store, &manifest, request.options, caller)?;
+        let receipt = receipt(&manifest, &parts);
+        catalog::add_receipt(&receipt, &store.url())?;
         catalog::notify(&receipt)?;
         fault::point(Point::ImportReceiptWritten);
-        imported.extend(applied.into_iter().map(|part| (manifest.number, part)));
-        batches += 1;
+        imported.push(Imported { number: manifest.number, kind: manifest.kind.name(), parts });
     }
     fault::point(Point::ImportDone);
-    Ok(imported)
+    Ok(())
 }
 
 /// The batches after the one that was applied last.

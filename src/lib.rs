@@ -29,6 +29,8 @@ mod track;
 
 mod apply;
 mod ddl;
+mod destination;
+mod mapping;
 mod protect;
 mod prune;
 mod reset;

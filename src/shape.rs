@@ -163,6 +163,16 @@ pub fn known_definition(type_name: &str, typmod: i32) -> Result<Option<String>, 
     query::read(sql, &[Some(type_name), Some(&typmod.to_string())])?.first().map(|row| row.get(0)).transpose()
 }
 
+/// Returns a collation that a manifest names, as SQL says it here; `None` if there is no such collation. The name is only
+/// compared, never parsed.
+pub fn known_collation(name: &str) -> Result<Option<String>, Error> {
+    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.collname)
+                 FROM pg_catalog.pg_collation AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.collnamespace
+                WHERE pg_catalog.format('%I.%I', n.nspname, c.collname) = $1
+                  AND c.collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
+    query::read(sql, &[Some(name)])?.first().map(|row| row.get(0)).transpose()
+}
+
 /// The columns of a table that an UPDATE must not change in place.
 pub enum Replaced {
     /// All of them.

@@ -35,23 +35,41 @@ const FLOORS: &[(&str, &[&str])] = &[
             "track",
         ],
     ),
+    // Makes a table as tx_ddl writes it.
+    ("destination", &["batch", "catalog", "ddl", "error", "pg", "shape"]),
     ("merge", &["batch", "error", "pg", "shape"]),
-    ("apply", &["batch", "error", "fault", "merge", "pg", "shape", "store"]),
+    ("apply", &["batch", "catalog", "destination", "error", "fault", "merge", "pg", "shape", "store"]),
     ("import", &["apply", "batch", "catalog", "error", "fault", "pg", "store"]),
     // Beside the river.
     ("ddl", &["catalog", "error", "pg", "shape"]),
-    // Locks a table as tracking does.
+    // Both lock a table as tracking does.
+    ("mapping", &["catalog", "error", "pg", "shape", "track"]),
     ("protect", &["error", "pg", "shape", "track"]),
     ("prune", &["catalog", "error", "pg", "shadow", "shape"]),
     // Says of a table that is not tracked what tracking says of it.
     ("reset", &["batch", "catalog", "error", "pg", "shape", "store", "track"]),
-    ("status", &["catalog", "error", "pg", "shadow"]),
+    ("status", &["batch", "catalog", "error", "pg", "shadow", "store"]),
     // The surface.
     (
         "api",
         &[
-            "apply", "batch", "capture", "ddl", "error", "export", "guc", "import", "pg", "protect", "prune",
-            "reset", "status", "store", "track",
+            "apply",
+            "batch",
+            "capture",
+            "ddl",
+            "destination",
+            "error",
+            "export",
+            "guc",
+            "import",
+            "mapping",
+            "pg",
+            "protect",
+            "prune",
+            "reset",
+            "status",
+            "store",
+            "track",
         ],
     ),
     // Declares and initialises.

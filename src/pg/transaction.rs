@@ -5,8 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgXactCallbackEvent};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, PgXactCallbackEvent};
 
 use crate::error::Error;
 
@@ -78,6 +78,53 @@ pub fn data_directory() -> PathBuf {
 pub fn wait() {
     // SAFETY: takes one float8 and checks for interrupts (misc.c, pg_sleep).
     unsafe { pgrx::direct_function_call::<()>(pg_sys::pg_sleep, &[pgrx::IntoDatum::into_datum(f64::MAX)]) };
+}
+
+/// Why something could not be done.
+pub struct Obstacle {
+    /// The error.
+    pub message: String,
+    /// What could be done about it.
+    pub hint: Option<String>,
+}
+
+/// Does something, and undoes whatever it has done to the database. Returns the error that it met. One that tells the statement
+/// to end is raised as ever.
+pub fn undone(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacle>, Error> {
+    // SAFETY: plain variables of the backend; as plpgsql does around a block with an EXCEPTION clause (pl_exec.c).
+    let (context, owner) = unsafe {
+        let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(before.0);
+        before
+    };
+    let obstacle = |report: ErrorReport| Obstacle {
+        message: report.message().to_owned(),
+        hint: report.hint().map(str::to_owned),
+    };
+    let met = PgTryBuilder::new(AssertUnwindSafe(|| run().err().map(|error| obstacle(error.into()))))
+        .catch_others(|error| match error {
+            CaughtError::PostgresError(report) if !ends_statement(report.sql_error_code()) => {
+                Some(Obstacle {
+                    message: report.message().to_owned(),
+                    hint: report.hint().map(str::to_owned),
+                })
+            }
+            other => other.rethrow(),
+        })
+        .execute();
+    // SAFETY: ends the subtransaction begun above, whether it has failed or not.
+    unsafe {
+        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+    }
+    Ok(met)
+}
+
+fn ends_statement(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    matches!(code, ERRCODE_QUERY_CANCELED | ERRCODE_ADMIN_SHUTDOWN | ERRCODE_CRASH_SHUTDOWN)
 }
 
 /// Runs something as the last thing before the transaction commits; not if it is rolled back. An error of ours becomes a

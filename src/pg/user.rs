@@ -56,6 +56,11 @@ impl Caller {
         self.has_rights_of(unsafe { pg_sys::get_role_oid(role.as_ptr(), false) })
     }
 
+    /// Acts as the caller himself.
+    pub fn act(&self) -> ActingAs {
+        switch(self.role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32)
+    }
+
     /// Acts as the owner of a user's table.
     ///
     /// An owner who could not become the caller by himself is confined to a security-restricted operation, as

@@ -89,7 +89,7 @@ SELECT tableoid::regclass, * FROM users ORDER BY id;
 
 -- By a role that may do no more than it needs.
 CREATE ROLE regress_importer;
-GRANT EXECUTE ON FUNCTION tx_import(text, text, integer, text) TO regress_importer;
+GRANT EXECUTE ON FUNCTION tx_import TO regress_importer;
 GRANT INSERT, UPDATE, DELETE ON users, orders TO regress_importer;
 \c import_source
 INSERT INTO users VALUES (6, 'by a role');

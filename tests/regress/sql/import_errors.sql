@@ -79,7 +79,7 @@ CREATE ROLE regress_importer;
 SET ROLE regress_importer;
 SELECT tx_import('import_errors');
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION tx_import(text, text, integer, text) TO regress_importer;
+GRANT EXECUTE ON FUNCTION tx_import TO regress_importer;
 GRANT INSERT, SELECT ON users TO regress_importer;
 SET ROLE regress_importer;
 SELECT tx_import('import_errors');

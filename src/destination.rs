@@ -1,0 +1,190 @@
+//! Where a part goes: the table of its name, or the one that it is mapped to, locked and compared with the manifest.
+//!
+//! Where they differ the import is refused, or the table is made, or gets the columns that it lacks: by the rights of the
+//! caller, with types that exist here. Nothing of a manifest is ever part of a statement but names, quoted.
+
+use std::collections::BTreeMap;
+
+use crate::batch::{self, Kind, Manifest, Part};
+use crate::catalog;
+use crate::ddl;
+use crate::error::{Error, TableName};
+use crate::pg::snapshot::Snapshot;
+use crate::pg::table::{self, Lock, Right, Table};
+use crate::pg::user::Caller;
+use crate::pg::{Oid, encoding, query};
+use crate::shape::{self, Shape};
+
+/// What an import may do to tables that differ from those of the source.
+#[derive(Clone, Copy)]
+pub struct Allowed {
+    /// Tables that do not exist are made.
+    pub create_tables: bool,
+    /// What becomes of columns that do not exist.
+    pub new_columns: NewColumns,
+}
+
+/// What becomes of a column that the destination does not have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum NewColumns {
+    /// The import is refused.
+    Refuse,
+    /// The column is added.
+    Add,
+}
+
+/// A table that a part can be applied to.
+pub struct Destination {
+    /// The table, locked against everything but other writers.
+    pub table: Table,
+    /// What it is.
+    pub shape: Shape,
+    /// The part, its columns under the names that they have here.
+    pub part: Part,
+}
+
+/// Finds the table of a part, and has it be what the part needs. `rights` are those that the caller must have on it, in
+/// words and as they are.
+pub fn resolve(
+    manifest: &Manifest,
+    part: &Part,
+    allowed: Allowed,
+    (privilege, rights): (&'static str, &[Right]),
+    caller: &Caller,
+) -> Result<Destination, Error> {
+    let mapping = catalog::mapping(&manifest.target, &part.schema, &part.name)?;
+    let mapped = mapping.as_ref().map(|mapping| mapping.relation);
+    let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
+    let missing = || Error::NoDestination {
+        table: TableName::new(&part.schema, &part.name),
+        target: manifest.target.clone(),
+        batch: manifest.number,
+        is_full: part.kind == Kind::Full,
+    };
+    let oid = match mapped {
+        Some(oid) => oid,
+        None => match find(&part)? {
+            Some(oid) => oid,
+            // Made anew, it would lack the rows that came before.
+            None if allowed.create_tables && part.kind == Kind::Full => create(&part, caller)?,
+            None => return Err(missing()),
+        },
+    };
+    let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
+    let mut shape = look(oid)?.ok_or_else(missing)?;
+    if let Some(what) = shape.not_a_table() {
+        return Err(Error::WrongDestination { table: shape.called(), what });
+    }
+    let table = match columns_to_add(&part, &shape, allowed.new_columns)?.as_slice() {
+        [] => table,
+        lines => {
+            // Closed, its lock kept: ALTER TABLE refuses a table that is open.
+            drop(table);
+            let acting = caller.act();
+            query::write(&format!("ALTER TABLE {} {}", shape.quoted(), lines.join(", ")), &[])?;
+            drop(acting);
+            shape = look(oid)?.ok_or_else(missing)?;
+            Table::open(oid, Lock::Write).ok_or_else(missing)?
+        }
+    };
+    if !table.grants(caller.role(), rights) {
+        return Err(Error::NoPrivilege { table: shape.called(), privilege });
+    }
+    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
+        return Err(Error::RowSecurity { table: shape.called(), doing: "Import" });
+    }
+    let fresh = Snapshot::latest();
+    for column in &part.columns {
+        compare(column, &shape)?;
+    }
+    drop(fresh);
+    Ok(Destination { table, shape, part })
+}
+
+fn find(part: &Part) -> Result<Option<Oid>, Error> {
+    Ok(table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?))
+}
+
+fn look(oid: Oid) -> Result<Option<Shape>, Error> {
+    let _fresh = Snapshot::latest();
+    Shape::of(oid)
+}
+
+/// The part with some of its columns under other names.
+fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
+    let rename = |name: &mut String| {
+        if let Some(here) = names.get(name) {
+            here.clone_into(name);
+        }
+    };
+    let mut part = part.clone();
+    part.columns.iter_mut().for_each(|column| rename(&mut column.name));
+    part.key.iter_mut().for_each(rename);
+    part
+}
+
+fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
+    let name = TableName::new(&part.schema, &part.name);
+    let fresh = Snapshot::latest();
+    let lines = part.columns.iter().map(|column| definition(column, &name)).collect::<Result<Vec<_>, _>>()?;
+    drop(fresh);
+    let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
+    let acting = caller.act();
+    query::write(&sql, &[])?;
+    drop(acting);
+    find(part)?.ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
+}
+
+/// The column as DDL says it, if its type and its collation exist here.
+fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error> {
+    let missing = || Error::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
+    let type_name = shape::known_definition(&column.type_name, column.typmod)?.ok_or_else(missing)?;
+    let collation = match &column.collation {
+        Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| Error::NoCollation {
+            table: table.clone(),
+            column: column.name.clone(),
+            collation: name.clone(),
+        })?),
+        None => None,
+    };
+    Ok(ddl::column(&column.name, &type_name, collation.as_deref(), column.not_null))
+}
+
+/// What ALTER TABLE is to do for the columns that are missing. They may be null: the table may have rows.
+fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>, Error> {
+    if new_columns == NewColumns::Refuse {
+        return Ok(Vec::new());
+    }
+    let _fresh = Snapshot::latest();
+    let is_missing = |column: &&batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
+    let missing = part.columns.iter().filter(is_missing);
+    missing
+        .map(|column| {
+            let nullable = batch::Column { not_null: false, ..column.clone() };
+            Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.called())?))
+        })
+        .collect()
+}
+
+/// Compares a column with the one of the same name here. A type of another name is refused even where its text would be
+/// accepted: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
+fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
+    let (table, column) = (shape.called(), theirs.name.clone());
+    let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
+        let definition = shape::known_definition(&theirs.type_name, theirs.typmod)?;
+        return Err(Error::NoColumn { table, column, definition });
+    };
+    if ours.is_generated {
+        return Err(Error::GeneratedColumn { table, column });
+    }
+    let same_type = ours.type_name == theirs.type_name;
+    // A longer varchar is no other type: COPY refuses what does not fit. Other modifiers would round.
+    let is_checked_by_input = matches!(ours.type_name.as_str(), "character varying" | "bit varying");
+    let same_modifier = ours.typmod == theirs.typmod || ours.typmod == -1 || is_checked_by_input;
+    if !same_type || !same_modifier {
+        let source_type =
+            if same_type { shape::definition(ours, theirs.typmod)? } else { theirs.type_name.clone() };
+        return Err(Error::ColumnType { table, column, source_type, own: ours.definition.clone() });
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Mappings: which table here is the copy of one that has another name, or other names of columns, at the source.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::{self, Mapping};
+use crate::error::Error;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::user::Caller;
+use crate::pg::{Oid, encoding, query, table};
+use crate::shape::Shape;
+use crate::track;
+
+/// Has imports of a target write a table's rows to another one, whose columns may have other names: `columns` is a JSON object
+/// from names at the source to names here. Returns the qualified name of the table here.
+pub fn map(
+    target: &str,
+    source_table: &str,
+    relation: Oid,
+    columns: Option<&str>,
+    caller: &Caller,
+) -> Result<String, Error> {
+    let missing = || Error::NoTable { oid: relation.to_u32() };
+    track::lock_own(relation, caller)?.ok_or_else(missing)?;
+    let _fresh = Snapshot::latest();
+    let (schema, name) = parse(source_table)?;
+    let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
+    let shape = Shape::of(relation)?.ok_or_else(missing)?;
+    if let Some(what) = shape.not_a_table() {
+        return Err(Error::WrongDestination { table: shape.called(), what });
+    }
+    let is_unknown = |here: &&String| shape.columns.iter().all(|column| column.name != **here);
+    if let Some(here) = columns.values().find(is_unknown) {
+        return Err(Error::Argument {
+            argument: "columns",
+            value: here.clone(),
+            allowed: "as values, names of columns of the table here",
+        });
+    }
+    forget_copy(target, &schema, &name)?;
+    catalog::put_mapping(target, &schema, &name, &Mapping { relation, columns })?;
+    Ok(shape.display())
+}
+
+/// Has them write to the table of the same name again. Returns the name of the table at the source.
+pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String, Error> {
+    let _fresh = Snapshot::latest();
+    let (schema, name) = parse(source_table)?;
+    let unknown = || Error::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
+    let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
+    track::lock_own(mapping.relation, caller)?;
+    forget_copy(target, &schema, &name)?;
+    catalog::remove_mapping(target, &schema, &name)?;
+    Ok(format!("{schema}.{name}"))
+}
+
+/// The table that the rows went to so far is a copy no more.
+fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
+    let former = match catalog::mapping(target, schema, name)? {
+        Some(mapping) => Some(mapping.relation),
+        None => table::find(&encoding::to_server(schema)?, &encoding::to_server(name)?),
+    };
+    former.map_or(Ok(()), |relation| catalog::remove_copy(target, relation))
+}
+
+/// Takes a qualified name apart, as PostgreSQL does.
+fn parse(table: &str) -> Result<(String, String), Error> {
+    let sql = "SELECT pg_catalog.to_json(pg_catalog.parse_ident($1))";
+    let rows = query::read(sql, &[Some(table)])?;
+    let parts = rows.first().map(|row| row.json::<Vec<String>>(0)).transpose()?.unwrap_or_default();
+    <[String; 2]>::try_from(parts).map(|[schema, name]| (schema, name)).map_err(|_| Error::Argument {
+        argument: "source_table",
+        value: table.to_owned(),
+        allowed: "the schema and the name of a table, such as public.users",
+    })
+}
+
+fn parse_columns(json: &str) -> Result<BTreeMap<String, String>, Error> {
+    serde_json::from_str(json).map_err(|_| Error::Argument {
+        argument: "columns",
+        value: json.to_owned(),
+        allowed: "a JSON object of names, such as {\"name at the source\": \"name here\"}",
+    })
+}
