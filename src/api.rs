@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, settings, transaction};
+use crate::pg::{Oid, interrupts, settings, transaction};
 use crate::store::{self, Store};
 use crate::{capture, ddl, export, guc, import, protect, prune, reset, status, track};
 
@@ -262,6 +262,7 @@ fn target_name(target: Option<&str>) -> Result<&str, Error> {
 fn open_store(location: Option<&str>, role: &'static CStr, caller: &Caller) -> Result<Arc<dyn Store>, Error> {
     let configured = guc::store();
     let named = location.filter(|&location| configured.as_deref() != Some(location));
+    named.map_or(Ok(()), store::refuse_secrets)?;
     if let Some(location) = named
         && !caller.has_role(role)
     {
@@ -271,7 +272,7 @@ fn open_store(location: Option<&str>, role: &'static CStr, caller: &Caller) -> R
         });
     }
     match named.map(str::to_owned).or(configured) {
-        Some(location) => Ok(store::open(&location)?),
+        Some(location) => Ok(store::open(&location, interrupts::pending)?),
         None => default_store(),
     }
 }

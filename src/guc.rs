@@ -15,7 +15,7 @@ static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
 pub fn define() {
     GucRegistry::define_string_guc(
         c"pg_table_export.store",
-        c"Directory, or file:// URL, where batches are published and found.",
+        c"Directory, or URL, where batches are published and found.",
         c"Empty: the folder pg_table_export in the data directory.",
         &STORE,
         GucContext::Sighup,

@@ -44,6 +44,7 @@ mod error;
 mod fault;
 mod guc;
 mod shape;
+mod signals;
 
 use pgrx::prelude::*;
 
