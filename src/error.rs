@@ -409,6 +409,7 @@ fn store_sqlstate(error: &store::Error) -> PgSqlErrorCode {
         store::Error::Name { .. } => ERRCODE_INVALID_NAME,
         store::Error::Unsupported { .. } | store::Error::Replaces { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
         store::Error::Secret => ERRCODE_INVALID_PARAMETER_VALUE,
+        store::Error::Profile { .. } => ERRCODE_CONFIG_FILE_ERROR,
         store::Error::Interrupted { .. } => ERRCODE_QUERY_CANCELED,
         store::Error::Io { source, .. } => match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -47,7 +47,8 @@ pub(super) fn options(scheme: &str) -> Result<Vec<(String, String)>, Error> {
 
 /// What the files of AWS's own tools say: a region, an endpoint, and, unless the environment has them, keys.
 fn profile(with_keys: bool) -> Result<Vec<(String, String)>, Error> {
-    let name = env::var("AWS_PROFILE").unwrap_or_else(|_| "default".into());
+    let chosen = env::var("AWS_PROFILE").ok();
+    let name = chosen.clone().unwrap_or_else(|| "default".into());
     let config = ini("AWS_CONFIG_FILE", ".aws/config")?;
     let credentials = ini("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")?;
     let mut options = Vec::new();
@@ -59,7 +60,12 @@ fn profile(with_keys: bool) -> Result<Vec<(String, String)>, Error> {
         let known = section.filter(|(key, _)| keys.contains(key) && (with_keys || KEYS[..2].contains(key)));
         options.extend(known.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
-    Ok(options)
+    match chosen {
+        Some(profile) if with_keys && !options.iter().any(|(key, _)| key == "aws_access_key_id") => {
+            Err(Error::Profile { profile })
+        }
+        _ => Ok(options),
+    }
 }
 
 /// The keys of a profile, those that are no secret first.

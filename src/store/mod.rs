@@ -135,6 +135,10 @@ pub enum Error {
     #[error("the URL of a store must have no user name, no password and no query")]
     Secret,
 
+    /// Somebody has chosen a profile that says nothing.
+    #[error("there are no keys for the profile \"{profile}\" that AWS_PROFILE names")]
+    Profile { profile: String },
+
     /// Its server puts a file in place of another.
     #[error("store \"{url}\" cannot be used: its server replaces a file that it is told to create")]
     Replaces { url: String },
@@ -174,7 +178,7 @@ impl From<Error> for io::Error {
             Error::Exists { .. } => io::ErrorKind::AlreadyExists,
             Error::Name { .. } => io::ErrorKind::InvalidInput,
             Error::Unsupported { .. } | Error::Replaces { .. } => io::ErrorKind::Unsupported,
-            Error::Secret => io::ErrorKind::InvalidInput,
+            Error::Secret | Error::Profile { .. } => io::ErrorKind::InvalidInput,
             // Not of the kind Interrupted, after which everybody tries again.
             Error::Interrupted { .. } => io::ErrorKind::Other,
             Error::Io { source, .. } => source.kind(),

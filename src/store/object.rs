@@ -114,8 +114,10 @@ impl Object {
         }
         let path = format!(".{}", Uuid::new_v4());
         self.create(&path, b"first")?;
-        let second = self.create(&path, b"second");
-        self.remove(&path)?;
+        let second = self.create_once(&path, b"second");
+        let file = self.path(&path)?;
+        self.wait("remove", &path, |store| async move { store.delete(&file).await })?
+            .map_err(|error| unavailable("remove", self.full(&path), &error))?;
         match second {
             Err(Error::Exists { .. }) => {
                 known().insert(self.url.clone());
@@ -495,14 +497,20 @@ fn failure(action: &'static str, path: String, error: &object_store::Error) -> E
 
 /// The same where something that is not there is no answer.
 fn unavailable(action: &'static str, path: String, error: &object_store::Error) -> Error {
-    let kind = match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+    let reason = reason(error);
+    let kind = match reason.strip_prefix(ANSWERED) {
+        Some(status) if status.starts_with("401") || status.starts_with("403") => {
             io::ErrorKind::PermissionDenied
         }
         _ => io::ErrorKind::Other,
     };
-    Error::Io { action, path, source: io::Error::new(kind, reason(error)) }
+    Error::Io { action, path, source: io::Error::new(kind, reason) }
 }
+
+const ANSWERED: &str = "the server answered ";
+
+/// Where the clouds give their machines credentials. It is asked by who has none.
+const METADATA: [&str; 2] = ["//169.254.169.254/", "//metadata.google.internal/"];
 
 /// The innermost cause. Of what a server has answered only the status and the code: with a message it repeats what was
 /// sent, a session's token for one.
@@ -510,13 +518,20 @@ fn reason(error: &object_store::Error) -> String {
     let first: &(dyn std::error::Error + 'static) = error;
     let cause =
         std::iter::successors(Some(first), |error| error.source()).last().unwrap_or(first).to_string();
-    let Some(answer) = cause.strip_prefix("Server returned non-2xx status code: ") else {
-        return cause;
+    let cause = match cause.strip_prefix("Server returned non-2xx status code: ") {
+        Some(answer) => {
+            let (status, body) = answer.split_once(':').unwrap_or((answer, ""));
+            let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+            match code.filter(|(code, _)| code.chars().all(char::is_alphanumeric)) {
+                Some((code, _)) => format!("{ANSWERED}{status}: {code}"),
+                None => format!("{ANSWERED}{status}"),
+            }
+        }
+        None => cause,
     };
-    let (status, body) = answer.split_once(':').unwrap_or((answer, ""));
-    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    match code.filter(|(code, _)| code.chars().all(char::is_alphanumeric)) {
-        Some((code, _)) => format!("the server answered {status}: {code}"),
-        None => format!("the server answered {status}"),
+    let all = error.to_string();
+    match METADATA.iter().any(|place| all.contains(place)) {
+        true => format!("there are no credentials for it, nor does this machine have any: {cause}"),
+        false => cause,
     }
 }

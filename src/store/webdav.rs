@@ -128,12 +128,9 @@ fn accepted(response: &Response) -> object_store::Result<()> {
     if status.is_success() {
         return Ok(());
     }
-    let source = format!("the server answered {status}").into();
-    Err(match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            object_store::Error::PermissionDenied { path: String::new(), source }
-        }
-        _ => object_store::Error::Generic { store: "WebDAV", source },
+    Err(object_store::Error::Generic {
+        store: "WebDAV",
+        source: format!("the server answered {status}").into(),
     })
 }
 
