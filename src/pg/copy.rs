@@ -97,10 +97,10 @@ impl<W: Write + Send + 'static> Pump<W> {
         let (failed, abandoned) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let (failure, end) = (Arc::clone(&failed), Arc::clone(&abandoned));
         let carry = move || {
-            interrupts::work_until(end);
+            interrupts::work_until(Arc::clone(&end));
             let reader = std::fs::File::from(reader);
             // The flag is up before the pipe is closed: whoever finds the pipe closed can rely on it.
-            pump(&reader, sink).inspect_err(|_| failure.store(true, Ordering::SeqCst))
+            pump(&reader, sink, &end).inspect_err(|_| failure.store(true, Ordering::SeqCst))
         };
         let blocked = signals::block()?;
         let thread = std::thread::Builder::new().name("copy pump".into()).spawn(carry)?;
@@ -133,16 +133,19 @@ impl<W> Pump<W> {
 impl<W> Drop for Pump<W> {
     fn drop(&mut self) {
         self.abandoned.store(true, Ordering::SeqCst);
-        if self.thread.is_some() {
+        if let (Some(pipe), Some(_)) = (&self.pipe, &self.thread) {
+            // It may be reading, and a COPY that has failed keeps its own end of the pipe open until the transaction ends.
+            let _ = rustix::io::write(pipe, &[0]);
             let _ = self.join();
         }
     }
 }
 
-fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W) -> io::Result<W> {
+fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W, abandoned: &AtomicBool) -> io::Result<W> {
     let mut buffer = vec![0; PIPE_BYTES / 4];
     loop {
         match reader.read(&mut buffer)? {
+            _ if abandoned.load(Ordering::SeqCst) => return Err(io::ErrorKind::BrokenPipe.into()),
             0 => return Ok(sink),
             length => sink.write_all(&buffer[..length])?,
         }

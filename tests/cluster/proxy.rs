@@ -119,7 +119,7 @@ fn serve(
             return write!(client, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
         Fault::CutRequest(bytes) => {
-            io::copy(&mut (&client).take(bytes), &mut io::sink())?;
+            io::copy(&mut (&client).take(bytes.min(length)), &mut io::sink())?;
             // With bytes unread a closed connection is reset.
             return Ok(());
         }
