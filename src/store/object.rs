@@ -313,8 +313,10 @@ impl NewObject {
     }
 
     fn send_part(&mut self) -> Result<(), Error> {
-        let part = Bytes::from(std::mem::take(&mut self.part));
-        self.sent += part.len() as u64;
+        self.sent += self.part.len() as u64;
+        // Where one part was not enough, the next one need not grow into its size by copies of itself.
+        let next = Vec::with_capacity(self.part_bytes());
+        let part = Bytes::from(std::mem::replace(&mut self.part, next));
         let mut transfer = match self.transfer.take() {
             Some(transfer) => transfer,
             None => self.begin()?,
