@@ -240,6 +240,25 @@ fn more_batches_than_a_page_holds_are_all_found() {
     pair.source.assert_equal(&pair.destination);
 }
 
+#[test]
+fn what_an_export_leaves_behind_the_next_one_removes() {
+    let apache = Server::apache();
+    let on_webdav = Pair::at(&[], &format!("http://{}/open", apache.address()));
+    let s3s = Server::s3s();
+    for (server, pair) in [(&apache, &on_webdav), (&s3s, &Pair::on_s3(s3s.address(), ""))] {
+        pair.source.feed(&pair.destination);
+        pair.source.run("UPDATE items SET note = 'again'; UPDATE lines SET at = now()");
+        let cut_off = format!(
+            "SET statement_timeout = '2s'; SET pg_table_export.wait_at = 'ExportPartWritten'; {}",
+            pair.source.export_sql()
+        );
+        pair.source.refused(&cut_off).expect("57014", &[]);
+        assert_eq!(server.files("/columns").len(), 3, "a table of the export that was cut off");
+        pair.source.feed(&pair.destination);
+        assert_eq!(server.files("/columns").len(), 4);
+    }
+}
+
 /// What a server must not tell anybody.
 fn assert_no_secrets(texts: &[&str]) {
     for text in texts {

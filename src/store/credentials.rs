@@ -32,7 +32,9 @@ const VARIABLES: [(&str, &str); 3] = [("s3", "AWS_"), ("gs", "GOOGLE_"), ("az", 
 pub(super) fn options(scheme: &str) -> Result<Vec<(String, String)>, Error> {
     let mut options = Vec::from(DEFAULTS.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let prefix = VARIABLES.iter().find(|(name, _)| *name == scheme).map_or("", |(_, prefix)| prefix);
-    let variables = env::vars().filter(|(key, _)| key.starts_with(prefix)).collect::<Vec<_>>();
+    let variables =
+        env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let variables = variables.filter(|(key, _)| key.starts_with(prefix)).collect::<Vec<_>>();
     if scheme == "s3" {
         options.extend(profile(!variables.iter().any(|(key, _)| key == "AWS_ACCESS_KEY_ID"))?);
     }

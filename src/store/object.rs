@@ -380,7 +380,7 @@ impl Write for NewObject {
 
 impl Upload for NewObject {
     fn finish(mut self: Box<Self>) -> Result<(), Error> {
-        if self.transfer.is_none() {
+        if self.sent == 0 {
             return self.put_at_once();
         }
         if !self.part.is_empty() {
@@ -388,7 +388,8 @@ impl Upload for NewObject {
         }
         let path = self.object.path(&self.path)?;
         let finished = match self.transfer.take() {
-            None => return Ok(()),
+            // A part could not be sent.
+            None => Err(Interrupted),
             Some(Transfer::Streamed(put)) => put.finish(),
             Some(Transfer::Multipart { upload, parts }) => {
                 let sent = parts.into_iter().try_for_each(|part| match part.wait() {
