@@ -1,15 +1,18 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check setup install
+.PHONY: demo test check setup servers install
 PG_CONFIG ?= pg_config
 
-# Watch tables of one scratch cluster follow, by files, into another.
+# Watch tables of one scratch cluster follow, by files, into another; with STORE=s3 through a server of S3.
+ifeq ($(STORE),s3)
+demo: servers
+endif
 demo: setup
 	tests/demo
 
 # Prove it: static checks, unit tests, fuzzing, clusters, golden files; nothing is written outside target folders and a scratch folder.
-test: setup check
+test: setup servers check
 	cargo test --lib
 	tests/fuzz
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
@@ -28,6 +31,10 @@ check:
 # What demo and test need from Debian and from crates.io; does nothing when it is all there.
 setup:
 	tests/setup
+
+# The servers of S3 that stores are tested on; does nothing when they are there.
+servers: setup
+	tests/servers
 
 # Into a server of your own, with sudo if its folders are not yours: make install PG_CONFIG=/path/to/pg_config
 install:

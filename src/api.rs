@@ -20,7 +20,7 @@ use crate::pg::text::Text;
 use crate::pg::transaction::Obstacle;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, settings, transaction};
+use crate::pg::{Oid, interrupts, settings, transaction};
 use crate::store::{self, Store};
 use crate::{capture, ddl, export, guc, import, mapping, protect, prune, reset, status, track};
 
@@ -348,7 +348,7 @@ fn pending_changes(
 fn pending_batches(target: Text) -> Result<Option<i64>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    let open = |location: &str| Ok(store::open(location)?);
+    let open = |location: &str| Ok(store::open(location, interrupts::pending)?);
     Ok(status::pending_batches(&target, open)?.map(|batches| batches as i64))
 }
 
@@ -372,6 +372,7 @@ fn target_name(target: Option<&str>) -> Result<&str, Error> {
 fn open_store(location: Option<&str>, role: &'static CStr, caller: &Caller) -> Result<Arc<dyn Store>, Error> {
     let configured = guc::store();
     let named = location.filter(|&location| configured.as_deref() != Some(location));
+    named.map_or(Ok(()), store::refuse_secrets)?;
     if let Some(location) = named
         && !caller.has_role(role)
     {
@@ -381,7 +382,7 @@ fn open_store(location: Option<&str>, role: &'static CStr, caller: &Caller) -> R
         });
     }
     match named.map(str::to_owned).or(configured) {
-        Some(location) => Ok(store::open(&location)?),
+        Some(location) => Ok(store::open(&location, interrupts::pending)?),
         None => default_store(),
     }
 }

@@ -166,6 +166,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says whether a store has stopped waiting because the statement is to end.
+    pub fn is_interrupt(&self) -> bool {
+        let (Error::Store(error) | Error::Batch(batch::Error::Store(error))) = self else { return false };
+        matches!(error, store::Error::Interrupted { .. })
+    }
+
     fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
         match self {
@@ -348,6 +354,10 @@ impl Error {
                 Some(format!("GRANT {role} to the caller, or leave the argument \"store\" out."))
             }
             Error::Store(store::Error::Unsupported { .. }) => None,
+            Error::Store(store::Error::Secret) => Some(
+                "Credentials come from the environment, or from files, of the operating-system user of the server."
+                    .into(),
+            ),
             Error::Store(store::Error::NotFound { .. }) => {
                 Some("The directory must exist and belong to the operating-system user of the server.".into())
             }
@@ -411,7 +421,10 @@ fn store_sqlstate(error: &store::Error) -> PgSqlErrorCode {
         store::Error::NotFound { .. } => ERRCODE_UNDEFINED_FILE,
         store::Error::Exists { .. } => ERRCODE_DUPLICATE_FILE,
         store::Error::Name { .. } => ERRCODE_INVALID_NAME,
-        store::Error::Unsupported { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+        store::Error::Unsupported { .. } | store::Error::Replaces { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+        store::Error::Secret => ERRCODE_INVALID_PARAMETER_VALUE,
+        store::Error::Profile { .. } => ERRCODE_CONFIG_FILE_ERROR,
+        store::Error::Interrupted { .. } => ERRCODE_QUERY_CANCELED,
         store::Error::Io { source, .. } => match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 ERRCODE_INSUFFICIENT_PRIVILEGE
@@ -436,6 +449,8 @@ fn batch_sqlstate(error: &batch::Error) -> PgSqlErrorCode {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
+        // Of a statement that is to end, whatever it has met on its way out is not the reason.
+        pgrx::check_for_interrupts!();
         let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), "pg_table_export");
         if let Some(detail) = error.detail() {
             report = report.set_detail(detail);

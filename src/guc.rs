@@ -18,7 +18,7 @@ static DELETE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 pub fn define() {
     GucRegistry::define_string_guc(
         c"pg_table_export.store",
-        c"Directory, or file:// URL, where batches are published and found.",
+        c"Directory, or URL, where batches are published and found.",
         c"Empty: the folder pg_table_export in the data directory.",
         &STORE,
         GucContext::Sighup,

@@ -46,6 +46,7 @@ mod error;
 mod fault;
 mod guc;
 mod shape;
+mod signals;
 
 use pgrx::prelude::*;
 

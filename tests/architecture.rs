@@ -12,9 +12,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     // Ground. An error wraps those of the lower floors.
     ("guc", &["pg"]),
     ("error", &["batch", "store"]),
+    // Both floors start threads.
+    ("signals", &[]),
     // Two floors that never meet.
-    ("pg", &["error"]),
-    ("store", &[]),
+    ("pg", &["error", "signals"]),
+    ("store", &["signals"]),
     ("batch", &["store"]),
     // What the stages share.
     ("fault", &["pg"]),

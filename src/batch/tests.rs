@@ -26,7 +26,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store = store::open(directory.path().to_str().unwrap()).unwrap();
+        let store = store::open(directory.path().to_str().unwrap(), || false).unwrap();
         Self { directory, store }
     }
 

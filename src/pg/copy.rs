@@ -19,7 +19,8 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use crate::error::Error;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
-use crate::pg::{encoding, settings};
+use crate::pg::{encoding, interrupts, settings};
+use crate::signals;
 
 /// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by default.
 const PIPE_BYTES: usize = 1 << 20;
@@ -30,22 +31,24 @@ const PIPE_BYTES: usize = 1 << 20;
 /// read what the query reads.
 pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &str, sink: W) -> Result<(u64, W), Error> {
     let query = encoding::to_server(query)?;
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|errno| Error::Pipe(errno.into()))?;
-    // The default of 64 KiB works as well, only slower.
-    let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     let format = encoding::to_server(format)?;
-    let path = encoding::to_server(&format!("/dev/fd/{}", writer.as_raw_fd()))?;
-    let pump = Pump::start(reader, sink)?;
+    let mut pump = Pump::start(sink)?;
+    let path = encoding::to_server(&pump.path())?;
     let copied = pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, &format, &path)))
         .catch_others(Err)
         .execute();
-    drop(writer);
     match copied {
         Ok(rows) => Ok((rows, pump.join().map_err(Error::from)?)),
         // COPY found the pipe closed; the cause is what made the pump close it.
-        Err(_) if pump.has_failed() => pump.join().map(|sink| (0, sink)).map_err(Error::from),
+        Err(error) if pump.has_failed() => match pump.join().map_err(Error::from) {
+            // Whichever of the two has noticed the interrupt first, it is PostgreSQL that says which it was.
+            Err(reason) if reason.is_interrupt() => {
+                pgrx::check_for_interrupts!();
+                error.rethrow()
+            }
+            pumped => pumped.map(|sink| (0, sink)),
+        },
         Err(error) => error.rethrow(),
     }
 }
@@ -77,68 +80,75 @@ fn copy_query_to_file(query: &CStr, format: &CStr, path: &CStr) -> u64 {
     }
 }
 
-/// The thread between the pipe and the sink. It ends with the sink when the pipe is closed at its other end.
+/// A pipe, and the thread between it and the sink. The thread ends with the sink when the pipe is closed at its other end.
 struct Pump<W> {
-    thread: JoinHandle<io::Result<W>>,
+    pipe: Option<OwnedFd>,
+    thread: Option<JoinHandle<io::Result<W>>>,
     failed: Arc<AtomicBool>,
+    abandoned: Arc<AtomicBool>,
 }
 
 impl<W: Write + Send + 'static> Pump<W> {
-    fn start(reader: OwnedFd, sink: W) -> Result<Pump<W>, Error> {
-        let failed = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&failed);
+    fn start(sink: W) -> Result<Pump<W>, Error> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|errno| Error::Pipe(errno.into()))?;
+        // The default of 64 KiB works as well, only slower.
+        let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+        let (failed, abandoned) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (failure, end) = (Arc::clone(&failed), Arc::clone(&abandoned));
         let carry = move || {
+            interrupts::work_until(Arc::clone(&end));
             let reader = std::fs::File::from(reader);
             // The flag is up before the pipe is closed: whoever finds the pipe closed can rely on it.
-            pump(&reader, sink).inspect_err(|_| flag.store(true, Ordering::SeqCst))
+            pump(&reader, sink, &end).inspect_err(|_| failure.store(true, Ordering::SeqCst))
         };
-        // The backend's signal handlers must run in the backend's own thread, so this one takes no signals.
-        let blocked = BlockedSignals::block();
-        let thread = std::thread::Builder::new().name("copy pump".into()).spawn(carry);
+        let blocked = signals::block()?;
+        let thread = std::thread::Builder::new().name("copy pump".into()).spawn(carry)?;
         drop(blocked);
-        thread.map(|thread| Pump { thread, failed }).map_err(Error::from)
+        Ok(Pump { pipe: Some(writer), thread: Some(thread), failed, abandoned })
+    }
+}
+
+impl<W> Pump<W> {
+    /// The path under which COPY can write to the pipe.
+    fn path(&self) -> String {
+        format!("/dev/fd/{}", self.pipe.as_ref().map_or(-1, AsRawFd::as_raw_fd))
     }
 
     fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
     }
 
-    fn join(self) -> io::Result<W> {
-        self.thread
+    fn join(&mut self) -> io::Result<W> {
+        self.pipe = None;
+        let thread =
+            self.thread.take().ok_or_else(|| io::Error::other("the thread has been joined before"))?;
+        thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that writes the file has panicked")))
     }
 }
 
-fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W) -> io::Result<W> {
+/// No thread outlives the COPY that it works for.
+impl<W> Drop for Pump<W> {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+        if let (Some(pipe), Some(_)) = (&self.pipe, &self.thread) {
+            // It may be reading, and a COPY that has failed keeps its own end of the pipe open until the transaction ends.
+            let _ = rustix::io::write(pipe, &[0]);
+            let _ = self.join();
+        }
+    }
+}
+
+fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W, abandoned: &AtomicBool) -> io::Result<W> {
     let mut buffer = vec![0; PIPE_BYTES / 4];
     loop {
         match reader.read(&mut buffer)? {
+            _ if abandoned.load(Ordering::SeqCst) => return Err(io::ErrorKind::BrokenPipe.into()),
             0 => return Ok(sink),
             length => sink.write_all(&buffer[..length])?,
         }
-    }
-}
-
-/// All signals, blocked for this thread and for those that it starts meanwhile.
-struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    fn block() -> BlockedSignals {
-        // SAFETY: sigset_t is plain data, filled before it is read.
-        unsafe {
-            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-            BlockedSignals(before)
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the mask that `block` found.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
     }
 }
 

@@ -11,6 +11,7 @@ pub mod compat;
 pub mod copy;
 mod direct;
 pub mod encoding;
+pub mod interrupts;
 pub mod keys;
 pub mod query;
 pub mod report;

@@ -1,12 +1,15 @@
 //! Where batches live: a tree of files under one location, written by an export and read by an import.
 //!
 //! In go relative paths whose components come from [`encode`], and bytes; out come bytes, and errors that
-//! name the whole path. `directory` is the one implementation; object storage can be another, because the
-//! trait asks for no more than both can do.
+//! name the whole path. A store is a `directory`, or `object` storage behind a network.
 //!
 //! Invariant: a path that [`Store::put_new`] returned for is whole, durable, and stays what it is.
 
+mod credentials;
 mod directory;
+mod network;
+mod object;
+mod webdav;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -16,13 +19,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use directory::Directory;
+use object::Object;
 
 /// A place for files, addressed by relative paths with `/` between the components.
 pub trait Store: Send + Sync {
-    /// Starts a new file, durable once [`Upload::finish`] returns; dropped before that, it is removed.
+    /// Starts a new file, durable once [`Upload::finish`] returns; dropped before that, it is removed. No other file may
+    /// ever have the path: where one is already, a store may refuse, or replace it.
     fn put(&self, path: &str) -> Result<Box<dyn Upload>, Error>;
 
-    /// Creates a file at once: whole or absent, and never in place of another ([`Error::Exists`]).
+    /// Creates a file at once: whole or absent, and never in place of another ([`Error::Exists`]). No other file may ever
+    /// have the content, by which a store can tell its own from another's.
     ///
     /// After any other error the file can be there all the same, whole: nobody can know more when a disk or a
     /// network fails halfway.
@@ -47,22 +53,36 @@ pub trait Upload: Write + Send {
     fn finish(self: Box<Self>) -> Result<(), Error>;
 }
 
-/// Opens an existing store: an absolute directory, or a `file://` URL.
+/// Opens an existing store: an absolute directory, or a URL.
 ///
 /// A directory that does not exist is an error and not created, for it may be the mount point of a disk that
-/// is away.
-pub fn open(location: &str) -> Result<Arc<dyn Store>, Error> {
+/// is away. Whoever waits for a network asks `interrupted`, on whatever thread, and stops with
+/// [`Error::Interrupted`].
+pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>, Error> {
     let unsupported = || Error::Unsupported { location: location.into() };
     if location.starts_with('/') {
         return Ok(Arc::new(Directory::open(Path::new(location))?));
     }
+    refuse_secrets(location)?;
     let url = Url::parse(location).map_err(|_| unsupported())?;
     let plain = location.contains("://") && url.query().is_none() && url.fragment().is_none();
-    if url.scheme() != "file" || !plain {
-        return Err(unsupported());
+    match url.scheme() {
+        _ if !plain => Err(unsupported()),
+        "file" => {
+            let directory = url.to_file_path().map_err(|()| unsupported())?;
+            Ok(Arc::new(Directory::open(&directory)?))
+        }
+        "s3" | "gs" | "az" | "http" | "https" => Ok(Arc::new(Object::open(url, interrupted)?)),
+        _ => Err(unsupported()),
     }
-    let directory = url.to_file_path().map_err(|()| unsupported())?;
-    Ok(Arc::new(Directory::open(&directory)?))
+}
+
+/// Refuses a URL that could hold a password or a signature, which messages would repeat.
+pub fn refuse_secrets(location: &str) -> Result<(), Error> {
+    match location.split_once("://") {
+        Some((scheme, rest)) if scheme != "file" && rest.contains(['@', '?', '#']) => Err(Error::Secret),
+        _ => Ok(()),
+    }
 }
 
 /// Opens the store in a directory, which is made if it is missing; its parent must exist.
@@ -106,10 +126,28 @@ pub enum Error {
     Name { name: String, reason: &'static str },
 
     /// The location is not one of a store.
-    #[error("store \"{location}\" is neither an absolute directory nor a file:// URL of one")]
+    #[error(
+        "store \"{location}\" is neither an absolute directory nor a URL of file, s3, gs, az, http or https"
+    )]
     Unsupported { location: String },
 
-    /// The operating system refused.
+    /// The location may have a secret in it, so it is not repeated.
+    #[error("the URL of a store must have no user name, no password and no query")]
+    Secret,
+
+    /// Somebody has chosen a profile that says nothing.
+    #[error("there are no keys for the profile \"{profile}\" that AWS_PROFILE names")]
+    Profile { profile: String },
+
+    /// Its server puts a file in place of another.
+    #[error("store \"{url}\" cannot be used: its server replaces a file that it is told to create")]
+    Replaces { url: String },
+
+    /// Nobody waits any more.
+    #[error("could not {action} \"{path}\": interrupted")]
+    Interrupted { action: &'static str, path: String },
+
+    /// The operating system refused, or a server, or the network.
     #[error("could not {action} \"{path}\": {}", reason(source))]
     Io { action: &'static str, path: String, source: io::Error },
 }
@@ -121,7 +159,7 @@ fn reason(error: &io::Error) -> String {
 }
 
 impl Error {
-    /// Says what was being done, and to which path, when the operating system refused.
+    /// Says what was being done, and to which path, when it was refused.
     fn io(action: &'static str, path: &str, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -139,7 +177,10 @@ impl From<Error> for io::Error {
             Error::NotFound { .. } => io::ErrorKind::NotFound,
             Error::Exists { .. } => io::ErrorKind::AlreadyExists,
             Error::Name { .. } => io::ErrorKind::InvalidInput,
-            Error::Unsupported { .. } => io::ErrorKind::Unsupported,
+            Error::Unsupported { .. } | Error::Replaces { .. } => io::ErrorKind::Unsupported,
+            Error::Secret | Error::Profile { .. } => io::ErrorKind::InvalidInput,
+            // Not of the kind Interrupted, after which everybody tries again.
+            Error::Interrupted { .. } => io::ErrorKind::Other,
             Error::Io { source, .. } => source.kind(),
         };
         io::Error::new(kind, error)

@@ -1,4 +1,4 @@
-//! What a store promises, tried on a directory.
+//! What every store promises, tried on each kind; and what a directory, or a URL, promises beyond that.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
@@ -8,15 +8,28 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use object_store::memory::InMemory;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{Error, Store, create, encode, open};
+use super::object::Object;
+use super::{Error, Store, create, encode};
+
+fn open(location: &str) -> Result<Arc<dyn Store>, Error> {
+    super::open(location, || false)
+}
 
 fn store() -> (TempDir, Arc<dyn Store>) {
     let directory = TempDir::new().unwrap();
     let store = open(directory.path().to_str().unwrap()).unwrap();
     (directory, store)
+}
+
+/// Tries something on an empty store of each kind.
+fn on_each(test: impl Fn(&dyn Store)) {
+    let (_directory, store) = store();
+    test(&*store);
+    test(&Object::of(Arc::new(InMemory::new()), || false));
 }
 
 fn put(store: &dyn Store, path: &str, content: &[u8]) {
@@ -47,10 +60,44 @@ fn tree(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_finished_file_can_be_read_but_not_by_everybody() {
+fn a_finished_file_can_be_read() {
+    on_each(|store| {
+        put(store, "a/b/file", b"content");
+        put(store, "a/b/empty", b"");
+        assert_eq!(get(store, "a/b/file").unwrap(), b"content");
+        assert_eq!(get(store, "a/b/empty").unwrap(), b"");
+        for absent in ["a/b/other", "a/b/file/below", "other/file"] {
+            let path = format!("{}/{absent}", store.url());
+            match get(store, absent) {
+                Err(Error::NotFound { path: named }) => assert!(path.ends_with(&named), "{named}"),
+                // A file where a folder would be.
+                Err(Error::Io { .. }) if absent.contains("file/") => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn files_of_any_size_arrive_whole() {
+    on_each(|store| {
+        for size in [1, (8 << 20) - 1, 8 << 20, (24 << 20) + 1] {
+            let content = (0..size).map(|at| (at / 1000) as u8).collect::<Vec<_>>();
+            let path = format!("folder/{size}");
+            let mut upload = store.put(&path).unwrap();
+            for piece in content.chunks(1 << 18) {
+                upload.write_all(piece).unwrap();
+            }
+            upload.finish().unwrap();
+            assert!(get(store, &path).unwrap() == content, "{size} bytes");
+        }
+    });
+}
+
+#[test]
+fn files_and_folders_are_not_for_everybody() {
     let (directory, store) = store();
     put(&*store, "a/b/file", b"content");
-    assert_eq!(get(&*store, "a/b/file").unwrap(), b"content");
     for path in ["a", "a/b", "a/b/file"] {
         let mode = fs::metadata(directory.path().join(path)).unwrap().permissions().mode();
         assert_eq!(mode & 0o007, 0, "{path}");
@@ -59,10 +106,16 @@ fn a_finished_file_can_be_read_but_not_by_everybody() {
 
 #[test]
 fn a_dropped_upload_leaves_no_file() {
+    on_each(|store| {
+        for size in [1 << 20, 20 << 20] {
+            let mut upload = store.put("a/file").unwrap();
+            upload.write_all(&vec![0; size]).unwrap();
+            drop(upload);
+            assert!(store.list("a", "").unwrap().is_empty());
+        }
+    });
     let (directory, store) = store();
-    let mut upload = store.put("a/file").unwrap();
-    upload.write_all(&[0; 1 << 20]).unwrap();
-    drop(upload);
+    drop(store.put("a/file").unwrap());
     assert_eq!(tree(directory.path()), ["a"]);
 }
 
@@ -76,11 +129,24 @@ fn put_takes_no_path_twice() {
 
 #[test]
 fn put_new_takes_no_path_twice_and_leaves_no_temporary() {
+    on_each(|store| {
+        store.put_new("a/file", b"first").unwrap();
+        let refused = store.put_new("a/file", b"second");
+        assert!(matches!(refused, Err(Error::Exists { path }) if path.ends_with("/a/file")));
+        assert_eq!(get(store, "a/file").unwrap(), b"first");
+        assert_eq!(store.list("", "").unwrap(), ["a"]);
+    });
     let (directory, store) = store();
     store.put_new("a/file", b"first").unwrap();
-    assert!(matches!(store.put_new("a/file", b"second"), Err(Error::Exists { .. })));
-    assert_eq!(get(&*store, "a/file").unwrap(), b"first");
+    assert!(store.put_new("a/file", b"second").is_err());
     assert_eq!(tree(directory.path()), ["a", "a/file"]);
+}
+
+#[test]
+fn put_new_knows_its_own_file_again() {
+    let store = Object::of(Arc::new(InMemory::new()), || false);
+    store.put_new("a/file", b"sent twice, answered once").unwrap();
+    store.put_new("a/file", b"sent twice, answered once").unwrap();
 }
 
 #[test]
@@ -96,18 +162,18 @@ fn put_new_takes_no_path_of_a_folder_or_a_dangling_link() {
 
 #[test]
 fn of_many_put_new_one_wins_and_nobody_sees_a_partial_file() {
-    let (_directory, store) = store();
+    on_each(one_wins);
+}
+
+fn one_wins(store: &dyn Store) {
     let content = |writer: u8| vec![writer; 300_000];
     let winners: usize = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..8)
-            .map(|writer| {
-                let store = &store;
-                scope.spawn(move || usize::from(store.put_new("a/file", &content(writer)).is_ok()))
-            })
+            .map(|writer| scope.spawn(move || usize::from(store.put_new("a/file", &content(writer)).is_ok())))
             .collect();
         scope.spawn(|| {
             loop {
-                match get(&*store, "a/file") {
+                match get(store, "a/file") {
                     Ok(read) => return assert_eq!(read, content(read[0])),
                     Err(Error::NotFound { .. }) => (),
                     Err(error) => panic!("{error}"),
@@ -170,28 +236,39 @@ fn only_regular_files_are_read() {
 
 #[test]
 fn list_is_sorted_begins_after_and_hides_the_hidden() {
-    let (directory, store) = store();
-    for name in ["b", "a", "c", ".hidden"] {
-        fs::write(directory.path().join(name), "").unwrap();
-    }
-    assert_eq!(store.list("", "").unwrap(), ["a", "b", "c"]);
-    assert_eq!(store.list("", "a").unwrap(), ["b", "c"]);
-    assert!(store.list("absent/folder", "").unwrap().is_empty());
+    on_each(|store| {
+        for path in ["b/below", "a", "c/below", "c/deep/below", "d", ".hidden"] {
+            put(store, path, b"");
+        }
+        assert_eq!(store.list("", "").unwrap(), ["a", "b", "c", "d"]);
+        assert_eq!(store.list("", "a").unwrap(), ["b", "c", "d"]);
+        assert_eq!(store.list("", "b").unwrap(), ["c", "d"]);
+        assert_eq!(store.list("", "bb").unwrap(), ["c", "d"]);
+        assert_eq!(store.list("c", "").unwrap(), ["below", "deep"]);
+        assert_eq!(store.list("c", "below").unwrap(), ["deep"]);
+        assert!(store.list("", "d").unwrap().is_empty());
+        assert!(store.list("absent/folder", "").unwrap().is_empty());
+        assert!(store.list("absent/folder", "a").unwrap().is_empty());
+    });
+    let (_directory, store) = store();
+    put(&*store, "a", b"");
     assert!(matches!(store.list("a", ""), Err(Error::Io { .. })));
 }
 
 #[test]
 fn remove_takes_folders_whole_and_does_not_mind_the_absent() {
-    let (directory, store) = store();
-    put(&*store, "a/b/file", b"");
-    put(&*store, "a/other", b"");
-    store.remove("a/b").unwrap();
-    store.remove("a/b").unwrap();
-    store.remove("absent/file").unwrap();
-    assert_eq!(tree(directory.path()), ["a", "a/other"]);
-    store.remove("a/other").unwrap();
-    put(&*store, "a/b/file", b"again");
-    assert_eq!(get(&*store, "a/b/file").unwrap(), b"again");
+    on_each(|store| {
+        for path in ["a/b/file", "a/b/c/file", "a/bc", "a/other"] {
+            put(store, path, b"");
+        }
+        store.remove("a/b").unwrap();
+        store.remove("a/b").unwrap();
+        store.remove("absent/file").unwrap();
+        assert_eq!(store.list("a", "").unwrap(), ["bc", "other"]);
+        store.remove("a/other").unwrap();
+        put(store, "a/b/file", b"again");
+        assert_eq!(get(store, "a/b/file").unwrap(), b"again");
+    });
 }
 
 #[test]
@@ -220,21 +297,57 @@ fn a_store_is_an_absolute_directory_or_a_file_url() {
         fs::remove_file(directory.path().join("file")).unwrap();
     }
 
-    for location in [
-        "",
-        "relative",
-        "./x",
-        "file:relative",
-        "file://host/x",
-        "file:///x?y",
-        "file:///x#y",
-        "s3://bucket/x",
-    ] {
+    for location in
+        ["", "relative", "./x", "file:relative", "file://host/x", "file:///x?y", "file:///x#y", "memory:///x"]
+    {
         assert!(matches!(open(location), Err(Error::Unsupported { .. })), "{location}");
     }
     assert!(matches!(open(&format!("{path}/absent")), Err(Error::NotFound { .. })));
     fs::write(directory.path().join("file"), "").unwrap();
     assert!(matches!(open(&format!("{path}/file")), Err(Error::Io { action: "open directory", .. })));
+}
+
+#[test]
+fn a_url_names_an_object_store_and_holds_no_secret() {
+    for (location, url) in [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
+        ("HTTP://Host:8080/dav/a%20b/", "http://host:8080/dav/a%20b"),
+        ("https://host", "https://host"),
+    ] {
+        assert_eq!(open(location).unwrap().url(), url);
+        assert_eq!(open(url).unwrap().url(), url);
+    }
+    for location in
+        ["s3://", "s3:///prefix", "s3://bucket//x", "http://", "ftp://host/x", "s3:bucket", "s3://bucket/%00"]
+    {
+        assert!(matches!(open(location), Err(Error::Unsupported { .. })), "{location}");
+    }
+    for location in [
+        "s3://key:secret@bucket/prefix",
+        "s3://key:sec/ret@bucket",
+        "https://user:secret@host/x",
+        "https://user@host/x",
+        "https://host/x?token=secret",
+        "az://container/x?sig=secret",
+        "https://host/x#secret",
+        "ftp://user:secret@host",
+    ] {
+        let refused = open(location).map(drop).unwrap_err();
+        assert!(matches!(refused, Error::Secret), "{location}");
+        assert!(!refused.to_string().contains("secret@") && !format!("{refused:?}").contains("bucket"));
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_network_is_interrupted() {
+    let store = Object::of(Arc::new(InMemory::new()), || true);
+    let refused = store.get("file").map(drop).unwrap_err();
+    assert!(matches!(refused, Error::Interrupted { action: "open", .. }), "{refused}");
+    // Whoever meets that kind would try again.
+    assert_ne!(std::io::Error::from(refused).kind(), std::io::ErrorKind::Interrupted);
+    assert!(matches!(store.put_new("file", b""), Err(Error::Interrupted { .. })));
 }
 
 #[test]

@@ -14,7 +14,9 @@
 
 pub mod mirror;
 pub mod pair;
+pub mod proxy;
 pub mod random;
+pub mod servers;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -44,6 +46,7 @@ log_line_prefix = '%m [%p] %q%d '
 /// A running server with its data directory, socket and log.
 pub struct Cluster {
     server: Option<Child>,
+    environment: Vec<(String, String)>,
     folder: Folder,
 }
 
@@ -55,13 +58,20 @@ impl Cluster {
 
     /// Starts an empty cluster with further lines in its `postgresql.conf`.
     pub fn start_with(settings: &[&str]) -> Cluster {
+        Cluster::start_in(&[], settings)
+    }
+
+    /// Starts an empty cluster with variables in its environment.
+    pub fn start_in(environment: &[(&str, &str)], settings: &[&str]) -> Cluster {
         let folder = Folder::new();
         let data = folder.path.join("data");
         run(server_program("initdb")
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
             .arg("--pgdata")
             .arg(&data));
-        let mut cluster = Cluster { server: None, folder };
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut cluster = Cluster { server: None, environment, folder };
         cluster.configure(&[DEFAULTS]);
         cluster.configure(settings);
         cluster.launch();
@@ -233,7 +243,7 @@ impl Cluster {
             .arg(self.socket_dir())
             .arg("--pgdata")
             .arg(folder.path.join("data")));
-        Cluster { server: None, folder }
+        Cluster { server: None, environment: self.environment.clone(), folder }
     }
 
     /// Runs the server as a child of this process, and waits until it takes connections.
@@ -246,6 +256,7 @@ impl Cluster {
             .arg("-k")
             .arg(self.socket_dir())
             .args(["-p", &PORT.to_string()])
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

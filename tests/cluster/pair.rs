@@ -73,9 +73,19 @@ impl Database {
         Database { store: store.url(), ..self.clone() }
     }
 
+    /// Returns the same database with the store that a URL names.
+    pub fn with_url(&self, url: &str) -> Database {
+        Database { store: url.to_owned(), ..self.clone() }
+    }
+
     /// Returns the same database with another target.
     pub fn with_target(&self, target: &str) -> Database {
         Database { target: target.to_owned(), ..self.clone() }
+    }
+
+    /// The URL of the store.
+    pub fn store(&self) -> &str {
+        &self.store
     }
 
     /// Connects.

@@ -28,7 +28,7 @@ SELECT tx_import('import_errors', max_batches => -1);
 SELECT tx_import('import_errors', mode => 'upsert');
 SELECT tx_import('import_errors', mode => NULL);
 SELECT tx_import('import_errors', store => '/no/such/directory');
-SELECT tx_import('import_errors', store => 's3://bucket/prefix');
+SELECT tx_import('import_errors', store => 'ftp://host/prefix');
 BEGIN READ ONLY;
 SELECT tx_import('import_errors');
 ROLLBACK;
