@@ -71,7 +71,7 @@ BEGIN
       FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
     -- Without its shadow no export is possible, so there is nothing to note, and no reason for DDL to fail.
     IF current_segment IS NOT NULL THEN
-        EXECUTE pg_catalog.format('INSERT INTO %s (xid, op) VALUES (pg_catalog.pg_current_xact_id(), ''F'')', current_segment);
+        EXECUTE pg_catalog.format('INSERT INTO %s (xid, op, run) VALUES (pg_catalog.pg_current_xact_id(), ''F'', 1)', current_segment);
     END IF;
 END
 $$;

@@ -24,8 +24,7 @@ pub fn capture(firing: &Firing) -> Result<(), Error> {
     } else {
         record_keys(firing, shadow, &mut recorder)?;
     }
-    recorder.write();
-    Ok(())
+    recorder.finish()
 }
 
 fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The shadow: the changes of one tracked table, `(xid, op, k1 … kn)`, in two segments.
+//! The shadow: the changes of one tracked table, `(xid, op, run, k1 … kn)`, in two segments.
 //!
 //! Rows are only ever appended, to the segment that is current, and leave when a whole segment is truncated: only under a
 //! lock that no writer or export holds, when no position wants anything in it. Readers read both, but for a segment that
@@ -20,7 +20,7 @@ use crate::position::Position;
 use crate::shape::{KeyColumn, Shape};
 
 /// Columns of a shadow before those of the key.
-const COLUMNS_BEFORE_KEY: i16 = 2;
+const COLUMNS_BEFORE_KEY: i16 = 3;
 
 /// What happened to a key, or to all of them. The letters are those of the column `op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Shadow {
     current: Oid,
     key: Vec<Column>,
     fits: bool,
+    /// Whether consecutive keys can share a row: the key is one column of type integer or bigint.
+    has_runs: bool,
 }
 
 impl Shadow {
@@ -82,8 +84,10 @@ impl Shadow {
         };
         let key = key.unwrap_or_default();
         let fits = same_types(&segment, &open_table, &key);
+        let first_type = segment.base_type(COLUMNS_BEFORE_KEY + 1);
+        let has_runs = key.len() == 1 && matches!(first_type, Some(pg::INT4OID | pg::INT8OID));
         let key = key.iter().filter_map(|&attnum| open_table.column_storage(attnum)).collect();
-        Ok((Some(Shadow { table, id, current: segment.oid(), key, fits }), relation))
+        Ok((Some(Shadow { table, id, current: segment.oid(), key, fits, has_runs }), relation))
     }
 
     /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed before.
@@ -119,39 +123,84 @@ impl Shadow {
 pub struct Recorder<'a> {
     shadow: &'a Shadow,
     open: Option<(Append, u64)>,
+    run: Option<Run>,
+}
+
+/// Changes of one kind to consecutive keys, which are one row of the shadow.
+struct Run {
+    op: Op,
+    first: Datum,
+    length: i16,
+}
+
+impl Run {
+    /// Says whether a key is the next one. Integers of both types are sign-extended in a datum (postgres.h), and none of them
+    /// follows the largest: a row that has that key exists before.
+    fn goes_on_with(&self, op: Op, key: Datum) -> bool {
+        op == self.op
+            && self.length < i16::MAX
+            && (key.value() as i64).checked_sub(self.first.value() as i64) == Some(self.length.into())
+    }
 }
 
 impl<'a> Recorder<'a> {
     /// Starts with no change.
     pub fn new(shadow: &'a Shadow) -> Recorder<'a> {
-        Recorder { shadow, open: None }
+        Recorder { shadow, open: None, run: None }
     }
 
     /// Records a change of one key, which must be there until it is written.
     pub fn change(&mut self, op: Op, key: &[(Datum, bool)]) -> Result<(), Error> {
-        self.append(op, key.iter().copied())
+        match *key {
+            [(first, false)] if self.shadow.has_runs => {
+                match &mut self.run {
+                    Some(run) if run.goes_on_with(op, first) => run.length += 1,
+                    _ => {
+                        self.end_run()?;
+                        self.run = Some(Run { op, first, length: 1 });
+                    }
+                }
+                Ok(())
+            }
+            _ => self.append(op, 1, key.iter().copied()),
+        }
     }
 
     /// Records a change that may have touched every row.
     pub fn everything(&mut self, op: Op) -> Result<(), Error> {
-        self.append(op, std::iter::repeat((Datum::null(), true)))
+        self.append(op, 1, std::iter::repeat((Datum::null(), true)))
     }
 
-    /// Writes the changes.
+    /// Writes the changes, but for a run that may go on: its key is in the datum, and need not be there any longer.
     pub fn write(&mut self) {
         if let Some((append, _)) = &mut self.open {
             append.write();
         }
     }
 
-    fn append(&mut self, op: Op, key: impl Iterator<Item = (Datum, bool)>) -> Result<(), Error> {
+    /// Writes all changes.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.end_run()?;
+        self.write();
+        Ok(())
+    }
+
+    fn end_run(&mut self) -> Result<(), Error> {
+        match self.run.take() {
+            Some(Run { op, first, length }) => self.append(op, length, std::iter::once((first, false))),
+            None => Ok(()),
+        }
+    }
+
+    fn append(&mut self, op: Op, run: i16, key: impl Iterator<Item = (Datum, bool)>) -> Result<(), Error> {
         if self.open.is_none() {
             let append = self.shadow.open()?;
             // Of the top-level transaction: a subtransaction's id is in no snapshot.
             self.open = Some((append, transaction::xid()));
         }
         if let Some((append, xid)) = &mut self.open {
-            let change = [(Datum::from(*xid), false), (Datum::from(op as u8), false)];
+            let change =
+                [(Datum::from(*xid), false), (Datum::from(op as u8), false), (Datum::from(run), false)];
             append.push(change.into_iter().chain(key));
         }
         Ok(())
@@ -180,7 +229,8 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
         let segment = segment(id, n);
         query::write(
             &format!(
-                "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL{columns}) USING heap"
+                "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL,
+                                         run pg_catalog.int2 NOT NULL{columns}) USING heap"
             ),
             &[],
         )?;
@@ -198,6 +248,7 @@ pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
     let owner = query::quote_identifier(owner);
     query::write(&format!("GRANT SELECT ON {segments} TO {owner}"), &[])?;
     query::write(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
+    query::write(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {owner}"), &[])?;
     former.iter().try_for_each(|role| revoke_unused(role))
 }
 
@@ -216,6 +267,9 @@ fn readers(id: i32) -> Result<Vec<String>, Error> {
     query::write(readers, &[Some(&segment(id, 0))])?.iter().map(|row| row.get(0)).collect()
 }
 
+/// What turns a run into keys.
+const SERIES: &str = "table_export.series(integer, integer), table_export.series(bigint, bigint)";
+
 /// Takes back the right to look into our schema from a role that may read no shadow in it any more.
 fn revoke_unused(role: &str) -> Result<(), Error> {
     let reads = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
@@ -224,6 +278,7 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
                                    AND pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) = $1)";
     if !query::write(reads, &[Some(role)])?.first().is_some_and(|row| row.flag(0)) {
         query::write(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
+        query::write(&format!("REVOKE EXECUTE ON FUNCTION {SERIES} FROM {role}"), &[])?;
     }
     Ok(())
 }
@@ -290,17 +345,24 @@ pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending, Error>
 }
 
 /// Returns the query for the keys that changed after a position, each once, with those of a healed table if there is
-/// one. Its columns are k1 … kn.
+/// one, in their order, in which the destination meets them in its index. Its columns are k1 … kn.
 pub fn keys_query(tracked: &Tracked, position: &Position, key: &[KeyColumn], healed: Option<&str>) -> String {
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
     let changed = format!(
-        "SELECT {columns} FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
+        "FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
         segments_after(tracked, position),
         position.changes_after()
     );
+    let changed = match key {
+        [only] if matches!(only.shadow_type.as_str(), "integer" | "bigint") => {
+            let last = "k1 OPERATOR(pg_catalog.+) (run OPERATOR(pg_catalog.-) 1)";
+            format!("SELECT table_export.series(k1, {last}) AS k1 {changed}")
+        }
+        _ => format!("SELECT {columns} {changed}"),
+    };
     match healed {
-        None => changed.replacen("SELECT", "SELECT DISTINCT", 1),
-        Some(healed) => format!("{changed} UNION SELECT {columns} FROM {healed}"),
+        None => format!("SELECT DISTINCT * FROM ({changed}) AS c ORDER BY {columns}"),
+        Some(healed) => format!("{changed} UNION SELECT {columns} FROM {healed} ORDER BY {columns}"),
     }
 }
 
@@ -351,7 +413,7 @@ pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     let name = format!("pg_temp.healed_{id}");
     let like = segment(id, 0);
     query::write(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
-    query::write(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op"), &[])?;
+    query::write(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op, DROP COLUMN run"), &[])?;
     query::write(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
     let rows = query::write("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[Some(&name)])?;
     let oid: u32 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
@@ -440,7 +502,7 @@ fn bytes(id: i32, n: i16) -> Result<i64, Error> {
 /// Returns how many committed changes a shadow holds, and the bytes of both segments.
 pub fn size(id: i32) -> Result<(i64, i64), Error> {
     let sql = format!(
-        "SELECT (SELECT pg_catalog.count(*) FROM {}),
+        "SELECT (SELECT COALESCE(pg_catalog.sum(run), 0) FROM {}),
                 pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)
                     + pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)",
         both_segments(id),
@@ -456,7 +518,7 @@ pub fn size(id: i32) -> Result<(i64, i64), Error> {
 pub fn size_after(tracked: &Tracked, position: &Position) -> Result<(i64, i64), Error> {
     let segments = segments_after(tracked, position);
     let sql = format!(
-        "SELECT pg_catalog.count(*),
+        "SELECT COALESCE(pg_catalog.sum(run), 0),
                 (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(r.oid))
                    FROM pg_catalog.unnest(pg_catalog.array_agg(DISTINCT s.tableoid)) AS r (oid))
            FROM {segments} WHERE {}",

@@ -80,6 +80,17 @@ fn a_commit_that_was_published_survives_a_crash_even_if_its_export_does_not() {
 }
 
 #[test]
+fn an_export_that_has_committed_is_not_forgotten() {
+    let mut pair = Pair::start();
+    pair.source.run("INSERT INTO items VALUES (100, 'published')");
+    pair.source.export();
+    pair.crash_source();
+    let last = pair.source.text("SELECT number FROM table_export.target");
+    assert_eq!(last, "2", "its commit did not wait for the disk");
+    pair.source.feed(&pair.destination);
+}
+
+#[test]
 fn a_commit_that_a_crash_undoes_never_shows_at_the_destination() {
     let mut pair = Pair::start();
     pair.source.run("INSERT INTO items VALUES (100, 'forgotten')");
@@ -283,7 +294,14 @@ fn sessions_of_exports_that_were_cut_off_leak_no_files() {
     grow(&pair);
     let mut client = pair.source.client();
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
-    let open = || fs::read_dir(format!("/proc/{pid}/fd")).expect("the backend").count();
+    // Files of tables are PostgreSQL's own, which keeps as many of them open as it likes (fd.c).
+    let is_ours = |file: &fs::DirEntry| {
+        fs::read_link(file.path()).is_ok_and(|path| !path.starts_with(pair.source_server.data_dir()))
+    };
+    let open = || {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the backend");
+        files.filter_map(Result::ok).filter(is_ours).count()
+    };
     let mut before = 0;
     for round in 0..30 {
         client.batch_execute("SET statement_timeout = 0").expect("a setting");
@@ -297,7 +315,7 @@ fn sessions_of_exports_that_were_cut_off_leak_no_files() {
             before = open();
         }
     }
-    assert!(open() <= before + 5, "{before} open files became {}", open());
+    assert!(open() <= before, "{before} open files became {}", open());
     client.batch_execute("SET statement_timeout = 0").expect("a setting");
     query(&mut client, &pair.source.reset_sql()).expect("a reset");
     pair.source.feed(&pair.destination);

@@ -23,7 +23,8 @@ impl Load {
         let (cluster, store) = (Cluster::start_with(settings), Store::new());
         let source = Database::source(&cluster, "source", &store);
         let destination = Database::destination(&cluster, "destination", &store);
-        source.run(&format!("INSERT INTO items SELECT generate_series(100, 99 + {ROWS})"));
+        // No two keys are consecutive, so that each change is a row of the shadow.
+        source.run(&format!("INSERT INTO items SELECT 100 + 2 * i FROM generate_series(1, {ROWS}) AS i"));
         Load { source, destination, _store: store, _cluster: cluster }
     }
 

@@ -25,7 +25,7 @@ pub mod transaction;
 pub mod trigger;
 pub mod user;
 
-pub use pgrx::pg_sys::{Datum, Oid};
+pub use pgrx::pg_sys::{Datum, INT4OID, INT8OID, Oid};
 
 /// The schema of the extension's own tables. Its owner is the owner of the extension.
 pub const SCHEMA: &std::ffi::CStr = c"table_export";

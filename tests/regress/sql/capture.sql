@@ -3,7 +3,7 @@ CREATE TABLE item (id integer PRIMARY KEY, body text);
 SELECT shadow FROM tx_track('item');
 
 -- Shows and forgets what has been captured.
-\set show 'SELECT op, k1, count(*), count(DISTINCT xid) AS transactions FROM (SELECT * FROM table_export.shadow_1_0 UNION ALL SELECT * FROM table_export.shadow_1_1) AS s GROUP BY op, k1 ORDER BY k1, op; TRUNCATE table_export.shadow_1_0, table_export.shadow_1_1;'
+\set show 'SELECT op, k1, run, count(*), count(DISTINCT xid) AS transactions FROM (SELECT * FROM table_export.shadow_1_0 UNION ALL SELECT * FROM table_export.shadow_1_1) AS s GROUP BY op, k1, run ORDER BY k1, op; TRUNCATE table_export.shadow_1_0, table_export.shadow_1_1;'
 
 INSERT INTO item SELECT i, 'new' FROM generate_series(1, 3) AS i;
 :show

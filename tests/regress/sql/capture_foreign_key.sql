@@ -11,9 +11,9 @@ INSERT INTO orphan VALUES (101, 1), (201, 2);
 TRUNCATE table_export.shadow_1_0, table_export.shadow_2_0, table_export.shadow_3_0;
 
 CREATE VIEW captured AS
-SELECT 'parent' AS table_name, op, k1 FROM table_export.shadow_1_0
-UNION ALL SELECT 'child', op, k1 FROM table_export.shadow_2_0
-UNION ALL SELECT 'orphan', op, k1 FROM table_export.shadow_3_0;
+SELECT 'parent' AS table_name, op, k1, run FROM table_export.shadow_1_0
+UNION ALL SELECT 'child', op, k1, run FROM table_export.shadow_2_0
+UNION ALL SELECT 'orphan', op, k1, run FROM table_export.shadow_3_0;
 \set show 'SELECT * FROM captured ORDER BY table_name DESC, k1, op; TRUNCATE table_export.shadow_1_0, table_export.shadow_2_0, table_export.shadow_3_0;'
 
 DELETE FROM parent WHERE id = 1;
