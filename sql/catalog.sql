@@ -120,6 +120,16 @@ COMMENT ON COLUMN table_export.copy.target   IS 'the target whose batches are ap
 COMMENT ON COLUMN table_export.copy.relation IS 'the table';
 COMMENT ON COLUMN table_export.copy.number   IS 'the last batch that held something of it';
 
+-- After a crash PostgreSQL empties it, together with the tables that it names.
+CREATE UNLOGGED TABLE table_export.unlogged_copy (
+    target   text     NOT NULL,
+    relation regclass NOT NULL,
+    PRIMARY KEY (target, relation)
+);
+COMMENT ON TABLE  table_export.unlogged_copy          IS 'unlogged tables that this database has imported since the last crash';
+COMMENT ON COLUMN table_export.unlogged_copy.target   IS 'the target whose batches are applied to it';
+COMMENT ON COLUMN table_export.unlogged_copy.relation IS 'the table';
+
 CREATE TABLE table_export.mapping (
     target   text     NOT NULL,
     schema   text     NOT NULL,

@@ -110,7 +110,8 @@ pub fn apply(
                     error => cause().unwrap_or(error),
                 })
             })?;
-            catalog::put_copy(&manifest.target, destination.table.oid(), manifest.number)?;
+            let Destination { table, shape, .. } = destination;
+            catalog::put_copy(&manifest.target, table.oid(), shape.persistence == 'u', manifest.number)?;
             Ok(applied)
         })
         .collect()

@@ -502,8 +502,15 @@ pub fn remove_mapping(target: &str, schema: &str, name: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// Writes down that a table shows what a batch of a target holds.
-pub fn put_copy(target: &str, relation: Oid, number: u64) -> Result<(), Error> {
+/// Writes down that a table shows what a batch of a target holds; of an unlogged one, where a crash makes it forgotten.
+pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<(), Error> {
+    if is_unlogged {
+        write(
+            "INSERT INTO table_export.unlogged_copy (target, relation)
+             VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass) ON CONFLICT DO NOTHING",
+            &[Some(target), Some(&relation.to_u32().to_string())],
+        )?;
+    }
     write(
         "INSERT INTO table_export.copy (target, relation, number)
          VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.int8)
@@ -511,6 +518,17 @@ pub fn put_copy(target: &str, relation: Oid, number: u64) -> Result<(), Error> {
         &[Some(target), Some(&relation.to_u32().to_string()), Some(&number.to_string())],
     )?;
     Ok(())
+}
+
+/// Returns an unlogged table that batches of a target were applied to before the last crash, which has emptied it.
+pub fn emptied_copy(target: &str) -> Result<Option<String>, Error> {
+    let sql = "SELECT c.relation
+                 FROM table_export.copy AS c JOIN pg_catalog.pg_class AS r ON r.oid = c.relation
+                WHERE c.target = $1 AND r.relpersistence = 'u'
+                  AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
+                                   WHERE u.target = c.target AND u.relation = c.relation)
+                ORDER BY c.relation::pg_catalog.text LIMIT 1";
+    write(sql, &[Some(target)])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// Forgets that a table shows what the batches of a target hold.

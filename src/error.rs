@@ -153,6 +153,8 @@ pub enum Error {
     NoCollation { table: TableName, column: String, collation: String },
     #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
     TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
+    #[error("unlogged table \"{table}\" has lost what was imported into it")]
+    Emptied { table: String, target: String },
     #[error("table \"{table}\" of target \"{target}\" is not mapped to another one")]
     NotMapped { target: String, table: String },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
@@ -208,6 +210,7 @@ impl Error {
             | Error::MissingBatch { .. }
             | Error::Forked { .. }
             | Error::StoreBehind { .. }
+            | Error::Emptied { .. }
             | Error::OwnDatabase { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotOurTrigger => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             Error::InRecovery { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
@@ -255,6 +258,9 @@ impl Error {
                 "Only roles with privileges of \"{role}\" may use a store other than pg_table_export.store."
             )),
             Error::Batch(_) | Error::Count { .. } => Some("Nothing was changed.".into()),
+            Error::Emptied { .. } => Some(
+                "PostgreSQL empties unlogged tables after a crash; or it was made unlogged since.".into(),
+            ),
             Error::TooManyDeleted { deleted, left, .. } => {
                 Some(format!("{deleted} rows would go, and {left} stay. Nothing was changed."))
             }
@@ -373,7 +379,9 @@ impl Error {
             Error::NoFullBatch { target } | Error::MissingBatch { target, .. } => Some(format!(
                 "Carry the batches over completely, or start again at the source: SELECT tx_reset('{target}')."
             )),
-            Error::Forked { target, .. } | Error::StoreBehind { target, .. } => Some(format!(
+            Error::Forked { target, .. }
+            | Error::StoreBehind { target, .. }
+            | Error::Emptied { target, .. } => Some(format!(
                 "To start again from the store's last full batch: SELECT tx_reset('{target}') here."
             )),
             Error::OwnDatabase { .. } => Some("Import in another database.".into()),

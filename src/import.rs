@@ -4,6 +4,9 @@
 //! batch is checked before the first row changes, except the hashes of files, which are checked as they stream: one that
 //! does not match undoes the whole import.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use crate::apply::{self, Applied, Options};
 use crate::batch::{Kind, Manifest, reader};
 use crate::catalog::{self, BatchRow, Source};
@@ -89,6 +92,11 @@ struct Chain<'a> {
 impl<'a> Chain<'a> {
     fn new(target: &'a str, store: &'a dyn Store) -> Result<Chain<'a>, Error> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
+        if last.is_some()
+            && let Some(table) = catalog::emptied_copy(target)?
+        {
+            return Err(Error::Emptied { table, target: target.to_owned() });
+        }
         let mut ahead = reader::numbers(store, target, last.as_ref().map_or(0, |last| last.0))?;
         ahead.reverse();
         let mut chain = Chain { target, store, last, ahead };
@@ -103,10 +111,17 @@ impl<'a> Chain<'a> {
     /// Skips what the latest full batch replaces, whatever has become of it.
     fn skip_to_latest_full(&mut self) -> Result<(), Error> {
         let mut unreadable = None;
+        let seen = Seen::of(self);
         for (place, &number) in self.ahead.iter().enumerate() {
+            if seen.as_ref().is_some_and(|seen| seen.numbers.contains(&number)) {
+                continue;
+            }
             match reader::manifest(self.store, self.target, number) {
                 Ok(manifest) if manifest.kind == Kind::Full => {
                     self.ahead.truncate(place + 1);
+                    if unreadable.is_none() {
+                        Seen::remember(self, number + 1);
+                    }
                     return Ok(());
                 }
                 Ok(_) => {}
@@ -115,7 +130,11 @@ impl<'a> Chain<'a> {
             }
         }
         match (&self.last, unreadable) {
-            (Some(_), _) => Ok(()),
+            (Some((last, _)), None) => {
+                Seen::remember(self, last + 1);
+                Ok(())
+            }
+            (Some(_), Some(_)) => Ok(()),
             (None, Some(error)) => Err(error.into()),
             (None, None) => Err(Error::NoFullBatch { target: self.target.to_owned() }),
         }
@@ -148,6 +167,31 @@ impl<'a> Chain<'a> {
     fn no_batch(&self) -> Error {
         let known = reader::targets(self.store).unwrap_or_default();
         Error::NoBatch { target: self.target.to_owned(), store: self.store.url(), known }
+    }
+}
+
+/// Batches that this session has seen not to be full, so that applying a backlog one by one does not read all that is left of it
+/// each time. A manifest never changes.
+struct Seen {
+    store: String,
+    target: String,
+    numbers: Range<u64>,
+}
+
+thread_local! {
+    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
+
+impl Seen {
+    fn of(chain: &Chain) -> Option<Seen> {
+        SEEN.take().filter(|seen| seen.store == chain.store.url() && seen.target == chain.target)
+    }
+
+    /// Remembers that none from a number on is full, as far as there are any now.
+    fn remember(chain: &Chain, first: u64) {
+        let end = chain.ahead.first().map_or(first, |&latest| latest + 1);
+        let seen = Seen { store: chain.store.url(), target: chain.target.to_owned(), numbers: first..end };
+        SEEN.set(Some(seen));
     }
 }
 
