@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
 use cluster::pair::{Database, query, refusal, wait_until};
@@ -123,8 +124,19 @@ fn what_a_healing_transaction_writes_afterwards_comes_with_the_next_batch() {
     let (_store, source, destination) = shared_pair("writer");
     live_on(&source, 100);
     source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
-    source
-        .run(&format!("BEGIN; {}; UPDATE items SET note = 'after the export'; COMMIT", source.export_sql()));
+    let done = AtomicBool::new(false);
+    scope(|scope| {
+        // Others commit all the while, so that the id that healing has assigned lies before the snapshot's xmax.
+        scope.spawn(|| {
+            let mut client = source.client();
+            while !done.load(Ordering::Relaxed) {
+                client.batch_execute("SELECT pg_current_xact_id()").unwrap();
+            }
+        });
+        let write = "UPDATE items SET note = 'after the export'";
+        source.run(&format!("BEGIN; {}; {write}; COMMIT", source.export_sql()));
+        done.store(true, Ordering::Relaxed);
+    });
     destination.import();
     source.feed(&destination);
 }

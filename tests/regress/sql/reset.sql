@@ -95,3 +95,11 @@ EXCEPTION WHEN OTHERS THEN
     RAISE NOTICE '%', SQLERRM;
 END $$;
 DROP DATABASE reset_destination;
+
+-- A position that is still to come is one of another history: after pg_resetwal, say, or from a dump of a copy of this cluster.
+CREATE TABLE still (id integer PRIMARY KEY);
+SELECT tracked FROM tx_track('still');
+SELECT count(*) FROM tx_export('reset/still to come');
+UPDATE table_export.target SET position = '9000000000:9000000000:' WHERE name = 'reset/still to come';
+SELECT DISTINCT kind FROM tx_export('reset/still to come');
+SELECT tx_untrack('still');
