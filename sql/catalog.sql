@@ -153,4 +153,6 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.copy', '');
+-- Both it and the tables that it names are in a dump, or neither is (--no-unlogged-table-data).
+SELECT pg_catalog.pg_extension_config_dump('table_export.unlogged_copy', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.mapping', '');
