@@ -145,29 +145,16 @@ fn tx_import(
     let caller = Caller::enter()?;
     let settings = settings::pin();
     settings.replica_role();
-    let request = import::Request {
-        target: target_name(target.as_deref())?,
-        max_batches: max_batches.map(parse_limit).transpose()?,
-        options: import_options(mode.as_deref(), new_columns.as_deref(), create_tables, delete_limit)?,
-    };
+    let request = import_request(
+        target.as_deref(),
+        max_batches,
+        mode.as_deref(),
+        new_columns.as_deref(),
+        create_tables,
+        delete_limit,
+    )?;
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
-    let rows = import::import(&request, store.as_ref(), &caller)?.into_iter().flat_map(rows_of).map(
-        |(batch, table, kind, changed, bytes, elapsed)| {
-            let Changed { deleted, updated, inserted, unchanged } = changed;
-            let elapsed = milliseconds(elapsed);
-            (
-                batch,
-                table,
-                kind,
-                deleted as i64,
-                updated as i64,
-                inserted as i64,
-                unchanged as i64,
-                bytes,
-                elapsed,
-            )
-        },
-    );
+    let rows = import::import(&request, store.as_ref(), &caller)?.into_iter().flat_map(rows_of);
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
@@ -202,34 +189,51 @@ fn tx_plan(
     let caller = Caller::enter()?;
     let settings = settings::pin();
     settings.replica_role();
-    let request = import::Request {
-        target: target_name(target.as_deref())?,
-        max_batches: max_batches.map(parse_limit).transpose()?,
-        options: import_options(mode.as_deref(), new_columns.as_deref(), create_tables, delete_limit)?,
-    };
+    let request = import_request(
+        target.as_deref(),
+        max_batches,
+        mode.as_deref(),
+        new_columns.as_deref(),
+        create_tables,
+        delete_limit,
+    )?;
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
     let (imported, obstacle) = import::plan(&request, store.as_ref(), &caller)?;
-    let done = imported.into_iter().flat_map(rows_of).map(|(batch, table, kind, changed, bytes, _)| {
-        let Changed { deleted, updated, inserted, unchanged } = changed;
-        let count = |rows: u64| Some(rows as i64);
-        let counts = (count(deleted), count(updated), count(inserted), count(unchanged));
-        (Some(batch), table, Some(kind), counts.0, counts.1, counts.2, counts.3, Some(bytes), None)
-    });
+    let done = imported.into_iter().flat_map(rows_of).map(
+        |(batch, table, kind, deleted, updated, inserted, unchanged, bytes, _)| {
+            let (deleted, updated, inserted) = (Some(deleted), Some(updated), Some(inserted));
+            (Some(batch), table, Some(kind), deleted, updated, inserted, Some(unchanged), Some(bytes), None)
+        },
+    );
     let stopped = obstacle.map(|Obstacle { message, hint }| {
-        let text = hint.map_or_else(|| message.clone(), |hint| format!("{message}. {hint}"));
+        let text = [Some(message), hint].into_iter().flatten().collect::<Vec<_>>().join(". ");
         (None, None, None, None, None, None, None, None, Some(Text::from(text)))
     });
     Ok(TableIterator::new(done.chain(stopped).collect::<Vec<_>>()))
 }
 
+/// A row of tx_import.
+type ImportRow = (i64, Option<Text>, Text, i64, i64, i64, i64, i64, f64);
+
 /// A row for each part of a batch; one without a table for a batch that has no part.
-fn rows_of(batch: import::Imported) -> Vec<(i64, Option<Text>, Text, Changed, i64, Duration)> {
+fn rows_of(batch: import::Imported) -> Vec<ImportRow> {
     let number = batch.number as i64;
     if batch.parts.is_empty() {
-        return vec![(number, None, batch.kind.into(), Changed::default(), 0, Duration::ZERO)];
+        return vec![(number, None, batch.kind.into(), 0, 0, 0, 0, 0, 0.0)];
     }
     let rows = batch.parts.into_iter().map(|part| {
-        (number, Some(part.table.into()), part.kind.into(), part.changed, part.bytes as i64, part.elapsed)
+        let Changed { deleted, updated, inserted, unchanged } = part.changed;
+        (
+            number,
+            Some(part.table.into()),
+            part.kind.into(),
+            deleted as i64,
+            updated as i64,
+            inserted as i64,
+            unchanged as i64,
+            part.bytes as i64,
+            milliseconds(part.elapsed),
+        )
     });
     rows.collect()
 }
@@ -348,8 +352,7 @@ fn pending_changes(
 fn pending_batches(target: Text) -> Result<Option<i64>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    let open = |location: &str| Ok(store::open(location, interrupts::pending)?);
-    Ok(status::pending_batches(&target, open)?.map(|batches| batches as i64))
+    Ok(status::pending_batches(&target)?.map(|batches| batches as i64))
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.
@@ -414,12 +417,17 @@ fn parse_format(format: &str) -> Result<Format, Error> {
     }
 }
 
-fn import_options(
+/// Checks the arguments that tx_import and tx_plan share.
+fn import_request<'a>(
+    target: Option<&'a str>,
+    max_batches: Option<i32>,
     mode: Option<&str>,
     new_columns: Option<&str>,
     create_tables: Option<bool>,
     delete_limit: Option<i32>,
-) -> Result<Options, Error> {
+) -> Result<import::Request<'a>, Error> {
+    let target = target_name(target)?;
+    let max_batches = max_batches.map(parse_limit).transpose()?;
     let refused = |limit: i32| Error::Argument {
         argument: "delete_limit",
         value: limit.to_string(),
@@ -431,14 +439,12 @@ fn import_options(
             u32::try_from(limit).ok().filter(|&limit| limit <= 100).ok_or_else(|| refused(limit))?
         }
     };
-    Ok(Options {
-        mode: parse_mode(required("mode", mode)?)?,
-        allowed: Allowed {
-            new_columns: parse_new_columns(required("new_columns", new_columns)?)?,
-            create_tables: create_tables.unwrap_or(false),
-        },
-        delete_limit,
-    })
+    let mode = parse_mode(required("mode", mode)?)?;
+    let allowed = Allowed {
+        new_columns: parse_new_columns(required("new_columns", new_columns)?)?,
+        create_tables: create_tables.unwrap_or(false),
+    };
+    Ok(import::Request { target, max_batches, options: Options { mode, allowed, delete_limit } })
 }
 
 fn parse_new_columns(choice: &str) -> Result<NewColumns, Error> {

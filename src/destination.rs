@@ -12,7 +12,7 @@ use crate::error::{Error, TableName};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, encoding, query};
+use crate::pg::{Oid, query};
 use crate::shape::{self, Shape};
 
 /// What an import may do to tables that differ from those of the source.
@@ -63,7 +63,7 @@ pub fn resolve(
     };
     let oid = match mapped {
         Some(oid) => oid,
-        None => match find(&part)? {
+        None => match table::find_named(&part.schema, &part.name)? {
             Some(oid) => oid,
             // Made anew, it would lack the rows that came before.
             None if allowed.create_tables && part.kind == Kind::Full => create(&part, caller)?,
@@ -101,10 +101,6 @@ pub fn resolve(
     Ok(Destination { table, shape, part })
 }
 
-fn find(part: &Part) -> Result<Option<Oid>, Error> {
-    Ok(table::find(&encoding::to_server(&part.schema)?, &encoding::to_server(&part.name)?))
-}
-
 fn look(oid: Oid) -> Result<Option<Shape>, Error> {
     let _fresh = Snapshot::latest();
     Shape::of(oid)
@@ -132,7 +128,8 @@ fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
     let acting = caller.act();
     query::write(&sql, &[])?;
     drop(acting);
-    find(part)?.ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
+    table::find_named(&part.schema, &part.name)?
+        .ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
 }
 
 /// The column as DDL says it, if its type and its collation exist here.

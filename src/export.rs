@@ -324,7 +324,7 @@ fn write_part(
     let acting = caller.act_as_owner(table);
     let (ids, query) = match (kind, since) {
         (Kind::Changes, Some(since)) => {
-            let keys = shadow::keys_query(tracked, since, key, healed);
+            let keys = shadow::keys_query(tracked, since, key, healed)?;
             (copy_to(&keys, Format::Text.name(), part.ids()?)?, shadow::records_query(shape, key, &keys))
         }
         _ => ((0, part.ids()?), shadow::all_records_query(shape)),

@@ -6,7 +6,7 @@ use crate::catalog::{self, Mapping};
 use crate::error::Error;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, encoding, query, table};
+use crate::pg::{Oid, query, table};
 use crate::shape::Shape;
 use crate::track;
 
@@ -57,7 +57,7 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
 fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
     let former = match catalog::mapping(target, schema, name)? {
         Some(mapping) => Some(mapping.relation),
-        None => table::find(&encoding::to_server(schema)?, &encoding::to_server(name)?),
+        None => table::find_named(schema, name)?,
     };
     former.map_or(Ok(()), |relation| catalog::remove_copy(target, relation))
 }

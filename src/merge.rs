@@ -150,7 +150,8 @@ impl<'a> Merge<'a> {
             .join(", ");
         let (rows, matches) = (self.shape.own_rows(), self.matches());
         let sql = format!("UPDATE {rows} AS d SET {assignments} FROM changed AS s WHERE {matches}");
-        if self.shape.has_one_place() {
+        // In partitions a ctid does not tell rows apart.
+        if !self.table.is_partitioned() {
             let sql = format!("{sql} AND d.ctid OPERATOR(pg_catalog.=) s.place");
             let _settings = settings::pin_nested_loops();
             let updated = query::modify(&sql, &[&plan.changed])?;

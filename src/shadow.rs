@@ -44,7 +44,7 @@ pub struct Shadow {
     current: Oid,
     key: Vec<Column>,
     fits: bool,
-    /// Whether consecutive keys can share a row: the key is one column of type integer or bigint.
+    /// Whether consecutive keys can share a row.
     has_runs: bool,
 }
 
@@ -84,8 +84,7 @@ impl Shadow {
         };
         let key = key.unwrap_or_default();
         let fits = same_types(&segment, &open_table, &key);
-        let first_type = segment.base_type(COLUMNS_BEFORE_KEY + 1);
-        let has_runs = key.len() == 1 && matches!(first_type, Some(pg::INT4OID | pg::INT8OID));
+        let has_runs = has_runs(&segment);
         let key = key.iter().filter_map(|&attnum| open_table.column_storage(attnum)).collect();
         Ok((Some(Shadow { table, id, current: segment.oid(), key, fits, has_runs }), relation))
     }
@@ -313,6 +312,12 @@ fn same_types(segment: &Table, table: &Table, key: &[i16]) -> bool {
         && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none()
 }
 
+/// Says whether consecutive keys can share a row of a segment: the key is one column of type integer or bigint.
+fn has_runs(segment: &Table) -> bool {
+    let type_of = |k| segment.base_type(COLUMNS_BEFORE_KEY + k);
+    matches!((type_of(1), type_of(2)), (Some(pg::INT4OID | pg::INT8OID), None))
+}
+
 /// Says whether a role may read the shadow, as the owner of the table must.
 pub fn is_readable_by(id: i32, role: Oid) -> Result<bool, Error> {
     Ok(segment_table(id, 0, Lock::Read)?.grants(role, &[Right::Select]))
@@ -346,24 +351,28 @@ pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending, Error>
 
 /// Returns the query for the keys that changed after a position, each once, with those of a healed table if there is
 /// one, in their order, in which the destination meets them in its index. Its columns are k1 … kn.
-pub fn keys_query(tracked: &Tracked, position: &Position, key: &[KeyColumn], healed: Option<&str>) -> String {
+pub fn keys_query(
+    tracked: &Tracked,
+    position: &Position,
+    key: &[KeyColumn],
+    healed: Option<&str>,
+) -> Result<String, Error> {
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
     let changed = format!(
         "FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
         segments_after(tracked, position),
         position.changes_after()
     );
-    let changed = match key {
-        [only] if matches!(only.shadow_type.as_str(), "integer" | "bigint") => {
-            let last = "k1 OPERATOR(pg_catalog.+) (run OPERATOR(pg_catalog.-) 1)";
-            format!("SELECT table_export.series(k1, {last}) AS k1 {changed}")
-        }
-        _ => format!("SELECT {columns} {changed}"),
+    let changed = if has_runs(&segment_table(tracked.id, 0, Lock::Read)?) {
+        let last = "k1 OPERATOR(pg_catalog.+) (run OPERATOR(pg_catalog.-) 1)";
+        format!("SELECT table_export.series(k1, {last}) AS k1 {changed}")
+    } else {
+        format!("SELECT {columns} {changed}")
     };
-    match healed {
+    Ok(match healed {
         None => format!("SELECT DISTINCT * FROM ({changed}) AS c ORDER BY {columns}"),
         Some(healed) => format!("{changed} UNION SELECT {columns} FROM {healed} ORDER BY {columns}"),
-    }
+    })
 }
 
 /// Returns the query for the records, as they are now, of the keys that another query gives.

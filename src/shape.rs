@@ -111,11 +111,6 @@ impl Shape {
         format!("{only}{}", self.quoted())
     }
 
-    /// Says whether a ctid tells its rows apart, because they are not in partitions.
-    pub fn has_one_place(&self) -> bool {
-        self.kind != 'p'
-    }
-
     /// Returns the name as errors take it.
     pub fn called(&self) -> TableName {
         TableName::new(&self.schema, &self.name)

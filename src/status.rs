@@ -1,13 +1,12 @@
 //! What the views show that is not in a table: how much waits in the shadows.
 
-use std::sync::Arc;
-
 use crate::batch::reader;
 use crate::catalog;
 use crate::error::Error;
+use crate::pg::interrupts;
 use crate::pg::snapshot::Snapshot;
 use crate::shadow;
-use crate::store::Store;
+use crate::store;
 
 /// How much shadows hold.
 pub struct ShadowSize {
@@ -26,14 +25,10 @@ pub fn shadow_size(id: i32) -> Result<ShadowSize, Error> {
 
 /// Returns how many batches of a target the store holds that have not been applied here; `None` where that cannot be known: nothing
 /// has been applied, or the store is away.
-pub fn pending_batches(
-    target: &str,
-    open: impl FnOnce(&str) -> Result<Arc<dyn Store>, Error>,
-) -> Result<Option<usize>, Error> {
+pub fn pending_batches(target: &str) -> Result<Option<usize>, Error> {
     let Some(last) = catalog::last_receipt(target)? else { return Ok(None) };
-    let numbers =
-        open(&last.store).and_then(|store| Ok(reader::numbers(store.as_ref(), target, last.number)?));
-    Ok(numbers.ok().map(|numbers| numbers.len()))
+    let Ok(store) = store::open(&last.store, interrupts::pending) else { return Ok(None) };
+    Ok(reader::numbers(store.as_ref(), target, last.number).ok().map(|numbers| numbers.len()))
 }
 
 /// Returns what the next export of a target finds; `None` if it is full.

@@ -31,30 +31,26 @@ pub struct Settings {
 
 /// Pins search_path and everything that decides how values look as text.
 pub fn pin() -> Settings {
-    // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
-    let level = unsafe { pg_sys::NewGUCNestLevel() };
-    let settings = Settings { level };
-    for &(name, value) in PINNED {
-        settings.set(name, value);
-    }
-    settings
+    pin_to(PINNED)
 }
 
 /// Makes the client's encoding UTF-8, which COPY's option leaves alone in format binary: there the send and receive
 /// functions of types convert, to and from the client's encoding (pqformat.c).
 pub fn pin_client_encoding() -> Settings {
-    // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
-    let settings = Settings { level: unsafe { pg_sys::NewGUCNestLevel() } };
-    settings.set(c"client_encoding", c"UTF8");
-    settings
+    pin_to(&[(c"client_encoding", c"UTF8")])
 }
 
 /// Makes a join look up rows one by one where it can: the planner thinks that every look-up by place reads another page.
 pub fn pin_nested_loops() -> Settings {
+    pin_to(&[(c"enable_hashjoin", c"off"), (c"enable_mergejoin", c"off")])
+}
+
+fn pin_to(values: &[(&CStr, &CStr)]) -> Settings {
     // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
     let settings = Settings { level: unsafe { pg_sys::NewGUCNestLevel() } };
-    settings.set(c"enable_hashjoin", c"off");
-    settings.set(c"enable_mergejoin", c"off");
+    for &(name, value) in values {
+        settings.set(name, value);
+    }
     settings
 }
 
@@ -85,7 +81,7 @@ impl Settings {
 impl Drop for Settings {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: the level opened by `pin`.
+            // SAFETY: the level opened by `pin_to`.
             unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
         }
     }

@@ -239,6 +239,11 @@ pub fn column_name(table: Oid, attnum: i16) -> Result<Option<String>, Error> {
     (!name.is_null()).then(|| encoding::from_server(unsafe { CStr::from_ptr(name) })).transpose()
 }
 
+/// Finds a relation by a name in UTF-8; `None` if there is none.
+pub fn find_named(schema: &str, name: &str) -> Result<Option<Oid>, Error> {
+    Ok(find(&encoding::to_server(schema)?, &encoding::to_server(name)?))
+}
+
 /// Finds a relation by name; `None` if there is none.
 pub fn find(schema: &CStr, name: &CStr) -> Option<Oid> {
     // SAFETY: C strings; missing_ok, so InvalidOid if there is no such schema or relation.

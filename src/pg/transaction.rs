@@ -98,17 +98,17 @@ pub fn undone(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacle
         pg_sys::MemoryContextSwitchTo(before.0);
         before
     };
-    let obstacle = |report: ErrorReport| Obstacle {
-        message: report.message().to_owned(),
-        hint: report.hint().map(str::to_owned),
+    let obstacle = |message: &str, hint: Option<&str>| {
+        Some(Obstacle { message: message.to_owned(), hint: hint.map(str::to_owned) })
     };
-    let met = PgTryBuilder::new(AssertUnwindSafe(|| run().err().map(|error| obstacle(error.into()))))
+    let ours = |error: Error| {
+        let report = ErrorReport::from(error);
+        obstacle(report.message(), report.hint())
+    };
+    let met = PgTryBuilder::new(AssertUnwindSafe(|| run().err().and_then(ours)))
         .catch_others(|error| match error {
             CaughtError::PostgresError(report) if !ends_statement(report.sql_error_code()) => {
-                Some(Obstacle {
-                    message: report.message().to_owned(),
-                    hint: report.hint().map(str::to_owned),
-                })
+                obstacle(report.message(), report.hint())
             }
             other => other.rethrow(),
         })

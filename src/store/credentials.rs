@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -15,22 +16,26 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::Error;
+use super::network::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 /// Time-outs that suit files of any size: a server may be silent for so long, while a whole request takes what it takes.
 /// One object at a time is removed, which all servers can do.
-const DEFAULTS: [(&str, &str); 4] = [
-    ("connect_timeout", "5 seconds"),
-    ("read_timeout", "2 minutes"),
-    ("timeout", "1 day"),
-    ("aws_disable_bulk_delete", "true"),
-];
+fn defaults() -> [(&'static str, String); 4] {
+    let seconds = |time: Duration| format!("{} seconds", time.as_secs());
+    [
+        ("connect_timeout", seconds(CONNECT_TIMEOUT)),
+        ("read_timeout", seconds(READ_TIMEOUT)),
+        ("timeout", "1 day".into()),
+        ("aws_disable_bulk_delete", "true".into()),
+    ]
+}
 
 /// The variables that count for a scheme.
 const VARIABLES: [(&str, &str); 3] = [("s3", "AWS_"), ("gs", "GOOGLE_"), ("az", "AZURE_")];
 
 /// What object_store is to know of a server of this scheme, later options before earlier ones.
 pub(super) fn options(scheme: &str) -> Result<Vec<(String, String)>, Error> {
-    let mut options = Vec::from(DEFAULTS.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let mut options = Vec::from(defaults().map(|(key, value)| (key.to_owned(), value)));
     let prefix = VARIABLES.iter().find(|(name, _)| *name == scheme).map_or("", |(_, prefix)| prefix);
     let variables =
         env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));

@@ -16,6 +16,12 @@ use crate::signals;
 /// Short enough for a cancel to be obeyed at once, as people see it.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long connecting to a server may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server may be silent.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// The runtime, started by the first who needs it: a process that has been forked since would have none of its threads.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::http::HttpBuilder;
@@ -14,13 +13,8 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use tokio::sync::mpsc::{Sender, channel};
 use url::{Position, Url};
 
-use super::network::{Interrupted, Network, Pending};
+use super::network::{CONNECT_TIMEOUT, Interrupted, Network, Pending, READ_TIMEOUT};
 use super::{Error, credentials};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a server may be silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A WebDAV server.
 #[derive(Clone)]

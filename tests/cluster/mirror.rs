@@ -31,13 +31,8 @@ impl Mirror {
     /// Makes two databases of the same name, one in each server, with options for each.
     pub fn new_with(from: &Cluster, to: &Cluster, name: &str, options: [&str; 2]) -> Mirror {
         let store = Store::new();
-        let database = |cluster: &Cluster, options| {
-            cluster.create_database_with(name, options);
-            let database = Database::of(cluster, name, &store);
-            database.run("CREATE EXTENSION pg_table_export");
-            database
-        };
-        let (source, copy) = (database(from, options[0]), database(to, options[1]));
+        let (source, copy) =
+            (database(from, name, &store, options[0]), database(to, name, &store, options[1]));
         Mirror { source, copy, store }
     }
 
@@ -92,6 +87,14 @@ impl Mirror {
             self.assert_same(&format!("SELECT * FROM {table}"));
         }
     }
+}
+
+/// Makes a database that has the extension and no tables.
+pub fn database(cluster: &Cluster, name: &str, store: &Store, options: &str) -> Database {
+    cluster.create_database_with(name, options);
+    let database = Database::of(cluster, name, store);
+    database.run("CREATE EXTENSION pg_table_export");
+    database
 }
 
 /// Returns the rows of a query as COPY writes them, in order of that text.

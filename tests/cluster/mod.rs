@@ -316,20 +316,8 @@ impl Store {
 
     /// Returns the paths of all files, relative to the store, in order.
     pub fn files(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        let mut folders = vec![self.path().to_path_buf()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    files.push(path.strip_prefix(self.path()).unwrap().to_path_buf());
-                }
-            }
-        }
-        files.sort();
-        files
+        let relative = |path: PathBuf| path.strip_prefix(self.path()).unwrap().to_path_buf();
+        self.folder.files().into_iter().map(relative).collect()
     }
 }
 
@@ -340,6 +328,24 @@ struct Folder {
 }
 
 impl Folder {
+    /// Returns the paths of all files, in order.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
     /// The keeper waits for the end of its standard input, a pipe from this process. A server that still runs then
     /// is stopped; one that was killed has left a shared memory segment behind, named in line 7 of its pid file.
     /// An initdb that is still at work can make the first removal fail, and so can a folder that a test made read-only.

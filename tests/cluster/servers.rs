@@ -115,19 +115,8 @@ impl Server {
 
     /// Returns the files whose names end so, in order.
     pub fn files(&self, suffix: &str) -> Vec<PathBuf> {
-        let mut folders = vec![self.path().to_path_buf()];
-        let mut files = Vec::new();
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.to_string_lossy().ends_with(suffix) {
-                    files.push(path);
-                }
-            }
-        }
-        files.sort();
+        let mut files = self.folder.files();
+        files.retain(|path| path.to_string_lossy().ends_with(suffix));
         files
     }
 
