@@ -104,6 +104,33 @@ AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
 COMMENT ON FUNCTION tx_prune() IS
 'truncates what every target has of the shadows, as each export does; returns the bytes that were freed, and the targets that still want something';
 
+CREATE FUNCTION tx_compact(target text, store text DEFAULT NULL, first bigint DEFAULT NULL, last bigint DEFAULT NULL,
+                           OUT batch bigint, OUT batches bigint, OUT table_name text, OUT kind text, OUT ids bigint,
+                           OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_compact_wrapper';
+COMMENT ON FUNCTION tx_compact(text, text, bigint, bigint) IS
+'adds a batch to the store that stands for a run of others: for the latest full one and all after it, or from first to last; on any database';
+
+CREATE FUNCTION tx_expire(target text, older_than interval DEFAULT '1 day', keep_batches integer DEFAULT 1,
+                          only_received boolean DEFAULT false, store text DEFAULT NULL,
+                          OUT batch bigint, OUT kind text, OUT exported_at timestamptz, OUT bytes bigint)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_expire_wrapper';
+COMMENT ON FUNCTION tx_expire(text, interval, integer, boolean, text) IS
+'removes batches from the store that no new destination needs, the oldest first: those that are older, beyond the number to keep and, if asked, applied by all who leave receipts';
+
+CREATE FUNCTION tx_status(target text DEFAULT NULL, store text DEFAULT NULL,
+                          OUT target text, OUT last_batch bigint, OUT exported_at timestamptz, OUT destination text,
+                          OUT applied bigint, OUT pending bigint, OUT shows timestamptz, OUT applied_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_status_wrapper';
+COMMENT ON FUNCTION tx_status(text, text) IS
+'lists the destinations that have left a receipt in the store, what each has applied, and how many batches it has not';
+
 CREATE FUNCTION tx_protect(relation regclass)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -168,6 +195,7 @@ COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
     tx_import(text, text, integer, text, text, boolean, integer), tx_plan(text, text, integer, text, text, boolean, integer),
     tx_map(text, text, regclass, text), tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
+    tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text), tx_status(text, text),
     tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass), table_export.capture(),
     table_export.shadow_size(integer), table_export.pending_changes(text), table_export.pending_batches(text),
     table_export.series(integer, integer), table_export.series(bigint, bigint)

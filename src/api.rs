@@ -9,11 +9,12 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
 use crate::apply::{Changed, Mode, Options};
-use crate::batch::{Compression, Format};
+use crate::batch::{Compression, Format, Part};
 use crate::destination::{Allowed, NewColumns};
 use crate::error::Error;
 use crate::pg::text::Text;
@@ -22,7 +23,10 @@ use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, interrupts, settings, transaction};
 use crate::store::{self, Store};
-use crate::{capture, ddl, export, guc, import, mapping, protect, prune, reset, status, track};
+use crate::{
+    capture, compact, ddl, expire, export, guc, import, mapping, protect, prune, receipts, reset, status,
+    track,
+};
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]
@@ -299,6 +303,136 @@ fn tx_prune() -> Result<
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
+/// Compacts batches of a target in a store.
+#[pg_extern(sql = false)]
+fn tx_compact(
+    target: Option<Text>,
+    store: Option<Text>,
+    first: Option<i64>,
+    last: Option<i64>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, i64),
+            name!(batches, i64),
+            name!(table_name, Text),
+            name!(kind, Text),
+            name!(ids, i64),
+            name!(records, i64),
+            name!(bytes, i64),
+            name!(elapsed_ms, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let target = target_name(target.as_deref())?;
+    let (first, last) = (parse_number("first", first)?, parse_number("last", last)?);
+    if let (Some(first), Some(last)) = (first, last)
+        && first > last
+    {
+        return Err(
+            Error::Argument { argument: "first", value: first.to_string(), allowed: "up to last" }.into()
+        );
+    }
+    let store = open_store(store.as_deref(), c"pg_write_server_files", &caller)?;
+    let rows = compact::compact(&compact::Request { target, first, last }, &store)?.into_iter().map(|row| {
+        (
+            row.batch as i64,
+            row.batches as i64,
+            row.table.into(),
+            row.kind.into(),
+            row.ids as i64,
+            row.records as i64,
+            row.bytes as i64,
+            milliseconds(row.elapsed),
+        )
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Removes batches of a target that nobody needs.
+#[pg_extern(sql = false)]
+fn tx_expire(
+    target: Option<Text>,
+    older_than: Option<Interval>,
+    keep_batches: Option<i32>,
+    only_received: Option<bool>,
+    store: Option<Text>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, i64),
+            name!(kind, Option<Text>),
+            name!(exported_at, Option<TimestampWithTimeZone>),
+            name!(bytes, Option<i64>),
+        ),
+    >,
+    ErrorReport,
+> {
+    transaction::require_writable(c"tx_expire()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let request = expire::Request {
+        target: target_name(target.as_deref())?,
+        older_than: parse_age(required("older_than", older_than)?)?,
+        keep_batches: parse_limit("keep_batches", required("keep_batches", keep_batches)?)?,
+        only_received: only_received.unwrap_or(false),
+    };
+    let store = open_store(store.as_deref(), c"pg_write_server_files", &caller)?;
+    let rows = expire::expire(&request, store.as_ref())?.into_iter().map(|removed| {
+        let batch = removed.number as i64;
+        let Some(manifest) = removed.manifest else { return (batch, None, None, None) };
+        let bytes = manifest.parts.iter().map(Part::bytes).sum::<u64>() as i64;
+        (batch, Some(manifest.kind.name().into()), time(&manifest.created_at), Some(bytes))
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Lists what destinations have applied, as far as they have said so in the store.
+#[pg_extern(sql = false)]
+fn tx_status(
+    target: Option<Text>,
+    store: Option<Text>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(target, Text),
+            name!(last_batch, i64),
+            name!(exported_at, Option<TimestampWithTimeZone>),
+            name!(destination, Option<Text>),
+            name!(applied, Option<i64>),
+            name!(pending, Option<i64>),
+            name!(shows, Option<TimestampWithTimeZone>),
+            name!(applied_at, Option<TimestampWithTimeZone>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let target = target.as_deref().map(|target| target_name(Some(target))).transpose()?;
+    let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
+    let rows = receipts::status(target, store.as_ref())?.into_iter().map(|status| {
+        let receipt = status.receipt.as_ref();
+        (
+            status.target.into(),
+            status.last_batch as i64,
+            time(&status.exported_at),
+            receipt.map(|receipt| receipt.destination.as_str().into()),
+            receipt.map(|receipt| receipt.number as i64),
+            status.pending.map(|pending| pending as i64),
+            receipt.and_then(|receipt| time(&receipt.exported_at)),
+            receipt.and_then(|receipt| time(&receipt.applied_at)),
+        )
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
 /// Makes a copy read-only for everyone but imports.
 #[pg_extern(sql = false)]
 fn tx_protect(relation: Option<Oid>) -> Result<Text, ErrorReport> {
@@ -427,7 +561,7 @@ fn import_request<'a>(
     delete_limit: Option<i32>,
 ) -> Result<import::Request<'a>, Error> {
     let target = target_name(target)?;
-    let max_batches = max_batches.map(parse_limit).transpose()?;
+    let max_batches = max_batches.map(|limit| parse_limit("max_batches", limit)).transpose()?;
     let refused = |limit: i32| Error::Argument {
         argument: "delete_limit",
         value: limit.to_string(),
@@ -465,10 +599,34 @@ fn parse_mode(mode: &str) -> Result<Mode, Error> {
     }
 }
 
-fn parse_limit(limit: i32) -> Result<u64, Error> {
-    let refused =
-        |_| Error::Argument { argument: "max_batches", value: limit.to_string(), allowed: "0 or more" };
-    u64::try_from(limit).map_err(refused)
+fn parse_limit(argument: &'static str, limit: i32) -> Result<u64, Error> {
+    u64::try_from(limit).map_err(|_| Error::Argument {
+        argument,
+        value: limit.to_string(),
+        allowed: "0 or more",
+    })
+}
+
+fn parse_number(argument: &'static str, number: Option<i64>) -> Result<Option<u64>, Error> {
+    let refused = |number: i64| Error::Argument { argument, value: number.to_string(), allowed: "1 or more" };
+    let parse =
+        |number| u64::try_from(number).ok().filter(|&number| number > 0).ok_or_else(|| refused(number));
+    number.map(parse).transpose()
+}
+
+/// Returns an age in microseconds.
+fn parse_age(age: Interval) -> Result<u64, Error> {
+    let micros = age.as_micros();
+    u64::try_from(micros).map_err(|_| Error::Argument {
+        argument: "older_than",
+        value: format!("{} s", micros / 1_000_000),
+        allowed: "no negative interval",
+    })
+}
+
+/// Returns an instant of a manifest; `None` if PostgreSQL knows no such day.
+fn time(text: &str) -> Option<TimestampWithTimeZone> {
+    text.parse().ok()
 }
 
 fn parse_compression(compression: &str) -> Result<Compression, Error> {

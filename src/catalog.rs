@@ -546,15 +546,33 @@ pub struct Applied {
     pub id: String,
     /// The store that it came from.
     pub store: String,
+    /// The instant of the source that it shows, in ISO 8601.
+    pub exported_at: String,
+    /// When it was applied, in ISO 8601.
+    pub applied_at: String,
 }
 
 /// Returns the last batch of a target that was applied here.
 pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
-    let sql =
-        "SELECT number, id, store FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1";
-    write(sql, &[Some(target)])?
+    let iso = |column| {
+        format!("pg_catalog.to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+    };
+    let sql = format!(
+        "SELECT number, id, store, {}, {} FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1",
+        iso("exported_at"),
+        iso("applied_at")
+    );
+    write(&sql, &[Some(target)])?
         .first()
-        .map(|row| Ok(Applied { number: row.get(0)?, id: row.get(1)?, store: row.get(2)? }))
+        .map(|row| {
+            Ok(Applied {
+                number: row.get(0)?,
+                id: row.get(1)?,
+                store: row.get(2)?,
+                exported_at: row.get(3)?,
+                applied_at: row.get(4)?,
+            })
+        })
         .transpose()
 }
 
@@ -597,6 +615,19 @@ pub fn notify(batch: &BatchRow) -> Result<(), Error> {
             Some(batch.exported_at),
         ],
     )?;
+    Ok(())
+}
+
+/// Forgets batches of a target up to a number, but the last that was published, and the last that was applied.
+pub fn forget_batches(target: &str, number: u64) -> Result<(), Error> {
+    for table in ["batch", "receipt"] {
+        let sql = format!(
+            "DELETE FROM table_export.{table} AS b
+              WHERE b.target = $1 AND b.number <= $2::pg_catalog.int8
+                AND b.number < (SELECT pg_catalog.max(l.number) FROM table_export.{table} AS l WHERE l.target = $1)"
+        );
+        write(&sql, &[Some(target), Some(&number.to_string())])?;
+    }
     Ok(())
 }
 

@@ -128,13 +128,23 @@ pub enum Error {
     #[error("could not make a pipe for COPY: {0}")]
     Pipe(io::Error),
 
+    // Compacting
+    #[error("batch {number} of target \"{target}\" is not in store \"{store}\"")]
+    NotInStore { target: String, number: u64, store: String },
+    #[error("batch {number} of target \"{target}\" does not follow the one before it")]
+    BrokenChain { target: String, number: u64 },
+    #[error("the batches of target \"{target}\" up to batch {number} have been compacted by somebody else")]
+    AlreadyCompacted { target: String, number: u64 },
+    #[error("compacting batches of target \"{target}\" has taken more than a day")]
+    CompactionTooLong { target: String },
+
     // Importing
     #[error("store \"{store}\" holds no batch of target \"{target}\"")]
     NoBatch { target: String, store: String, known: Vec<String> },
     #[error("target \"{target}\" has no full batch to start from")]
     NoFullBatch { target: String },
     #[error("batch {expected} of target \"{target}\" is missing")]
-    MissingBatch { target: String, expected: u64, found: u64 },
+    MissingBatch { target: String, expected: u64, found: u64, may_restart: bool },
     #[error("batch {number} of target \"{target}\" does not follow the batch that was applied here")]
     Forked { target: String, number: u64 },
     #[error("store \"{store}\" is behind this database for target \"{target}\"")]
@@ -168,6 +178,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Says that a store holds no batch of a target, and of which it does.
+    pub fn no_batch(target: &str, store: &dyn store::Store) -> Error {
+        let known = batch::reader::targets(store).unwrap_or_default();
+        Error::NoBatch { target: target.to_owned(), store: store.url(), known }
+    }
+
     /// Says whether a store has stopped waiting because the statement is to end.
     pub fn is_interrupt(&self) -> bool {
         let (Error::Store(error) | Error::Batch(batch::Error::Store(error))) = self else { return false };
@@ -208,6 +224,8 @@ impl Error {
             | Error::UnreadableUnknown { .. }
             | Error::NoFullBatch { .. }
             | Error::MissingBatch { .. }
+            | Error::BrokenChain { .. }
+            | Error::CompactionTooLong { .. }
             | Error::Forked { .. }
             | Error::StoreBehind { .. }
             | Error::Emptied { .. }
@@ -217,8 +235,10 @@ impl Error {
             Error::Prepared | Error::OldSnapshot { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::HasWritten | Error::NotAlone { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::TargetBusy { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
-            Error::UnknownTarget { .. } | Error::NoBatch { .. } => ERRCODE_UNDEFINED_OBJECT,
-            Error::NumberTaken { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Error::UnknownTarget { .. } | Error::NoBatch { .. } | Error::NotInStore { .. } => {
+                ERRCODE_UNDEFINED_OBJECT
+            }
+            Error::NumberTaken { .. } | Error::AlreadyCompacted { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::Store(error) => store_sqlstate(error),
             Error::Batch(error) => batch_sqlstate(error),
             Error::Pipe(_) => ERRCODE_SYSTEM_ERROR,
@@ -376,6 +396,13 @@ impl Error {
             Error::Batch(batch::Error::Number { .. }) => {
                 Some("Another target name, or remove the manifest of the last number from the store.".into())
             }
+            Error::MissingBatch { target, may_restart: true, .. } => Some(format!(
+                "Carry the batches over completely, or begin again with the store's compacted full batch: \
+                 SET pg_table_export.restart_when_behind = on, or SELECT tx_reset('{target}') here."
+            )),
+            Error::CompactionTooLong { .. } => {
+                Some("Compact fewer batches at once, with the arguments \"first\" and \"last\".".into())
+            }
             Error::NoFullBatch { target } | Error::MissingBatch { target, .. } => Some(format!(
                 "Carry the batches over completely, or start again at the source: SELECT tx_reset('{target}')."
             )),
@@ -449,7 +476,7 @@ fn batch_sqlstate(error: &batch::Error) -> PgSqlErrorCode {
     match error {
         batch::Error::Store(error) => store_sqlstate(error),
         batch::Error::Manifest { .. } | batch::Error::Damaged { .. } => ERRCODE_DATA_CORRUPTED,
-        batch::Error::FutureFormat { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+        batch::Error::FutureFormat { .. } | batch::Error::Unmergeable { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
         batch::Error::Number { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         batch::Error::Stream(_) => ERRCODE_IO_ERROR,
     }

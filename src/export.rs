@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::{self, Compression, Format, Header, Kind, Part, PartWriter, Writer, sweep};
+use crate::batch::{
+    self, Compression, Format, Header, Kind, Part, PartWriter, Writer, other_attempts, sweep,
+};
 use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
 use crate::error::Error;
 use crate::fault::{self, Point};
@@ -214,7 +216,7 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
 }
 
 /// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of these may
-/// have had its name: then all are sent in full.
+/// have had its name: then all are sent in full, as they are if some of these batches are gone.
 fn heal(
     candidates: &mut [Candidate],
     fork: &Fork,
@@ -224,7 +226,8 @@ fn heal(
     let is_one_of_these = |part: &Part| {
         candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
     };
-    let strange = !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
+    let strange =
+        fork.has_gap || !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
     for candidate in candidates.iter_mut() {
         let Candidate { tracked, table, shape, key, .. } = &*candidate;
         candidate.healing = if strange {
@@ -411,6 +414,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     transaction::flush_log();
     fault::point(Point::ExportLogFlushed);
     transaction::force_sync_commit();
+    let abandoned = other_attempts(store.as_ref(), target, number, id);
     writer.publish(header, parts).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
             Error::NumberTaken { target: target.to_owned(), number }
@@ -419,7 +423,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
     })?;
     fault::point(Point::ExportPublished);
     // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the export.
-    if let Err(error) = sweep(store.as_ref(), target, number, id) {
+    if let Err(error) = abandoned.and_then(|abandoned| sweep(store.as_ref(), target, number, &abandoned)) {
         pgrx::warning!("could not remove files of abandoned exports: {error}");
     }
     fault::point(Point::ExportSwept);

@@ -3,7 +3,7 @@
 //! The setting `pg_table_export.wait_at` names the place. Both are there with the feature `fault_points` only, which
 //! `tests/install` is given; without it nothing is left of them.
 
-/// Every step of an export, of its commit, and of an import.
+/// Every step of an export, of its commit, of an import, and of a compaction.
 #[cfg_attr(feature = "fault_points", derive(Clone, Copy, PartialEq, pgrx::PostgresGucEnum))]
 pub enum Point {
     #[cfg(feature = "fault_points")]
@@ -31,6 +31,8 @@ pub enum Point {
     ImportRecordsInserted,
     ImportReceiptWritten,
     ImportDone,
+    CompactPartWritten,
+    CompactPublished,
 }
 
 #[cfg(feature = "fault_points")]

@@ -28,6 +28,8 @@ pub struct Fork {
     pub previous: Option<Uuid>,
     /// Batches that we do not know, and have to make good. None after a reset: that starts anew.
     pub unknown: Vec<Manifest>,
+    /// Some of them are gone from the store, and nobody can say what they held.
+    pub has_gap: bool,
 }
 
 /// What unknown batches have done to a table.
@@ -49,7 +51,7 @@ pub fn look(store: &dyn Store, name: &str, target: Option<&Target>, source: &Sou
     if target.is_some_and(|target| target.position.is_none()) {
         // Reset. The batch before is named if it can be read; a full batch needs none.
         let previous = numbers.last().map_or(last, |&n| reader::manifest(store, name, n).ok().map(|m| m.id));
-        return Ok(Fork { next, previous, unknown: Vec::new() });
+        return Ok(Fork { next, previous, unknown: Vec::new(), has_gap: false });
     }
     let unknown = numbers
         .iter()
@@ -61,7 +63,9 @@ pub fn look(store: &dyn Store, name: &str, target: Option<&Target>, source: &Sou
         })
         .collect::<Result<Vec<_>, Error>>()?;
     let previous = unknown.last().map(|manifest| manifest.id).or(last);
-    Ok(Fork { next, previous, unknown })
+    let before = std::iter::once(last).chain(unknown.iter().map(|manifest| Some(manifest.id)));
+    let has_gap = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
+    Ok(Fork { next, previous, unknown, has_gap })
 }
 
 /// An unknown batch is ours to make good if this database published it, on the history that we are on or before.

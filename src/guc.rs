@@ -14,6 +14,12 @@ static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
 /// How many of a copy's rows may go with one batch, in percent.
 static DELETE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 
+/// Whether imports leave a receipt in the store.
+static LEAVE_RECEIPTS: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// Whether an import whose next batch is gone begins again with the latest full one.
+static RESTART_WHEN_BEHIND: GucSetting<bool> = GucSetting::<bool>::new(false);
+
 /// Makes the settings known. Called once, when the library is loaded.
 pub fn define() {
     GucRegistry::define_string_guc(
@@ -44,6 +50,22 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::empty(),
     );
+    GucRegistry::define_bool_guc(
+        c"pg_table_export.leave_receipts",
+        c"Says in the store which batch this database has applied.",
+        c"Each import then writes to the store, after the one that it tells of has committed.",
+        &LEAVE_RECEIPTS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_table_export.restart_when_behind",
+        c"Lets an import whose next batch is gone from the store begin again with the latest full batch.",
+        c"Off: it is refused.",
+        &RESTART_WHEN_BEHIND,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
     crate::pg::compat::reserve_settings(c"pg_table_export");
 }
 
@@ -60,4 +82,14 @@ pub fn shadow_limit() -> Option<i64> {
 /// Returns `pg_table_export.delete_limit`, in percent.
 pub fn delete_limit() -> u32 {
     DELETE_LIMIT.get().unsigned_abs()
+}
+
+/// Returns `pg_table_export.leave_receipts`.
+pub fn leave_receipts() -> bool {
+    LEAVE_RECEIPTS.get()
+}
+
+/// Returns `pg_table_export.restart_when_behind`.
+pub fn restart_when_behind() -> bool {
+    RESTART_WHEN_BEHIND.get()
 }

@@ -7,13 +7,17 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use uuid::Uuid;
+
 use crate::apply::{self, Applied, Options};
-use crate::batch::{Kind, Manifest, reader};
+use crate::batch::{Kind, Manifest, Run, reader};
 use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
 use crate::fault::{self, Point};
+use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
+use crate::receipts;
 use crate::store::Store;
 
 /// What an import is asked for.
@@ -62,14 +66,19 @@ fn advance(
     catalog::lock_target("import", request.target)?;
     fault::point(Point::ImportBegun);
     let here = catalog::source()?;
+    if guc::leave_receipts() {
+        receipts::leave(request.target, store, &here)?;
+        // The next import tells of this one, which must be durable by then.
+        transaction::force_sync_commit();
+    }
     let mut chain = Chain::new(request.target, store)?;
     while request.max_batches.is_none_or(|max| (imported.len() as u64) < max)
-        && let Some(manifest) = chain.next_batch()?
+        && let Some(Next { manifest, id }) = chain.next_batch()?
     {
         refuse_own(&manifest, &here)?;
         fault::point(Point::ImportBatchChosen);
         let parts = apply::apply(store, &manifest, request.options, caller)?;
-        let receipt = receipt(&manifest, &parts);
+        let receipt = receipt(&manifest, id, &parts);
         catalog::add_receipt(&receipt, &store.url())?;
         catalog::notify(&receipt)?;
         fault::point(Point::ImportReceiptWritten);
@@ -87,6 +96,24 @@ struct Chain<'a> {
     last: Option<(u64, String)>,
     /// Numbers of the batches in the store after it, the next one at the end.
     ahead: Vec<u64>,
+    /// The compacted batches that end after it, the one that ends last at the end.
+    runs: Vec<Run>,
+    /// The number of the full batch that all before it are skipped for.
+    full: Option<u64>,
+    /// The compacted full batch to begin with.
+    begin_with: Option<Run>,
+}
+
+/// What is applied next, and the id of the batch that the destination is at then.
+struct Next {
+    manifest: Manifest,
+    id: Uuid,
+}
+
+impl From<Manifest> for Next {
+    fn from(manifest: Manifest) -> Next {
+        Next { id: manifest.id, manifest }
+    }
 }
 
 impl<'a> Chain<'a> {
@@ -97,28 +124,38 @@ impl<'a> Chain<'a> {
         {
             return Err(Error::Emptied { table, target: target.to_owned() });
         }
-        let mut ahead = reader::numbers(store, target, last.as_ref().map_or(0, |last| last.0))?;
+        let after = last.as_ref().map_or(0, |last| last.0);
+        let mut ahead = reader::numbers(store, target, after)?;
         ahead.reverse();
-        let mut chain = Chain { target, store, last, ahead };
+        let mut chain = Chain { target, store, last, ahead, runs: Vec::new(), full: None, begin_with: None };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
-            None if chain.ahead.is_empty() => return Err(chain.no_batch()),
-            _ => chain.skip_to_latest_full()?,
+            None if chain.ahead.is_empty() => return Err(Error::no_batch(target, store)),
+            _ => {
+                chain.runs = reader::runs(store, target, after)?;
+                chain.skip_to_latest_full()?;
+            }
         }
         Ok(chain)
     }
 
-    /// Skips what the latest full batch replaces, whatever has become of it.
+    /// Skips what the latest full batch replaces, whatever has become of it. Where nothing has been applied it can be a compacted
+    /// one.
     fn skip_to_latest_full(&mut self) -> Result<(), Error> {
         let mut unreadable = None;
         let seen = Seen::of(self);
+        let compacted = self.full_run().filter(|_| self.last.is_none());
         for (place, &number) in self.ahead.iter().enumerate() {
+            if compacted.is_some_and(|run| run.last >= number) {
+                break;
+            }
             if seen.as_ref().is_some_and(|seen| seen.numbers.contains(&number)) {
                 continue;
             }
             match reader::manifest(self.store, self.target, number) {
                 Ok(manifest) if manifest.kind == Kind::Full => {
                     self.ahead.truncate(place + 1);
+                    self.full = Some(number);
                     if unreadable.is_none() {
                         Seen::remember(self, number + 1);
                     }
@@ -129,29 +166,91 @@ impl<'a> Chain<'a> {
                 Err(error) => unreadable = unreadable.or(Some(error)),
             }
         }
+        self.begin_with = compacted;
         match (&self.last, unreadable) {
             (Some((last, _)), None) => {
                 Seen::remember(self, last + 1);
                 Ok(())
             }
             (Some(_), Some(_)) => Ok(()),
+            (None, _) if compacted.is_some() => Ok(()),
             (None, Some(error)) => Err(error.into()),
             (None, None) => Err(Error::NoFullBatch { target: self.target.to_owned() }),
         }
     }
 
-    /// Returns the next batch to apply, which must follow the last, or be full.
-    fn next_batch(&mut self) -> Result<Option<Manifest>, Error> {
-        let Some(number) = self.ahead.pop() else { return Ok(None) };
-        let manifest = reader::manifest(self.store, self.target, number)?;
-        if let Some((last, id)) = &self.last
-            && manifest.kind != Kind::Full
-            && manifest.previous.map(|previous| previous.to_string()).as_ref() != Some(id)
-        {
-            return Err(broken(self.target, *last, number));
+    /// Returns the next batch to apply, which must follow the last, or be full. A compacted one comes before those that
+    /// it stands for.
+    fn next_batch(&mut self) -> Result<Option<Next>, Error> {
+        let Some(&number) = self.ahead.last() else { return Ok(None) };
+        if let Some(next) = self.shortcut(number)? {
+            return Ok(Some(self.step(next)));
         }
-        self.last = Some((number, manifest.id.to_string()));
-        Ok(Some(manifest))
+        let manifest = reader::manifest(self.store, self.target, number)?;
+        let follows = manifest.previous.map(|previous| previous.to_string());
+        let next = match &self.last {
+            Some((last, id)) if manifest.kind != Kind::Full && follows.as_ref() != Some(id) => {
+                self.begin_again(*last, number)?
+            }
+            _ => manifest.into(),
+        };
+        Ok(Some(self.step(next)))
+    }
+
+    /// Returns the compacted full batch that can be applied in place of batches that are gone.
+    fn begin_again(&self, last: u64, found: u64) -> Result<Next, Error> {
+        let target = self.target.to_owned();
+        let full = self.full_run();
+        match full.filter(|_| found > last + 1 && guc::restart_when_behind()) {
+            Some(run) => {
+                pgrx::warning!(
+                    "batch {} of target \"{target}\" is gone from the store: beginning again with full batch {}",
+                    last + 1,
+                    run.last
+                );
+                self.compacted(run)
+            }
+            None if found == last + 1 => Err(Error::Forked { target, number: found }),
+            None => {
+                Err(Error::MissingBatch { target, expected: last + 1, found, may_restart: full.is_some() })
+            }
+        }
+    }
+
+    /// Goes on to a batch.
+    fn step(&mut self, next: Next) -> Next {
+        let number = next.manifest.number;
+        self.ahead.retain(|&ahead| ahead > number);
+        self.runs.retain(|run| run.last > number);
+        self.last = Some((number, next.id.to_string()));
+        next
+    }
+
+    /// Returns the compacted batch that leads furthest from here, unless a full one is as far, or nothing is spared by it.
+    fn shortcut(&mut self, next: u64) -> Result<Option<Next>, Error> {
+        if let Some(run) = self.begin_with.take() {
+            return self.compacted(run).map(Some);
+        }
+        let Some((number, id)) = &self.last else { return Ok(None) };
+        let leads_on = |run: &Run| run.may_follow(*number) && self.full.is_none_or(|full| run.last >= full);
+        let is_the_next = |run: &Run| run.last == next && next == number + 1;
+        for run in self.runs.iter().rev().filter(|run| leads_on(run) && !is_the_next(run)) {
+            let compacted = reader::compacted(self.store, self.target, *run)?;
+            if compacted.follows.iter().any(|link| link.number == *number && link.id.to_string() == *id) {
+                return Ok(Some(Next { manifest: compacted.batch, id: compacted.last }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the compacted full batch that ends last.
+    fn full_run(&self) -> Option<Run> {
+        self.runs.iter().rev().copied().find(|run| run.is_full())
+    }
+
+    fn compacted(&self, run: Run) -> Result<Next, Error> {
+        let compacted = reader::compacted(self.store, self.target, run)?;
+        Ok(Next { manifest: compacted.batch, id: compacted.last })
     }
 
     /// With nothing ahead, makes sure that the store still ends with the batch that was applied.
@@ -162,11 +261,6 @@ impl<'a> Chain<'a> {
         }
         let is_same = reader::manifest(self.store, self.target, number)?.id.to_string() == id;
         if is_same { Ok(()) } else { Err(Error::Forked { target, number }) }
-    }
-
-    fn no_batch(&self) -> Error {
-        let known = reader::targets(self.store).unwrap_or_default();
-        Error::NoBatch { target: self.target.to_owned(), store: self.store.url(), known }
     }
 }
 
@@ -195,15 +289,6 @@ impl Seen {
     }
 }
 
-fn broken(target: &str, last: u64, number: u64) -> Error {
-    let target = target.to_owned();
-    if number == last + 1 {
-        Error::Forked { target, number }
-    } else {
-        Error::MissingBatch { target, expected: last + 1, found: number }
-    }
-}
-
 /// Refuses a batch that would write the source's own tables over with an older state of themselves.
 fn refuse_own(manifest: &Manifest, here: &Source) -> Result<(), Error> {
     let theirs = &manifest.source;
@@ -216,11 +301,11 @@ fn refuse_own(manifest: &Manifest, here: &Source) -> Result<(), Error> {
     Ok(())
 }
 
-fn receipt<'a>(manifest: &'a Manifest, applied: &[Applied]) -> BatchRow<'a> {
+fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[Applied]) -> BatchRow<'a> {
     BatchRow {
         target: &manifest.target,
         number: manifest.number,
-        id: manifest.id.to_string(),
+        id: id.to_string(),
         previous: manifest.previous.map(|id| id.to_string()),
         kind: manifest.kind.name(),
         tables: applied.len(),

@@ -28,11 +28,14 @@ mod shadow;
 mod track;
 
 mod apply;
+mod compact;
 mod ddl;
 mod destination;
+mod expire;
 mod mapping;
 mod protect;
 mod prune;
+mod receipts;
 mod reset;
 mod status;
 

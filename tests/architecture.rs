@@ -41,8 +41,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("destination", &["batch", "catalog", "ddl", "error", "pg", "shape"]),
     ("merge", &["batch", "error", "pg", "shape"]),
     ("apply", &["batch", "catalog", "destination", "error", "fault", "merge", "pg", "shape", "store"]),
-    ("import", &["apply", "batch", "catalog", "error", "fault", "pg", "store"]),
+    // Leaves a receipt before it begins.
+    ("receipts", &["batch", "catalog", "error", "pg", "store"]),
+    ("import", &["apply", "batch", "catalog", "error", "fault", "guc", "pg", "receipts", "store"]),
     // Beside the river.
+    ("compact", &["batch", "error", "fault", "pg", "store"]),
+    ("expire", &["batch", "catalog", "error", "pg", "store"]),
     ("ddl", &["catalog", "error", "pg", "shape"]),
     // Both lock a table as tracking does.
     ("mapping", &["catalog", "error", "pg", "shape", "track"]),
@@ -58,9 +62,11 @@ const FLOORS: &[(&str, &[&str])] = &[
             "apply",
             "batch",
             "capture",
+            "compact",
             "ddl",
             "destination",
             "error",
+            "expire",
             "export",
             "guc",
             "import",
@@ -68,6 +74,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "pg",
             "protect",
             "prune",
+            "receipts",
             "reset",
             "status",
             "store",
@@ -93,7 +100,7 @@ impl Source {
 
     /// Whether it holds nothing but tests.
     fn is_test(&self) -> bool {
-        self.path.ends_with("tests.rs")
+        self.path.ends_with("tests.rs") || self.path.components().any(|folder| folder.as_os_str() == "tests")
     }
 
     /// The lines that are code, without comments and texts, up to the tests; each with its number.

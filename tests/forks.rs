@@ -16,17 +16,6 @@ use cluster::{Cluster, Store};
 /// Holds what is never killed, copied or promoted.
 static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
-/// What a database does for a while: every kind of change, to rows that are there and to new ones from `id` on.
-fn live_on(database: &Database, id: i32) {
-    database.insert(id..id + 5);
-    database.run(&format!(
-        "UPDATE items SET note = 'since {id}' WHERE id IN (1, {id});
-         DELETE FROM items WHERE id = {id} + 1;
-         UPDATE items SET id = -{id} WHERE id = {id} + 2;
-         BEGIN; SAVEPOINT a; DELETE FROM lines WHERE item = {id} + 3; RELEASE a; COMMIT"
-    ));
-}
-
 fn shared_pair(name: &str) -> (Store, Database, Database) {
     let store = Store::new();
     let source = Database::source(&SHARED, name, &store);
@@ -49,7 +38,7 @@ fn heals_after(name: &str, outcome: &str) {
     let (store, source, destination) = shared_pair(name);
     for round in 1..=4 {
         let imports_the_unknown_batch = round % 2 == 0;
-        live_on(&source, round * 100);
+        source.live_on(round * 100);
         let manifests = manifests(&store).len();
         let position = source.text("SELECT position FROM table_export.target");
         let export = format!("PERFORM * FROM ({}) AS e", source.export_sql());
@@ -60,7 +49,7 @@ fn heals_after(name: &str, outcome: &str) {
         if imports_the_unknown_batch {
             destination.import();
         }
-        live_on(&source, round * 100 + 50);
+        source.live_on(round * 100 + 50);
         source.feed(&destination);
     }
     assert_eq!(source.export(), "", "healed once, not for ever");
@@ -109,20 +98,20 @@ fn a_first_export_that_is_rolled_back_is_healed() {
 #[test]
 fn healing_works_in_a_serializable_transaction() {
     let (_store, source, destination) = shared_pair("healer");
-    live_on(&source, 100);
+    source.live_on(100);
     source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
-    live_on(&source, 200);
+    source.live_on(200);
     source.run(&format!("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; {}; COMMIT", source.export_sql()));
     destination.import();
     source.assert_equal(&destination);
-    live_on(&source, 300);
+    source.live_on(300);
     source.feed(&destination);
 }
 
 #[test]
 fn what_a_healing_transaction_writes_afterwards_comes_with_the_next_batch() {
     let (_store, source, destination) = shared_pair("writer");
-    live_on(&source, 100);
+    source.live_on(100);
     source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
     let done = AtomicBool::new(false);
     scope(|scope| {
@@ -144,7 +133,7 @@ fn what_a_healing_transaction_writes_afterwards_comes_with_the_next_batch() {
 #[test]
 fn a_second_export_in_a_transaction_is_refused() {
     let (_store, source, destination) = shared_pair("twice");
-    live_on(&source, 100);
+    source.live_on(100);
     let export = source.export_sql();
     source
         .refused(&format!("BEGIN; SAVEPOINT a; {export}; ROLLBACK TO a; {export}"))
@@ -171,18 +160,18 @@ fn source_of(cluster: &Cluster, store: &Store) -> Database {
 #[test]
 fn a_copied_data_directory_started_instead_is_healed() {
     let (mut cluster, store, source, destination) = server_pair("copied");
-    live_on(&source, 100);
+    source.live_on(100);
     source.feed(&destination);
     let copy = cluster.copy();
     for round in 2..6 {
-        live_on(&source, round * 100);
+        source.live_on(round * 100);
         source.feed(&destination);
     }
     cluster.kill();
     let survivor = source_of(&copy, &store);
     assert_ne!(survivor.content(), destination.content(), "nothing was lost");
     survivor.feed(&destination);
-    live_on(&survivor, 200);
+    survivor.live_on(200);
     survivor.feed(&destination);
     assert_eq!(survivor.export(), "");
 }
@@ -209,9 +198,9 @@ fn rows_that_only_a_lost_history_had_vanish() {
 fn a_destination_that_missed_the_lost_history_ends_equal_as_well() {
     let (mut cluster, store, source, destination) = server_pair("behind");
     let copy = cluster.copy();
-    live_on(&source, 100);
+    source.live_on(100);
     source.export();
-    live_on(&source, 200);
+    source.live_on(200);
     source.export();
     cluster.kill();
     source_of(&copy, &store).feed(&destination);
@@ -230,7 +219,7 @@ struct Failover {
 fn fail_over(name: &str) -> Failover {
     let (primary, store, old, destination) = server_pair(name);
     let standby = primary.standby();
-    live_on(&old, 100);
+    old.live_on(100);
     old.feed(&destination);
     standby.catch_up(&primary);
     standby.psql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
@@ -239,7 +228,7 @@ fn fail_over(name: &str) -> Failover {
         standby.psql("postgres", "SELECT count(*) FROM pg_stat_wal_receiver") == "0\n"
     });
     for round in 2..4 {
-        live_on(&old, round * 100);
+        old.live_on(round * 100);
         old.feed(&destination);
     }
     standby.promote();
@@ -252,9 +241,9 @@ fn fail_over(name: &str) -> Failover {
 fn a_promoted_standby_that_lost_commits_takes_over() {
     let mut failover = fail_over("promoted");
     failover.primary.kill();
-    live_on(&failover.new, 200);
+    failover.new.live_on(200);
     failover.new.feed(&failover.destination);
-    live_on(&failover.new, 300);
+    failover.new.live_on(300);
     failover.new.feed(&failover.destination);
 }
 
@@ -264,11 +253,11 @@ fn a_promoted_standby_takes_over_again_and_again() {
     failover.new.feed(&failover.destination);
     let second = failover.standby.standby();
     second.catch_up(&failover.standby);
-    live_on(&failover.new, 400);
+    failover.new.live_on(400);
     failover.new.feed(&failover.destination);
     second.promote();
     let newest = source_of(&second, &failover.store);
-    live_on(&newest, 500);
+    newest.live_on(500);
     newest.feed(&failover.destination);
     failover.new.export_refused().expect("55000", &["newer timeline", "timeline 3"]);
 }
@@ -278,10 +267,10 @@ fn the_old_primary_is_refused_until_it_is_told_to_take_over() {
     let failover = fail_over("old_primary");
     let Failover { old, new, destination, .. } = &failover;
     // Before the new primary has exported, nothing tells the old one.
-    live_on(old, 400);
+    old.live_on(400);
     old.feed(destination);
     new.feed(destination);
-    live_on(old, 500);
+    old.live_on(500);
     let before = old.text("SELECT * FROM table_export.target");
     old.export_refused().expect(
         "55000",
@@ -302,7 +291,7 @@ fn the_old_primary_is_refused_until_it_is_told_to_take_over() {
     old.assert_equal(destination);
 
     // And back again.
-    live_on(new, 600);
+    new.live_on(600);
     new.feed(destination);
 }
 
@@ -346,7 +335,7 @@ fn another_database_with_the_same_target_is_refused_until_it_takes_over() {
     assert_eq!(second.export(), "2|public.items|full\n2|public.lines|full");
     destination.import();
     second.assert_equal(&destination);
-    live_on(&second, 100);
+    second.live_on(100);
     second.feed(&destination);
 
     first.export_refused().expect("55000", &["\"second_owner\"", "SELECT tx_reset('reporting')"]);
@@ -364,7 +353,7 @@ fn another_cluster_with_the_same_target_is_refused() {
 /// Publishes a batch that its database does not know, damages the file of it whose name ends so, and resets.
 fn needs_a_reset(name: &str, suffix: &str, damage: impl Fn(&mut Vec<u8>)) {
     let (store, source, destination) = shared_pair(name);
-    live_on(&source, 100);
+    source.live_on(100);
     let known = store.files();
     source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
     for file in store.files() {
@@ -374,7 +363,7 @@ fn needs_a_reset(name: &str, suffix: &str, damage: impl Fn(&mut Vec<u8>)) {
             fs::write(store.path().join(&file), bytes).expect("the file");
         }
     }
-    live_on(&source, 200);
+    source.live_on(200);
     source.export_refused().expect(
         "55000",
         &[
@@ -419,8 +408,8 @@ fn of_two_primaries_that_export_at_once_one_wins() {
     let (cluster, store, one, destination) = server_pair("two_primaries");
     let copy = cluster.copy();
     let other = source_of(&copy, &store);
-    live_on(&one, 100);
-    live_on(&other, 200);
+    one.live_on(100);
+    other.live_on(200);
     let before = other.text("SELECT * FROM table_export.target");
 
     let mut blocker = other.client();
@@ -509,9 +498,9 @@ fn a_server_restored_with_the_store_inside_goes_on_after_a_reset_of_the_destinat
     assert!(!default_store(&copy).exists());
     let cp = Command::new("cp").arg("-a").args([default_store(&cluster), default_store(&copy)]).status();
     assert!(cp.expect("cp").success());
-    live_on(&source, 100);
+    source.live_on(100);
     source.text(export);
-    live_on(&source, 200);
+    source.live_on(200);
     source.text(export);
     destination.text(&import(&cluster));
     cluster.kill();
@@ -522,7 +511,7 @@ fn a_server_restored_with_the_store_inside_goes_on_after_a_reset_of_the_destinat
         .refused(&import(&copy))
         .expect("55000", &["is behind this database", "Batch 3", "SELECT tx_reset('r')"]);
     for round in 3..6 {
-        live_on(&survivor, round * 100);
+        survivor.live_on(round * 100);
         survivor.text(export);
         destination.refused(&import(&copy)).expect("55000", &["SELECT tx_reset('r')"]);
     }
@@ -540,14 +529,14 @@ fn a_source_restored_to_a_point_in_time_is_healed() {
     let destination = Database::destination(&SHARED, "point_in_time", &store);
     source.feed(&destination);
     let mut restored = cluster.backup();
-    live_on(&source, 100);
+    source.live_on(100);
     source.feed(&destination);
     // Committed before that point, exported after it.
-    live_on(&source, 200);
+    source.live_on(200);
     let then = source.content();
     source.run("SELECT pg_create_restore_point('before the accident')");
     for round in 3..6 {
-        live_on(&source, round * 100);
+        source.live_on(round * 100);
         source.feed(&destination);
     }
     source.run("TRUNCATE items");
@@ -559,7 +548,7 @@ fn a_source_restored_to_a_point_in_time_is_healed() {
     let source = source_of(&restored, &store);
     assert_eq!(source.content(), then);
     source.feed(&destination);
-    live_on(&source, 300);
+    source.live_on(300);
     source.feed(&destination);
 }
 
@@ -572,7 +561,7 @@ fn a_destination_restored_to_an_earlier_state_catches_up() {
     source.feed(&destination);
     let copy = cluster.copy();
     for round in 1..4 {
-        live_on(&source, round * 100);
+        source.live_on(round * 100);
         source.feed(&destination);
     }
     let restored = source_of(&copy, &store);
@@ -586,7 +575,7 @@ fn a_destination_restored_to_an_earlier_state_catches_up() {
 fn a_key_that_changed_since_the_lost_history_is_sent_in_full() {
     let (mut cluster, store, source, destination) = server_pair("rekeyed");
     let copy = cluster.copy();
-    live_on(&source, 100);
+    source.live_on(100);
     source.feed(&destination);
     cluster.kill();
     let survivor = source_of(&copy, &store);

@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -169,52 +170,23 @@ pub enum Compression {
 impl Manifest {
     /// Reads the manifest that was found at `path` where that of batch `number` of `target` is expected.
     pub(super) fn parse(json: &[u8], path: &str, target: &str, number: u64) -> Result<Self, Error> {
-        // Looked at first and alone: the other fields of a later version can be anything.
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
-        let version: Version = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
-        if version.format_version > FORMAT_VERSION {
-            return Err(Error::FutureFormat {
-                path: path.into(),
-                found: version.format_version,
-                supported: FORMAT_VERSION,
-            });
-        }
-        let manifest: Self = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
-        if manifest.target != target || manifest.number != number {
-            return Err(invalid(format!(
-                "it is that of batch {} of target \"{}\"",
-                manifest.number, manifest.target
-            )));
-        }
-        manifest.check().map_err(invalid)?;
-        // Serde would also take a missing field for null, a list or an object for a value of another form, and
-        // a UUID in other forms. Last, for it takes several times the memory of a manifest.
-        let said = serde_json::from_slice::<Value>(json).map_err(|error| invalid(error.to_string()))?;
-        let meant = serde_json::to_value(&manifest).map_err(|error| invalid(error.to_string()))?;
-        if said != meant {
-            return Err(invalid("a field is missing, or a value has another form".into()));
-        }
-        Ok(manifest)
+        read_strictly(json, path, |manifest: &Self| {
+            if manifest.target != target || manifest.number != number {
+                let (number, target) = (manifest.number, &manifest.target);
+                return Err(format!("it is that of batch {number} of target \"{target}\""));
+            }
+            manifest.check()
+        })
     }
 
     /// Renders the manifest that is to stand at `path`, with a line for each field.
     pub(super) fn render(&self, path: &str) -> Result<Vec<u8>, Error> {
-        let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
-        self.check().map_err(invalid)?;
-        let mut json = serde_json::to_vec_pretty(self).map_err(|error| invalid(error.to_string()))?;
-        json.push(b'\n');
-        if json.len() as u64 > MANIFEST_BYTES_MAX {
-            return Err(invalid(too_large()));
-        }
-        Ok(json)
+        self.check().map_err(|reason| Error::Manifest { path: path.into(), reason })?;
+        render(self, path)
     }
 
     /// Says what is wrong, if anything is.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         if self.format_version == 0 {
             return Err("format version 0 does not exist".into());
         }
@@ -315,8 +287,48 @@ impl Part {
     }
 }
 
+/// Reads one JSON object that describes something in the store, whose check says what is wrong with it.
+pub(super) fn read_strictly<T: DeserializeOwned + Serialize>(
+    json: &[u8],
+    path: &str,
+    check: impl FnOnce(&T) -> Result<(), String>,
+) -> Result<T, Error> {
+    // Looked at first and alone: the other fields of a later version can be anything.
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
+    let version: Version = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+    if version.format_version > FORMAT_VERSION {
+        let (found, supported) = (version.format_version, FORMAT_VERSION);
+        return Err(Error::FutureFormat { path: path.into(), found, supported });
+    }
+    let described: T = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+    check(&described).map_err(invalid)?;
+    // Serde would also take a missing field for null, a list or an object for a value of another form, and
+    // a UUID in other forms. Last, for it takes several times the memory of a manifest.
+    let said = serde_json::from_slice::<Value>(json).map_err(|error| invalid(error.to_string()))?;
+    let meant = serde_json::to_value(&described).map_err(|error| invalid(error.to_string()))?;
+    if said != meant {
+        return Err(invalid("a field is missing, or a value has another form".into()));
+    }
+    Ok(described)
+}
+
+/// Renders one JSON object with a line for each field.
+pub(super) fn render<T: Serialize>(described: &T, path: &str) -> Result<Vec<u8>, Error> {
+    let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
+    let mut json = serde_json::to_vec_pretty(described).map_err(|error| invalid(error.to_string()))?;
+    json.push(b'\n');
+    if json.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(invalid(too_large(MANIFEST_BYTES_MAX)));
+    }
+    Ok(json)
+}
+
 /// Says whether a text has the form `2026-01-31T23:59:59Z`, or that with up to six decimals, and numbers of a time.
-fn is_time(text: &str) -> bool {
+pub(super) fn is_time(text: &str) -> bool {
     const FORM: &str = "dddd-dd-ddTdd:dd:dd";
     let Some((time, decimals)) = text.strip_suffix('Z').and_then(|text| text.split_at_checked(FORM.len()))
     else {
@@ -339,6 +351,6 @@ fn is_time(text: &str) -> bool {
 }
 
 /// Why a manifest is refused before it is looked at.
-pub(super) fn too_large() -> String {
-    format!("it has more than {MANIFEST_BYTES_MAX} bytes")
+pub(super) fn too_large(bytes_max: u64) -> String {
+    format!("it has more than {bytes_max} bytes")
 }

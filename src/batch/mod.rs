@@ -7,10 +7,14 @@
 //! Invariant: what is read is what was published, or an error.
 
 mod columns;
+mod compact;
+mod compacted;
 mod hashed;
 mod manifest;
 mod path;
 pub mod reader;
+mod receipt;
+mod retention;
 mod writer;
 
 use std::io;
@@ -18,8 +22,12 @@ use std::io;
 use crate::store;
 
 pub use columns::fingerprint;
+pub use compact::{Reading, merge};
+pub use compacted::{Link, Run};
 pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
-pub use writer::{PartWriter, Writer, sweep};
+pub use receipt::{Receipt, leave as leave_receipt};
+pub use retention::{COMPACTION_MAX, Keep, Removed, expire};
+pub use writer::{PartWriter, Writer, other_attempts, sweep};
 
 /// What can go wrong with a batch.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +49,10 @@ pub enum Error {
     /// A file is not the one that the manifest describes.
     #[error("file \"{path}\" of batch {batch} is damaged: {reason}")]
     Damaged { path: String, batch: u64, reason: String },
+
+    /// Batches do not fit together, so they stay as they are.
+    #[error("batch {batch} cannot be compacted with those before it: table \"{table}\": {reason}")]
+    Unmergeable { table: String, batch: u64, reason: &'static str },
 
     /// The number does not fit into ten digits.
     #[error("batch number {number} is not between 1 and {}", path::NUMBER_MAX)]

@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::Error;
+use super::compacted::Run;
 use super::manifest::Compression;
 use crate::store::{self, Store, encode};
 
@@ -35,9 +36,58 @@ pub(super) fn manifest(target: &str, number: u64) -> Result<String, Error> {
     Ok(format!("{}/{}", manifests(target)?, manifest_name(number)))
 }
 
+/// The folder of a target's compacted batches.
+pub(super) fn compacted_folder(target: &str) -> Result<String, Error> {
+    Ok(format!("{}/compacted", encode(target)?))
+}
+
+/// A name after that of every compacted batch that ends with this number or before, and before all others.
+pub(super) fn compacted_end(number: u64) -> String {
+    format!("{number:010}.")
+}
+
+/// Which batches the compacted one with that name stands for, unless it is the name of something else.
+pub(super) fn compacted_run(name: &str) -> Option<Run> {
+    let (last, after) = name.strip_suffix(".json")?.split_once('-')?;
+    let run = Run { last: last.parse().ok()?, after: after.parse().ok()? };
+    let is_run = in_range(run.last) && run.after < run.last && compacted_name(run) == name;
+    is_run.then_some(run)
+}
+
+fn compacted_name(run: Run) -> String {
+    format!("{:010}-{:010}.json", run.last, run.after)
+}
+
+/// A compacted batch.
+pub(super) fn compacted(target: &str, run: Run) -> Result<String, Error> {
+    checked(run.last)?;
+    Ok(format!("{}/{}", compacted_folder(target)?, compacted_name(run)))
+}
+
+/// The folder of a target's receipts, with a folder for each destination.
+pub(super) fn receipts(target: &str) -> Result<String, Error> {
+    Ok(format!("{}/receipts", encode(target)?))
+}
+
+/// The folder of the receipt of a destination.
+pub(super) fn receipts_of(target: &str, folder: &str) -> Result<String, Error> {
+    Ok(format!("{}/{}", receipts(target)?, encode(folder)?))
+}
+
+/// The folder with a folder for the data of each number.
+pub(super) fn all_data(target: &str) -> Result<String, Error> {
+    Ok(format!("{}/data", encode(target)?))
+}
+
+/// The number whose data is in the folder of that name, unless it is the name of something else.
+pub(super) fn data_number(name: &str) -> Option<u64> {
+    let number = name.parse().ok()?;
+    (in_range(number) && format!("{number:010}") == name).then_some(number)
+}
+
 /// The folder of the data of every attempt at a batch.
 pub(super) fn attempts(target: &str, number: u64) -> Result<String, Error> {
-    Ok(format!("{}/data/{:010}", encode(target)?, checked(number)?))
+    Ok(format!("{}/{:010}", all_data(target)?, checked(number)?))
 }
 
 /// The folder of a batch's data.

@@ -11,8 +11,10 @@ use std::io::{self, BufRead, BufReader, Read, Take};
 use percent_encoding::percent_decode_str;
 use zstd::stream::read::Decoder;
 
+use super::compacted::{Compacted, Run};
 use super::hashed::Hashed;
 use super::manifest::{self, Compression, File, MANIFEST_BYTES_MAX, Manifest, Part};
+use super::receipt::{RECEIPT_BYTES_MAX, Receipt};
 use super::{Error, path};
 use crate::store::{self, Store};
 
@@ -45,14 +47,48 @@ pub fn numbers(store: &dyn Store, target: &str, after: u64) -> Result<Vec<u64>, 
 
 /// Reads the manifest of a batch.
 pub fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest, Error> {
-    let path = path::manifest(target, number)?;
-    let mut json = Vec::new();
-    store.get(&path)?.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut json)?;
-    let path = path::full(store, &path);
-    if json.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(Error::Manifest { path, reason: manifest::too_large() });
-    }
+    let (json, path) = json(store, &path::manifest(target, number)?, MANIFEST_BYTES_MAX)?;
     Manifest::parse(&json, &path, target, number)
+}
+
+/// Lists the compacted batches of a target that end after a number, those that end first first.
+pub fn runs(store: &dyn Store, target: &str, after: u64) -> Result<Vec<Run>, Error> {
+    let names = store.list(&path::compacted_folder(target)?, &path::compacted_end(after))?;
+    Ok(names.iter().filter_map(|name| path::compacted_run(name)).collect())
+}
+
+/// Reads what a compacted batch says.
+pub fn compacted(store: &dyn Store, target: &str, run: Run) -> Result<Compacted, Error> {
+    let (json, path) = json(store, &path::compacted(target, run)?, MANIFEST_BYTES_MAX)?;
+    Compacted::parse(&json, &path, target, run)
+}
+
+/// Lists the folders of the destinations that have left a receipt.
+pub fn destinations(store: &dyn Store, target: &str) -> Result<Vec<String>, Error> {
+    Ok(store.list(&path::receipts(target)?, "")?)
+}
+
+/// Reads the receipt in the folder of a destination; `None` if it has been taken back.
+pub fn receipt(store: &dyn Store, target: &str, folder: &str) -> Result<Option<Receipt>, Error> {
+    let place = path::receipts_of(target, folder)?;
+    let names = store.list(&place, "")?;
+    let Some(number) = names.iter().filter_map(|name| path::manifest_number(name)).next_back() else {
+        return Ok(None);
+    };
+    let path = format!("{place}/{}", path::manifest_name(number));
+    let (json, path) = json(store, &path, RECEIPT_BYTES_MAX)?;
+    Receipt::parse(&json, &path, target, number).map(Some)
+}
+
+/// Reads a file of JSON, and returns its path with the store.
+fn json(store: &dyn Store, path: &str, bytes_max: u64) -> Result<(Vec<u8>, String), Error> {
+    let mut json = Vec::new();
+    store.get(path)?.take(bytes_max + 1).read_to_end(&mut json)?;
+    let path = path::full(store, path);
+    if json.len() as u64 > bytes_max {
+        return Err(Error::Manifest { path, reason: manifest::too_large(bytes_max) });
+    }
+    Ok((json, path))
 }
 
 /// Reads the columns file of a part, and so proves that it says what the manifest says.
@@ -183,7 +219,7 @@ impl FileReader {
         Ok(())
     }
 
-    fn damaged(&self, reason: &str) -> io::Error {
+    pub(super) fn damaged(&self, reason: &str) -> io::Error {
         let (path, batch, reason) = (self.path.clone(), self.batch, reason.into());
         io::Error::new(io::ErrorKind::InvalidData, Error::Damaged { path, batch, reason })
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use zstd::stream::write::Encoder;
 
+use super::compacted::{Compacted, Link};
 use super::hashed::Hashed;
 use super::manifest::{
     Column, Compression, FORMAT_VERSION, File, Files, Format, Header, Kind, Manifest, Part,
@@ -52,7 +53,7 @@ impl Writer {
         number: u64,
         compression: Compression,
     ) -> Result<Self, Error> {
-        let id = Uuid::new_v4();
+        let id = Uuid::now_v7();
         let folder = path::data(target, number, id)?;
         Ok(Self { store, target: target.into(), number, id, folder, compression, may_exist: false })
     }
@@ -83,10 +84,30 @@ impl Writer {
     ///
     /// When another batch has the number, the error is [`crate::store::Error::Exists`]. After any other error
     /// of the store the batch can exist all the same.
-    pub fn publish(mut self, header: Header, parts: Vec<Part>) -> Result<Manifest, Error> {
-        let Header { previous, kind, source, position, created_at } = header;
+    pub fn publish(self, header: Header, parts: Vec<Part>) -> Result<Manifest, Error> {
+        let manifest = self.manifest(header, parts);
         let path = path::manifest(&self.target, self.number)?;
-        let manifest = Manifest {
+        let json = manifest.render(&path)?;
+        self.put(&path, &json)?;
+        Ok(manifest)
+    }
+
+    /// Makes the batch exist as one that stands for others, as [`Writer::publish`] does.
+    pub fn publish_compacted(
+        self,
+        header: Header,
+        parts: Vec<Part>,
+        last: Uuid,
+        follows: Vec<Link>,
+    ) -> Result<(), Error> {
+        let batch = self.manifest(header, parts);
+        let (path, json) = Compacted { format_version: FORMAT_VERSION, last, follows, batch }.render()?;
+        self.put(&path, &json)
+    }
+
+    fn manifest(&self, header: Header, parts: Vec<Part>) -> Manifest {
+        let Header { previous, kind, source, position, created_at } = header;
+        Manifest {
             format_version: FORMAT_VERSION,
             target: self.target.clone(),
             number: self.number,
@@ -97,12 +118,13 @@ impl Writer {
             position,
             created_at,
             parts,
-        };
-        let json = manifest.render(&path)?;
-        let put = self.store.put_new(&path, &json);
+        }
+    }
+
+    fn put(mut self, path: &str, json: &[u8]) -> Result<(), Error> {
+        let put = self.store.put_new(path, json);
         self.may_exist = !matches!(put, Err(store::Error::Exists { .. }));
-        put?;
-        Ok(manifest)
+        Ok(put?)
     }
 
     fn file(
@@ -214,17 +236,19 @@ impl FileWriter {
     }
 }
 
-/// Removes what attempts other than `keep` left of batch `number`, and counts them.
+/// Lists the attempts at batch `number` other than `keep`.
 ///
-/// To be called when the manifest of that number exists: then no other attempt can still be published.
-pub fn sweep(store: &dyn Store, target: &str, number: u64, keep: Uuid) -> Result<usize, Error> {
-    let folder = path::attempts(target, number)?;
-    let mut swept = 0;
-    for name in store.list(&folder, "")? {
-        if Uuid::parse_str(&name).is_ok_and(|id| id != keep) {
-            store.remove(&format!("{folder}/{name}"))?;
-            swept += 1;
-        }
+/// Listed before a manifest of that number is put, they can be removed after it: none of them can still be published.
+/// One that comes later can be that of a compacted batch.
+pub fn other_attempts(store: &dyn Store, target: &str, number: u64, keep: Uuid) -> Result<Vec<Uuid>, Error> {
+    let ids = store.list(&path::attempts(target, number)?, "")?;
+    Ok(ids.iter().filter_map(|id| Uuid::parse_str(id).ok()).filter(|id| *id != keep).collect())
+}
+
+/// Removes attempts at batch `number`.
+pub fn sweep(store: &dyn Store, target: &str, number: u64, attempts: &[Uuid]) -> Result<(), Error> {
+    for id in attempts {
+        store.remove(&path::data(target, number, *id)?)?;
     }
-    Ok(swept)
+    Ok(())
 }

@@ -86,3 +86,9 @@ impl Drop for Settings {
         }
     }
 }
+
+/// Returns `maintenance_work_mem` in bytes.
+pub fn maintenance_memory() -> u64 {
+    // SAFETY: a plain variable of the backend, in kB (guc_tables.c).
+    u64::from(unsafe { pg_sys::maintenance_work_mem }.unsigned_abs()) << 10
+}

@@ -127,6 +127,17 @@ impl Database {
         ));
     }
 
+    /// Does every kind of change, to rows that are there and to new ones from `id` on.
+    pub fn live_on(&self, id: i32) {
+        self.insert(id..id + 5);
+        self.run(&format!(
+            "UPDATE items SET note = 'since {id}' WHERE id IN (1, {id});
+             DELETE FROM items WHERE id = {id} + 1;
+             UPDATE items SET id = -{id} WHERE id = {id} + 2;
+             BEGIN; SAVEPOINT a; DELETE FROM lines WHERE item = {id} + 3; RELEASE a; COMMIT"
+        ));
+    }
+
     /// The call that exports.
     pub fn export_sql(&self) -> String {
         format!("SELECT batch, table_name, kind FROM tx_export('{}', store => '{}')", self.target, self.store)
@@ -135,6 +146,11 @@ impl Database {
     /// The call that imports.
     pub fn import_sql(&self) -> String {
         format!("SELECT batch, table_name, kind FROM tx_import('{}', store => '{}')", self.target, self.store)
+    }
+
+    /// The call of another function for this target and store, with further arguments such as `, last => 3`.
+    pub fn call(&self, function: &str, further: &str) -> String {
+        format!("SELECT * FROM {function}('{}', store => '{}'{further})", self.target, self.store)
     }
 
     /// The call that resets the target.

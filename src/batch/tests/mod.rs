@@ -1,6 +1,8 @@
 //! Batches written to a directory, read back, and damaged in every way.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod compaction;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -13,7 +15,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::reader::{self, FileReader};
-use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Part, Source, Writer, path, sweep};
+use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Part, Source, Writer, path};
+use super::{other_attempts, sweep};
 use crate::store::{self, Store};
 
 const TARGET: &str = "reporting";
@@ -157,14 +160,14 @@ fn a_batch_is_read_as_it_was_written() {
 
 #[test]
 fn the_example_of_the_specification_is_a_manifest() {
-    let specification = include_str!("../../docs/format.md");
+    let specification = include_str!("../../../docs/format.md");
     let json = specification.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
     let manifest = Manifest::parse(json.as_bytes(), "example", TARGET, 42).unwrap();
     let path = path::data(TARGET, 42, manifest.id).unwrap();
     assert!(specification.contains(&manifest.id.to_string()) && path.ends_with(&manifest.id.to_string()));
     assert_eq!(String::from_utf8(manifest.render("example").unwrap()).unwrap(), json);
     let Part { columns, key, .. } = &manifest.parts[0];
-    for line in String::from_utf8(super::columns::render(columns, key)).unwrap().lines() {
+    for line in String::from_utf8(crate::batch::columns::render(columns, key)).unwrap().lines() {
         assert!(specification.contains(&format!("    {line}\n")), "{line}");
     }
 }
@@ -241,8 +244,14 @@ fn sweep_removes_only_other_attempts() {
     let published = place.publish(1, Compression::Zstd);
     let folder = place.directory.path().join(path::attempts(TARGET, 1).unwrap());
     fs::create_dir(folder.join("notes")).unwrap();
-    let swept = || sweep(&*place.store, TARGET, 1, published.id).unwrap();
-    assert_eq!((swept(), swept()), (1, 0));
+    let others = || other_attempts(&*place.store, TARGET, 1, published.id).unwrap();
+    let found = others();
+    assert_eq!(found.len(), 1);
+    let writer = place.writer(1, Compression::Zstd);
+    write(&writer, &users(Kind::Changes), b"1\n", b"");
+    sweep(&*place.store, TARGET, 1, &found).unwrap();
+    assert_eq!(others(), [writer.id()], "it has come later");
+    drop(writer);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
     assert_eq!(place.store.list(&path::attempts(TARGET, 2).unwrap(), "").unwrap().len(), 1);
     read_all(&*place.store, &published).unwrap();
@@ -539,7 +548,7 @@ proptest! {
     #[test]
     fn any_columns_can_be_read_from_their_file(tables in tables()) {
         for Table { columns, key, .. } in tables {
-            let file = String::from_utf8(super::columns::render(&columns, &key)).unwrap();
+            let file = String::from_utf8(crate::batch::columns::render(&columns, &key)).unwrap();
             let lines: Vec<&str> = file.split_terminator('\n').collect();
             prop_assert_eq!(lines.len(), columns.len());
             for (line, column) in lines.into_iter().zip(columns) {

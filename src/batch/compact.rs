@@ -1,0 +1,247 @@
+//! Compaction: what a run of batches holds of one table, merged into one part.
+//!
+//! In go the parts of one table in the order of their batches; out comes one part that has the same effect. Keys are
+//! compared as the bytes that COPY has written. The types of a table are not needed, nor is a database.
+//!
+//! Invariant: a record goes out exactly if no later part of the run has its key. Memory does not grow with the
+//! parts: with more keys than it may hold, they are read several times, for one share of the keys at a time.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Format, Kind, Manifest, Part};
+use super::reader::{self, FileReader};
+use super::writer::{FileWriter, Writer};
+use super::{Error, path};
+use crate::store::{self, Store};
+
+/// What a key takes in the map at most, just after it has grown.
+const KEY_BYTES: u64 = 48;
+
+/// How many lines are read between two looks at whether to go on.
+const LINES_BETWEEN_LOOKS: u64 = 8192;
+
+/// How much is copied between two of them.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// A key, as the first half of its SHA-256: a billion keys share one with a probability of 1 in 10^20.
+type Digested = [u8; 16];
+
+/// Where batches are read, and what limits that.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// The store.
+    pub store: &'a dyn Store,
+    /// Bytes that keys may take in memory.
+    pub memory: u64,
+    /// Whether to stop.
+    pub interrupted: fn() -> bool,
+}
+
+/// Merges the parts that batches have of one table, at least one, in order. The later ones follow on the first.
+pub fn merge(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> Result<Part, Error> {
+    // What a full part replaces is not looked at.
+    let first = run.iter().rposition(|(_, part)| part.kind == Kind::Full).unwrap_or(0);
+    let run = &run[first..];
+    let (_, part) = run[0];
+    for (manifest, later) in run {
+        require_mergeable(part, later, run.len(), manifest, reading.store)?;
+    }
+    let merged = writer.part(
+        &part.schema,
+        &part.name,
+        part.columns.clone(),
+        part.key.clone(),
+        part.kind,
+        part.format,
+    )?;
+    let (mut ids, mut records) = ((0, merged.ids()?), (0, merged.records()?));
+    if run.len() == 1 {
+        copy(run[0], reading, &mut ids.1, &mut records.1)?;
+        (ids.0, records.0) = (part.ids, part.records);
+    } else {
+        let keys = run.iter().map(|(_, part)| part.ids).sum::<u64>();
+        let shares = (keys * KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
+        for share in 0..shares {
+            let share = Share { reading, run, share, shares };
+            share.merge(&mut ids, &mut records)?;
+        }
+    }
+    Ok(merged.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
+}
+
+fn require_mergeable(
+    first: &Part,
+    part: &Part,
+    parts: usize,
+    manifest: &Manifest,
+    store: &dyn Store,
+) -> Result<(), Error> {
+    let unfit = |reason| Error::Unmergeable {
+        table: format!("{}.{}", part.schema, part.name),
+        batch: manifest.number,
+        reason,
+    };
+    reader::check_columns(store, manifest, part)?;
+    if parts > 1 && part.format != Format::Text {
+        return Err(unfit("its records are not in text format"));
+    }
+    if part.fingerprint != first.fingerprint {
+        return Err(unfit(
+            "it has other columns or another key than in the batches before, without being full",
+        ));
+    }
+    Ok(())
+}
+
+fn copy(
+    (manifest, part): (&Manifest, &Part),
+    reading: Reading,
+    ids: &mut FileWriter,
+    records: &mut FileWriter,
+) -> Result<(), Error> {
+    copy_file(reader::ids(reading.store, manifest, part)?, ids, reading, manifest)?;
+    copy_file(reader::records(reading.store, manifest, part)?, records, reading, manifest)
+}
+
+fn copy_file(
+    from: FileReader,
+    to: &mut FileWriter,
+    reading: Reading,
+    manifest: &Manifest,
+) -> Result<(), Error> {
+    let mut from = BufReader::with_capacity(COPY_BYTES, from);
+    loop {
+        require_going_on(reading, manifest)?;
+        let bytes = from.fill_buf()?.len();
+        if bytes == 0 {
+            return Ok(());
+        }
+        to.write_all(from.buffer())?;
+        from.consume(bytes);
+    }
+}
+
+fn require_going_on(reading: Reading, manifest: &Manifest) -> Result<(), Error> {
+    if (reading.interrupted)() {
+        let path = path::full(reading.store, &path::manifest(&manifest.target, manifest.number)?);
+        return Err(store::Error::Interrupted { action: "compact", path }.into());
+    }
+    Ok(())
+}
+
+/// One share of the keys.
+struct Share<'a> {
+    reading: Reading<'a>,
+    run: &'a [(&'a Manifest, &'a Part)],
+    share: u64,
+    shares: u64,
+}
+
+impl Share<'_> {
+    /// Writes what is left of ids and records, and counts them.
+    fn merge(&self, ids: &mut (u64, FileWriter), records: &mut (u64, FileWriter)) -> Result<(), Error> {
+        let key_of_id = |line: &[u8]| digest(line.strip_suffix(b"\n").unwrap_or(line));
+        let mut latest = HashMap::<Digested, u32>::new();
+        for (place, (manifest, part)) in (0..).zip(self.run) {
+            let file = reader::ids(self.reading.store, manifest, part)?;
+            self.each_line((manifest, part.ids), file, |line| {
+                let key = key_of_id(line);
+                if self.has(key) {
+                    latest.insert(key, place);
+                }
+                Ok(())
+            })?;
+        }
+        let is_full = self.run[0].1.kind == Kind::Full;
+        for (place, (manifest, part)) in (0..).zip(self.run) {
+            if !is_full {
+                let file = reader::ids(self.reading.store, manifest, part)?;
+                self.each_line((manifest, part.ids), file, |line| {
+                    if latest.get(&key_of_id(line)) == Some(&place) {
+                        ids.1.write_all(line)?;
+                        ids.0 += 1;
+                    }
+                    Ok(())
+                })?;
+            }
+            let fields = part.key.iter().filter_map(|name| part.columns.iter().position(|c| c.name == *name));
+            let fields = fields.collect::<Vec<_>>();
+            let file = reader::records(self.reading.store, manifest, part)?;
+            self.each_line((manifest, part.records), file, |line| {
+                let key = key_of_record(line, &fields);
+                let is_latest = match latest.get(&key) {
+                    Some(latest) => *latest == place,
+                    // In a full part every key is.
+                    None if part.kind == Kind::Full => true,
+                    None if self.has(key) => return Err(self.stray(manifest, part)),
+                    None => false,
+                };
+                if self.has(key) && is_latest {
+                    records.1.write_all(line)?;
+                    records.0 += 1;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn has(&self, key: Digested) -> bool {
+        let [a, b, c, d, ..] = key;
+        u64::from(u32::from_le_bytes([a, b, c, d])) % self.shares == self.share
+    }
+
+    /// Calls a function with each line of a file, of which there must be as many as its batch says.
+    fn each_line(
+        &self,
+        (manifest, declared): (&Manifest, u64),
+        file: FileReader,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut file = BufReader::new(file);
+        let (mut line, mut lines) = (Vec::new(), 0);
+        while file.read_until(b'\n', &mut line)? > 0 {
+            if lines % LINES_BETWEEN_LOOKS == 0 {
+                require_going_on(self.reading, manifest)?;
+            }
+            each(&line)?;
+            line.clear();
+            lines += 1;
+        }
+        if lines == declared {
+            return Ok(());
+        }
+        let reason = format!("it has {lines} lines instead of {declared}");
+        Err(file.into_inner().damaged(&reason).into())
+    }
+
+    fn stray(&self, manifest: &Manifest, part: &Part) -> Error {
+        let table = format!("{}.{}", part.schema, part.name);
+        Error::Unmergeable {
+            table,
+            batch: manifest.number,
+            reason: "it has a record whose key is not in its ids",
+        }
+    }
+}
+
+fn digest(key: &[u8]) -> Digested {
+    let mut half = Digested::default();
+    half.copy_from_slice(&Sha256::digest(key)[..16]);
+    half
+}
+
+/// Returns the key of a record as its line of ids has it: the fields of the key, separated by tabs. No field has a tab in it, nor
+/// a newline: COPY writes both in another way.
+fn key_of_record(line: &[u8], key: &[usize]) -> Digested {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    if let [0] = key {
+        return digest(line.split(|byte| *byte == b'\t').next().unwrap_or(line));
+    }
+    let fields = line.split(|byte| *byte == b'\t').collect::<Vec<_>>();
+    let key = key.iter().filter_map(|place| fields.get(*place).copied()).collect::<Vec<_>>();
+    digest(&key.join(&b'\t'))
+}

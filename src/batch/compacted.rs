@@ -1,0 +1,98 @@
+//! A compacted batch: one that stands for a run of others, and has the effect of all of them in order.
+//!
+//! In go bytes from a store, or the batch that a compaction wrote; out comes one that [`Compacted::check`] passed.
+//!
+//! Invariant: whoever is at one of the batches that it follows is, after it, where the run ends.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::manifest::{self, Kind, Manifest};
+use super::{Error, path};
+
+/// One compacted batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compacted {
+    pub format_version: u32,
+    /// The id of the batch that the run ends with.
+    pub last: Uuid,
+    /// The batches after which it can be applied, in order; none if it is full.
+    pub follows: Vec<Link>,
+    /// What is applied. Its id names the folder of its files.
+    pub batch: Manifest,
+}
+
+/// A batch in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    pub number: u64,
+    pub id: Uuid,
+}
+
+/// Which batches a compacted one stands for, as its name says it. Sorted by where they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Run {
+    /// The number of the last of them.
+    pub last: u64,
+    /// The number of the one before the first; 0 if it is full, and so stands for everything.
+    pub after: u64,
+}
+
+impl Run {
+    /// Says whether the compacted batch stands by itself.
+    pub fn is_full(self) -> bool {
+        self.after == 0
+    }
+
+    /// Says whether a destination that is at a batch may find it among those that this one follows.
+    pub fn may_follow(self, number: u64) -> bool {
+        (self.after..self.last).contains(&number) && !self.is_full()
+    }
+}
+
+impl Compacted {
+    /// Returns which batches it stands for.
+    pub fn run(&self) -> Run {
+        Run { last: self.batch.number, after: self.follows.first().map_or(0, |link| link.number) }
+    }
+
+    /// Reads what was found at `path` where the batch that stands for `run` is expected.
+    pub(super) fn parse(json: &[u8], path: &str, target: &str, run: Run) -> Result<Self, Error> {
+        manifest::read_strictly(json, path, |compacted: &Self| {
+            if compacted.batch.target != target || compacted.run() != run {
+                return Err(format!(
+                    "it is that of other batches, the last of which is batch {} of target \"{}\"",
+                    compacted.batch.number, compacted.batch.target
+                ));
+            }
+            compacted.check()
+        })
+    }
+
+    /// Renders it as it is to stand in the store, and says where.
+    pub(super) fn render(&self) -> Result<(String, Vec<u8>), Error> {
+        let path = path::compacted(&self.batch.target, self.run())?;
+        self.check().map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
+        let json = manifest::render(self, &path)?;
+        Ok((path, json))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.batch.check()?;
+        if (self.batch.kind == Kind::Full) != self.follows.is_empty() {
+            return Err("it is full and follows on others, or neither".into());
+        }
+        if self.batch.previous != self.follows.first().map(|link| link.id) {
+            return Err("the batch before it is not the first that it follows".into());
+        }
+        let numbers = self.follows.iter().map(|link| link.number);
+        if !numbers.clone().chain([self.batch.number]).is_sorted_by(|one, next| one < next)
+            || numbers.clone().any(|number| number == 0)
+        {
+            return Err("the batches that it follows are not in order".into());
+        }
+        Ok(())
+    }
+}

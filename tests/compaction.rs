@@ -1,0 +1,356 @@
+//! One export and any number of destinations: they begin, fall behind, catch up and say how far they are, while old batches
+//! are merged and removed, and the source knows nothing of it.
+
+#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
+
+mod cluster;
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, spawn};
+
+use cluster::pair::{Database, TARGET, query, wait_until};
+use cluster::{Cluster, Store};
+
+static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+static COPIES: LazyLock<Cluster> = LazyLock::new(|| {
+    Cluster::start_with(&[
+        "pg_table_export.leave_receipts = on",
+        "shared_preload_libraries = 'pg_table_export'",
+    ])
+});
+
+const EXPIRE: &str = ", older_than => '0', keep_batches => 0";
+
+fn source(name: &str) -> (Store, Database) {
+    let store = Store::new();
+    let source = Database::source(&SOURCE, name, &store);
+    source.export();
+    (store, source)
+}
+
+fn copy(name: &str, store: &Store) -> Database {
+    Database::destination(&COPIES, name, store)
+}
+
+/// Exports some batches of changes.
+fn batches(source: &Database, ids: impl IntoIterator<Item = i32>) {
+    for id in ids {
+        source.live_on(id * 100);
+        assert_ne!(source.export(), "");
+    }
+}
+
+/// Numbers of the batches that an import applies.
+fn applied(import: &str) -> Vec<u64> {
+    let mut numbers = import.lines().map(|row| row.split('|').next().unwrap_or_default()).collect::<Vec<_>>();
+    numbers.dedup();
+    numbers.into_iter().filter_map(|number| number.parse().ok()).collect()
+}
+
+#[test]
+fn a_new_destination_begins_with_a_compacted_batch() {
+    let (store, source) = source("begins");
+    batches(&source, 1..6);
+    let compacted = source.text(&source.call("tx_compact", ", last => 4"));
+    assert_eq!(compacted.lines().count(), 2);
+    assert!(
+        compacted.lines().all(|row| row.starts_with("4|4|public.") && row.contains("|full|0|")),
+        "{compacted}"
+    );
+    let new = copy("begins_new", &store);
+    assert_eq!(applied(&new.import()), [4, 5, 6]);
+    source.assert_equal(&new);
+    assert_eq!(new.import(), "");
+    // Merged once more, from where the last compaction ended.
+    let compacted = source.text(&source.call("tx_compact", ""));
+    assert!(compacted.lines().all(|row| row.starts_with("6|3|public.")), "{compacted}");
+    assert_eq!(source.text(&source.call("tx_compact", "")), "", "there is nothing to compact");
+    let newer = copy("begins_newer", &store);
+    assert_eq!(applied(&newer.import()), [6]);
+    source.assert_equal(&newer);
+    batches(&source, 6..7);
+    for destination in [&new, &newer] {
+        assert_eq!(applied(&destination.import()), [7]);
+        source.assert_equal(destination);
+    }
+}
+
+#[test]
+fn a_destination_that_is_behind_takes_the_compacted_batch_from_wherever_it_is() {
+    let (store, source) = source("behind");
+    let middle = (1..=4).map(|number| {
+        let destination = copy(&format!("behind_{number}"), &store);
+        destination.import();
+        batches(&source, [number]);
+        destination
+    });
+    let middle = middle.collect::<Vec<_>>();
+    batches(&source, 5..7);
+    // They are at 1, 2, 3 and 4; the run is 3 to 6, and 7 is not in it.
+    let compacted = source.text(&source.call("tx_compact", ", first => 3, last => 6"));
+    assert!(
+        compacted.lines().all(|row| row.starts_with("6|4|public.") && row.contains("|changes|")),
+        "{compacted}"
+    );
+    let expected: [&[u64]; 4] = [&[2, 6, 7], &[6, 7], &[6, 7], &[6, 7]];
+    for (destination, numbers) in middle.iter().zip(expected) {
+        assert_eq!(applied(&destination.import()), numbers);
+        source.assert_equal(destination);
+        assert_eq!(destination.import(), "");
+    }
+}
+
+#[test]
+fn a_destination_whose_next_batch_is_gone_is_told_so_and_begins_again_if_it_may() {
+    let (store, source) = source("gone");
+    let [told, allowed] = ["gone_told", "gone_allowed"].map(|name| copy(name, &store));
+    told.import();
+    allowed.import();
+    batches(&source, 1..5);
+    let expired = source.text(&source.call("tx_expire", EXPIRE));
+    assert_eq!(expired, "", "they are still needed to begin with");
+    source.run(&source.call("tx_compact", ""));
+    let expired = source.text(&source.call("tx_expire", ", older_than => '1 hour', keep_batches => 0"));
+    assert_eq!(expired, "", "they are not old enough");
+    let expired = source.text(&source.call("tx_expire", EXPIRE));
+    assert_eq!(applied(&expired), [1, 2, 3, 4]);
+    assert_eq!(source.text("SELECT string_agg(number::text, ',') FROM table_export.batch"), "5");
+    told.import_refused()
+        .expect("55000", &["batch 2 of target", "is missing", "restart_when_behind", "tx_reset"]);
+    let import = format!("SET pg_table_export.restart_when_behind = on; {}", allowed.import_sql());
+    assert_eq!(applied(&allowed.text(&import)), [5]);
+    source.assert_equal(&allowed);
+    told.reset();
+    assert_eq!(applied(&told.import()), [5]);
+    source.assert_equal(&told);
+    batches(&source, 5..6);
+    for destination in [&told, &allowed] {
+        assert_eq!(applied(&destination.import()), [6]);
+        source.assert_equal(destination);
+    }
+}
+
+#[test]
+fn a_restored_source_whose_lost_batches_have_expired_sends_everything() {
+    let mut cluster = Cluster::start();
+    let store = Store::new();
+    let source = Database::source(&cluster, "shop", &store);
+    let destination = copy("restored", &store);
+    source.feed(&destination);
+    let earlier = cluster.copy();
+    batches(&source, 1..4);
+    destination.import();
+    destination.run(&destination.call("tx_compact", ""));
+    destination.run(&destination.call("tx_expire", EXPIRE));
+    cluster.kill();
+    let restored = Database::of(&earlier, "shop", &store);
+    assert_eq!(applied(&restored.export()), [5]);
+    assert_eq!(applied(&destination.import()), [5]);
+    restored.assert_equal(&destination);
+}
+
+#[test]
+fn a_truncate_and_a_new_table_are_compacted_as_what_they_are() {
+    let (store, source) = source("shapes");
+    let behind = copy("shapes_behind", &store);
+    behind.import();
+    batches(&source, 1..3);
+    source.run("TRUNCATE items");
+    batches(&source, 3..4);
+    let extra = "CREATE TABLE extra (id int PRIMARY KEY, v text)";
+    source.run(&format!("{extra}; INSERT INTO extra VALUES (1, 'x'); SELECT tx_track('extra')"));
+    batches(&source, 4..5);
+    source.run("DELETE FROM extra; INSERT INTO extra VALUES (2, E'a\\tb\\n')");
+    source.export();
+    let run = source.text(&source.call("tx_compact", ", first => 2"));
+    let kinds = run.lines().map(|row| row.split('|').skip(2).take(2).collect::<Vec<_>>().join(" "));
+    assert_eq!(
+        kinds.collect::<Vec<_>>(),
+        ["public.extra full", "public.items full", "public.lines changes"],
+        "{run}"
+    );
+    source.run(&source.call("tx_compact", ""));
+    let new = copy("shapes_new", &store);
+    for destination in [&behind, &new] {
+        destination.run(extra);
+        assert_eq!(applied(&destination.import()).len(), 1);
+        source.assert_equal(destination);
+        assert_eq!(destination.text("SELECT * FROM extra"), source.text("SELECT * FROM extra"));
+    }
+}
+
+#[test]
+fn what_cannot_be_compacted_says_why_and_stays() {
+    let (store, source) = source("refused");
+    source.live_on(100);
+    source.run(&source.call("tx_export", ", format => 'binary'"));
+    let files = store.files().len();
+    source
+        .refused(&source.call("tx_compact", ""))
+        .expect("0A000", &["batch 2 cannot be compacted", "text format"]);
+    source
+        .refused(&source.call("tx_compact", ", last => 7"))
+        .expect("42704", &["batch 7", "is not in store"]);
+    source.refused(&source.call("tx_compact", ", first => 0")).expect("22023", &["\"first\"", "1 or more"]);
+    source.refused(&source.call("tx_compact", ", first => 2, last => 1")).expect("22023", &["\"first\""]);
+    source.refused(&source.call("tx_expire", ", older_than => '-1 day'")).expect("22023", &["older_than"]);
+    let other = source.with_target("nobody");
+    other.refused(&other.call("tx_compact", "")).expect("42704", &["no batch of target \"nobody\""]);
+    other.refused(&other.call("tx_status", "")).expect("42704", &["no batch of target \"nobody\""]);
+    assert_eq!(store.files().len(), files);
+}
+
+#[test]
+fn memory_for_keys_is_bounded_by_a_setting() {
+    let (store, source) = source("memory");
+    source.insert(1000..9000);
+    source.export();
+    source.run("UPDATE items SET note = 'later' WHERE id % 2 = 0; DELETE FROM lines WHERE item % 3 = 0");
+    source.export();
+    // 20,000 keys and more in 1 MB at 48 bytes each: the ids are read in two shares.
+    source.run(&format!("SET maintenance_work_mem = '1MB'; {}", source.call("tx_compact", ", first => 2")));
+    source.run(&format!("SET maintenance_work_mem = '1MB'; {}", source.call("tx_compact", "")));
+    let new = copy("memory_new", &store);
+    assert_eq!(applied(&new.import()), [3]);
+    source.assert_equal(&new);
+}
+
+const STATUS: &str =
+    "SELECT split_part(destination, '/', 2), applied, pending, last_batch, shows IS NOT NULL";
+
+fn status(database: &Database) -> String {
+    database.text(&format!("{STATUS} FROM tx_status('{TARGET}', '{}') ORDER BY 1", database.store()))
+}
+
+#[test]
+fn a_receipt_tells_what_has_been_committed() {
+    let (store, source) = source("receipts");
+    assert_eq!(status(&source), "|||1|f");
+    let [first, second] = ["receipts_first", "receipts_second"].map(|name| copy(name, &store));
+    first.import();
+    assert_eq!(status(&source), "|||1|f", "an import cannot know that it will be committed");
+    first.import();
+    assert_eq!(status(&source), "receipts_first|1|0|1|t");
+    batches(&source, 1..3);
+    second.import();
+    second.import();
+    assert_eq!(status(&source), "receipts_first|1|2|3|t\nreceipts_second|3|0|3|t");
+    first.run(&format!(
+        "BEGIN; {}; ROLLBACK; BEGIN; {}; {}; ROLLBACK",
+        first.import_sql(),
+        first.import_sql(),
+        first.import_sql()
+    ));
+    assert_eq!(status(&source), "receipts_first|1|2|3|t\nreceipts_second|3|0|3|t", "it was rolled back");
+    let only_received = format!("{EXPIRE}, only_received => true");
+    source.run(&source.call("tx_compact", ""));
+    assert_eq!(applied(&source.text(&source.call("tx_expire", &only_received))), [1]);
+    first.run(&format!("CALL tx_catch_up('{TARGET}', '{}')", first.store()));
+    assert_eq!(status(&source), "receipts_first|3|0|3|t\nreceipts_second|3|0|3|t");
+    assert_eq!(applied(&source.text(&source.call("tx_expire", &only_received))), [2]);
+    // Who starts again takes it back.
+    first.reset();
+    first.import();
+    assert_eq!(status(&source), "receipts_second|3|0|3|t");
+    source.assert_equal(&first);
+}
+
+#[test]
+fn a_store_that_takes_no_receipts_is_imported_from_all_the_same() {
+    let (store, source) = source("no_receipts");
+    let destination = copy("no_receipts_copy", &store);
+    destination.import();
+    // A file where the folder should be.
+    std::fs::write(store.path().join(TARGET).join("receipts"), "").expect("a file");
+    batches(&source, 1..2);
+    assert_eq!(applied(&destination.import()), [2]);
+    source.assert_equal(&destination);
+    assert!(
+        COPIES.log().contains("could not leave a receipt for target \"reporting\": could not read directory")
+    );
+}
+
+#[test]
+fn a_compaction_that_is_cut_off_changes_nothing_and_can_be_repeated() {
+    let (store, source) = source("cut_off");
+    batches(&source, 1..4);
+    let mut cluster = Cluster::start();
+    let compactor = Database::empty(&cluster, "compactor", &store);
+    let reader = copy("cut_off_reader", &store);
+    let runs =
+        || store.files().into_iter().filter(|path| path.to_string_lossy().contains("/compacted/")).count();
+    for point in ["CompactPartWritten", "CompactPublished"] {
+        for kill in [true, false] {
+            let before = runs();
+            let caller = compactor.clone();
+            let call = format!("SET pg_table_export.wait_at = '{point}'; {}", caller.call("tx_compact", ""));
+            let cut_off = spawn(move || query(&mut caller.client(), &call));
+            let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            wait_until(point, || compactor.text(waits) == "1");
+            if kill {
+                cluster.kill();
+                cluster.restart();
+            } else {
+                compactor.run(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
+                );
+            }
+            assert!(cut_off.join().expect("a thread").is_err(), "it was not cut off");
+            let published = usize::from(point == "CompactPublished");
+            assert_eq!(runs(), before + published);
+            reader.import();
+            source.assert_equal(&reader);
+            compactor.run(&compactor.call("tx_compact", ""));
+            assert_eq!(runs(), before + 1);
+            let new = copy(&format!("cut_off_{point}_{kill}").to_lowercase(), &store);
+            assert_eq!(applied(&new.import()).len(), 1);
+            source.assert_equal(&new);
+            batches(&source, [i32::try_from(10 + runs()).expect("a small number")]);
+        }
+    }
+}
+
+/// While the source exports, others merge and remove what is there, and twenty destinations follow: at different paces, some
+/// of them far behind.
+#[test]
+fn twenty_destinations_follow_one_source() {
+    let (store, source) = source("twenty");
+    let destinations = (0..20).map(|n| copy(&format!("twenty_{n}"), &store)).collect::<Vec<_>>();
+    let keeper = Database::empty(&COPIES, "twenty_keeper", &store);
+    let done = AtomicBool::new(false);
+    scope(|scope| {
+        scope.spawn(|| {
+            batches(&source, 1..60);
+            done.store(true, Ordering::SeqCst);
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                keeper.run(&keeper.call("tx_compact", ""));
+                keeper.run(&keeper.call("tx_expire", ", older_than => '1 second', keep_batches => 5"));
+            }
+        });
+        for (n, destination) in (0u64..).zip(&destinations) {
+            let done = &done;
+            scope.spawn(move || {
+                let mut client = destination.client();
+                let import =
+                    format!("SET pg_table_export.restart_when_behind = on; {}", destination.import_sql());
+                while !done.load(Ordering::SeqCst) {
+                    // What is removed under its eyes is an error, and the next import goes on.
+                    if let Err(error) = query(&mut client, &import) {
+                        let text = format!("{error:?}");
+                        assert!(text.contains("58P01"), "{text}");
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(n * n * 10));
+                }
+            });
+        }
+    });
+    for destination in &destinations {
+        destination
+            .run(&format!("SET pg_table_export.restart_when_behind = on; {}", destination.import_sql()));
+        source.assert_equal(destination);
+    }
+    assert_eq!(source.text("SELECT count(*) FROM table_export.batch WHERE number > 1"), "59");
+}
