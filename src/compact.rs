@@ -118,7 +118,7 @@ impl Chain {
 
     fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<Chain, Error> {
         let mut chain = Chain { manifests: Vec::new(), links: Vec::new() };
-        for number in first..=last {
+        for number in first..=last.max(first) {
             let manifest = manifest(store, target, number)?;
             let id = manifest.id;
             chain.push(manifest, id);

@@ -188,13 +188,16 @@ fn what_cannot_be_compacted_says_why_and_stays() {
     let files = store.files().len();
     source
         .refused(&source.call("tx_compact", ""))
-        .expect("0A000", &["batch 2 cannot be compacted", "text format"]);
+        .expect("0A000", &["batch 2 cannot be compacted with those before it", "text format"]);
     source
         .refused(&source.call("tx_compact", ", last => 7"))
         .expect("42704", &["batch 7", "is not in store"]);
     source.refused(&source.call("tx_compact", ", first => 0")).expect("22023", &["\"first\"", "1 or more"]);
     source.refused(&source.call("tx_compact", ", first => 2, last => 1")).expect("22023", &["\"first\""]);
     source.refused(&source.call("tx_expire", ", older_than => '-1 day'")).expect("22023", &["older_than"]);
+    source
+        .refused(&source.call("tx_compact", ", first => 9"))
+        .expect("42704", &["batch 9", "is not in store"]);
     let other = source.with_target("nobody");
     other.refused(&other.call("tx_compact", "")).expect("42704", &["no batch of target \"nobody\""]);
     other.refused(&other.call("tx_status", "")).expect("42704", &["no batch of target \"nobody\""]);

@@ -7,7 +7,7 @@
 //! parts: with more keys than it may hold, they are read several times, for one share of the keys at a time.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,9 @@ const LINES_BETWEEN_LOOKS: u64 = 8192;
 
 /// How much is copied between two of them.
 const COPY_BYTES: usize = 256 * 1024;
+
+/// COPY takes no longer line (stringinfo.c, MaxAllocSize).
+const LINE_BYTES_MAX: u64 = 1 << 30;
 
 /// A key, as the first half of its SHA-256: a billion keys share one with a probability of 1 in 10^20.
 type Digested = [u8; 16];
@@ -62,8 +65,8 @@ pub fn merge(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> R
         copy(run[0], reading, &mut ids.1, &mut records.1)?;
         (ids.0, records.0) = (part.ids, part.records);
     } else {
-        let keys = run.iter().map(|(_, part)| part.ids).sum::<u64>();
-        let shares = (keys * KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
+        let keys = run.iter().fold(0u64, |keys, (_, part)| keys.saturating_add(part.ids));
+        let shares = keys.saturating_mul(KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
         for share in 0..shares {
             let share = Share { reading, run, share, shares };
             share.merge(&mut ids, &mut records)?;
@@ -203,7 +206,10 @@ impl Share<'_> {
     ) -> Result<(), Error> {
         let mut file = BufReader::new(file);
         let (mut line, mut lines) = (Vec::new(), 0);
-        while file.read_until(b'\n', &mut line)? > 0 {
+        while file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
+            if line.len() as u64 == LINE_BYTES_MAX {
+                return Err(file.into_inner().damaged("it has a line that no row of PostgreSQL has").into());
+            }
             if lines % LINES_BETWEEN_LOOKS == 0 {
                 require_going_on(self.reading, manifest)?;
             }
