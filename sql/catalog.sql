@@ -12,6 +12,7 @@ CREATE TABLE table_export.tracked (
     key_names    text[]      NOT NULL,
     segment      smallint    NOT NULL DEFAULT 0 CHECK (segment IN (0, 1)),
     sealed_by    xid8,
+    truncated_by xid8,
     tracked_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE  table_export.tracked              IS 'tables whose changes are captured';
@@ -22,6 +23,7 @@ COMMENT ON COLUMN table_export.tracked.key          IS 'the columns of the key b
 COMMENT ON COLUMN table_export.tracked.key_names    IS 'the columns of the key by name, which survives a dump';
 COMMENT ON COLUMN table_export.tracked.segment      IS 'the segment of the shadow that changes are appended to';
 COMMENT ON COLUMN table_export.tracked.sealed_by    IS 'the transaction after which nobody writes to the other segment; a position that sees it needs nothing from there; NULL: somebody may still write';
+COMMENT ON COLUMN table_export.tracked.truncated_by IS 'a position that sees this transaction misses nothing of what has been truncated; NULL: nothing has been';
 COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 
 CREATE TABLE table_export.target (
@@ -46,12 +48,14 @@ CREATE TABLE table_export.target_table (
     target      text    NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
     tracked     integer NOT NULL,
     fingerprint text    NOT NULL,
+    number      bigint  NOT NULL,
     PRIMARY KEY (target, tracked)
 );
 COMMENT ON TABLE  table_export.target_table             IS 'the tables that a target has received in full; any other is sent in full by its next export';
 COMMENT ON COLUMN table_export.target_table.target      IS 'the target';
 COMMENT ON COLUMN table_export.target_table.tracked     IS 'the tracked table';
 COMMENT ON COLUMN table_export.target_table.fingerprint IS 'the name, the columns and the key that were sent; with others the table is sent in full, because DDL changes rows without changing them';
+COMMENT ON COLUMN table_export.target_table.number      IS 'the batch that has sent it in full; changes can be repeated since that one, and no earlier one';
 
 CREATE TABLE table_export.batch (
     target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
@@ -65,6 +69,8 @@ CREATE TABLE table_export.batch (
     bytes       bigint      NOT NULL,
     store       text        NOT NULL,
     exported_at timestamptz NOT NULL,
+    position    pg_snapshot NOT NULL,
+    has_healed  boolean     NOT NULL,
     PRIMARY KEY (target, number)
 );
 COMMENT ON TABLE  table_export.batch             IS 'batches that this database has published';
@@ -79,6 +85,8 @@ COMMENT ON COLUMN table_export.batch.records     IS 'records shipped';
 COMMENT ON COLUMN table_export.batch.bytes       IS 'size of the files';
 COMMENT ON COLUMN table_export.batch.store       IS 'the store it was published in';
 COMMENT ON COLUMN table_export.batch.exported_at IS 'when it was exported';
+COMMENT ON COLUMN table_export.batch.position    IS 'the snapshot up to which the target was exported with it; changes since then can be sent once more';
+COMMENT ON COLUMN table_export.batch.has_healed  IS 'it holds keys of batches that this database had not known, which are nowhere else';
 
 CREATE TABLE table_export.receipt (
     target      text        NOT NULL,

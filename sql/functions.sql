@@ -17,14 +17,14 @@ COMMENT ON FUNCTION tx_untrack(regclass) IS
 'stops capturing the changes of a table and removes its shadow and triggers; the caller must own the table';
 
 CREATE FUNCTION tx_export(target text, format text DEFAULT 'text', compression text DEFAULT 'zstd',
-                          store text DEFAULT NULL, even_if_unchanged boolean DEFAULT false,
+                          store text DEFAULT NULL, even_if_unchanged boolean DEFAULT false, since bigint DEFAULT NULL,
                           OUT batch bigint, OUT table_name text, OUT kind text, OUT ids bigint,
                           OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_export_wrapper';
-COMMENT ON FUNCTION tx_export(text, text, text, text, boolean) IS
-'publishes what has changed in all tracked tables since the last export for a target, as one batch; the first is full';
+COMMENT ON FUNCTION tx_export(text, text, text, text, boolean, bigint) IS
+'publishes what has changed in all tracked tables since the last export for a target, or since the batch with a number, as one batch; the first is full';
 
 CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
                           mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
@@ -192,7 +192,7 @@ COMMENT ON FUNCTION table_export.pending_batches(text) IS 'counts the batches in
 
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
-REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean),
+REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean, bigint),
     tx_import(text, text, integer, text, text, boolean, integer), tx_plan(text, text, integer, text, text, boolean, integer),
     tx_map(text, text, regclass, text), tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text), tx_status(text, text),

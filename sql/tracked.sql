@@ -6,6 +6,7 @@ SELECT t.id,
        pg_catalog.to_json(t.key_names),
        t.segment,
        t.sealed_by,
+       t.truncated_by,
        i.is_intact
   FROM table_export.tracked AS t
   JOIN table_export.intact AS i ON i.tracked = t.id

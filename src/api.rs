@@ -79,6 +79,7 @@ fn tx_export(
     compression: Option<Text>,
     store: Option<Text>,
     even_if_unchanged: Option<bool>,
+    since: Option<i64>,
 ) -> Result<
     TableIterator<
         'static,
@@ -102,6 +103,7 @@ fn tx_export(
         format: parse_format(required("format", format.as_deref())?)?,
         compression: parse_compression(required("compression", compression.as_deref())?)?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
+        since: parse_number("since", since)?,
     };
     let store = open_store(store.as_deref(), c"pg_write_server_files", &caller)?;
     let rows = export::export(&request, &store, &caller)?.into_iter().map(|row| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Error;
+use crate::guc;
 use crate::pg::Oid;
 use crate::pg::query::{Row, read, write};
 use crate::pg::table::{self, Table};
@@ -107,6 +108,8 @@ pub struct Segments {
     pub current: i16,
     /// The transaction after which nobody writes to the other one.
     pub sealed_by: Option<u64>,
+    /// The transaction that a position must see, or else it misses what has been truncated.
+    pub truncated_by: Option<u64>,
 }
 
 /// A tracked table.
@@ -137,8 +140,12 @@ pub fn tracked() -> Result<Vec<Tracked>, Error> {
                     attnums: row.json(3)?,
                     names: row.json(4)?,
                 },
-                segments: Segments { current: row.get(5)?, sealed_by: row.optional(6)? },
-                is_intact: row.flag(7),
+                segments: Segments {
+                    current: row.get(5)?,
+                    sealed_by: row.optional(6)?,
+                    truncated_by: row.optional(7)?,
+                },
+                is_intact: row.flag(8),
             })
         })
         .collect()
@@ -212,10 +219,12 @@ pub fn members(id: i32) -> Result<Vec<Member>, Error> {
 /// Locks a tracked table's row and returns what it says of the segments; `None` if somebody else has the lock. A seal
 /// that is not of this cluster's past, but came with a dump, is none.
 pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
-    let sql = "SELECT segment, CASE WHEN sealed_by < pg_catalog.pg_current_xact_id() THEN sealed_by END
+    let sql = "SELECT segment, CASE WHEN sealed_by < pg_catalog.pg_current_xact_id() THEN sealed_by END, truncated_by
                  FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR NO KEY UPDATE SKIP LOCKED";
     let rows = write(sql, &[Some(&id.to_string())])?;
-    let segments = |row: &Row| Ok(Segments { current: row.get(0)?, sealed_by: row.optional(1)? });
+    let segments = |row: &Row| {
+        Ok(Segments { current: row.get(0)?, sealed_by: row.optional(1)?, truncated_by: row.optional(2)? })
+    };
     rows.first().map(segments).transpose()
 }
 
@@ -224,6 +233,17 @@ pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
     let sql = "UPDATE table_export.tracked SET segment = $2::pg_catalog.int2, sealed_by = NULL
                 WHERE id = $1::pg_catalog.int4";
     write(sql, &[Some(&id.to_string()), Some(&segment.to_string())])?;
+    Ok(())
+}
+
+/// Writes down that the segment that is not current has been truncated: what it held was written before it was sealed, or else
+/// before this transaction.
+pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
+    let sql = "UPDATE table_export.tracked
+                  SET truncated_by = COALESCE($2::pg_catalog.xid8, pg_catalog.pg_current_xact_id())
+                WHERE id = $1::pg_catalog.int4";
+    let sealed_by = sealed_by.map(|xid| xid.to_string());
+    write(sql, &[Some(&id.to_string()), sealed_by.as_deref()])?;
     Ok(())
 }
 
@@ -236,7 +256,7 @@ pub fn seal_segment(id: i32) -> Result<(), Error> {
 }
 
 /// Returns the targets that still want a change in a segment that nobody has written to since `sealed_by`, or, without
-/// that, whatever it holds. Positions of another database want nothing: their targets are sent everything in full.
+/// that, whatever it holds: for the next batch, or for one that stands in for the last `pg_table_export.replay_batches`. Positions of another database want nothing: their targets are sent everything in full.
 pub fn wanted_by(
     id: i32,
     segment: &str,
@@ -249,18 +269,28 @@ pub fn wanted_by(
     };
     // What a position consists of is looked up once, not with every change.
     let sql = format!(
-        "SELECT t.name
-           FROM (SELECT t.name, t.position, pg_catalog.pg_snapshot_xmax(t.position) AS xmax,
-                        ARRAY(SELECT pg_catalog.pg_snapshot_xip(t.position)) AS xip
+        "SELECT DISTINCT t.name
+           FROM (SELECT t.name, p.position, pg_catalog.pg_snapshot_xmax(p.position) AS xmax,
+                        ARRAY(SELECT pg_catalog.pg_snapshot_xip(p.position)) AS xip
                    FROM table_export.target AS t
                    JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
+                  CROSS JOIN LATERAL (
+                        SELECT t.position
+                         UNION ALL
+                        SELECT b.position FROM table_export.batch AS b
+                         WHERE b.target = t.name AND b.number >= m.number
+                           AND b.number >= t.number - $4::pg_catalog.int4 AND b.number < t.number) AS p
                   WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid
                  OFFSET 0) AS t
           WHERE {wanted}
           ORDER BY t.name"
     );
-    let parameters =
-        [Some(id.to_string()), Some(identity.system_identifier.clone()), Some(identity.database.to_string())];
+    let parameters = [
+        Some(id.to_string()),
+        Some(identity.system_identifier.clone()),
+        Some(identity.database.to_string()),
+        Some(guc::replay_batches().to_string()),
+    ];
     write(&sql, &parameters.each_ref().map(|p| p.as_deref()))?.iter().map(|row| row.get(0)).collect()
 }
 
@@ -299,6 +329,8 @@ pub struct Received {
     pub tracked: i32,
     /// The columns and key that were sent.
     pub fingerprint: String,
+    /// The batch that has sent it.
+    pub number: u64,
 }
 
 /// Takes the lock of a target until the end of the transaction. It assigns no transaction id.
@@ -329,15 +361,17 @@ pub fn target(name: &str) -> Result<Option<Target>, Error> {
         }
         _ => None,
     };
-    let tables =
-        read("SELECT tracked, fingerprint FROM table_export.target_table WHERE target = $1", &[Some(name)])?;
+    let tables = read(
+        "SELECT tracked, fingerprint, number FROM table_export.target_table WHERE target = $1",
+        &[Some(name)],
+    )?;
     Ok(Some(Target {
         position,
         number: row.get(3)?,
         batch: row.optional(4)?,
         tables: tables
             .iter()
-            .map(|row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)? }))
+            .map(|row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)?, number: row.get(2)? }))
             .collect::<Result<_, Error>>()?,
     }))
 }
@@ -380,6 +414,7 @@ pub fn add_batch(
     position: &Position,
     identity: &Identity,
     full: &[Received],
+    has_healed: bool,
 ) -> Result<(), Error> {
     write(
         "INSERT INTO table_export.target AS t
@@ -402,10 +437,11 @@ pub fn add_batch(
     )?;
     write(
         "INSERT INTO table_export.batch
-                (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at)
+                (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at, position,
+                 has_healed)
          VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4::pg_catalog.uuid, $5, $6::pg_catalog.int4,
                  $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8, $10,
-                 $11::pg_catalog.timestamptz)",
+                 $11::pg_catalog.timestamptz, $12::pg_catalog.pg_snapshot, $13::pg_catalog.bool)",
         &[
             Some(batch.target),
             Some(&batch.number.to_string()),
@@ -418,16 +454,47 @@ pub fn add_batch(
             Some(&batch.bytes.to_string()),
             Some(store),
             Some(batch.exported_at),
+            Some(&position.to_string()),
+            Some(&has_healed.to_string()),
         ],
     )?;
     for received in full {
         write(
-            "INSERT INTO table_export.target_table (target, tracked, fingerprint) VALUES ($1, $2::pg_catalog.int4, $3)
-             ON CONFLICT (target, tracked) DO UPDATE SET fingerprint = excluded.fingerprint",
-            &[Some(batch.target), Some(&received.tracked.to_string()), Some(&received.fingerprint)],
+            "INSERT INTO table_export.target_table (target, tracked, fingerprint, number)
+             VALUES ($1, $2::pg_catalog.int4, $3, $4::pg_catalog.int8)
+             ON CONFLICT (target, tracked) DO UPDATE SET fingerprint = excluded.fingerprint, number = excluded.number",
+            &[
+                Some(batch.target),
+                Some(&received.tracked.to_string()),
+                Some(&received.fingerprint),
+                Some(&received.number.to_string()),
+            ],
         )?;
     }
     Ok(())
+}
+
+/// A batch that this database has published.
+pub struct Published {
+    /// Its number.
+    pub number: u64,
+    /// Its id.
+    pub id: String,
+    /// The position of its target then.
+    pub position: Position,
+    /// It holds keys of batches that this database had not known.
+    pub has_healed: bool,
+}
+
+/// Returns the batches of a target from a number on, in order.
+pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>, Error> {
+    let sql = "SELECT number, id, position, has_healed FROM table_export.batch
+                WHERE target = $1 AND number >= $2::pg_catalog.int8 ORDER BY number";
+    let published = |row: &Row| {
+        let (number, id, position) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Published { number, id, position, has_healed: row.flag(3) })
+    };
+    read(sql, &[Some(target), Some(&number.to_string())])?.iter().map(published).collect()
 }
 
 /// Moves the position of a target that wants nothing of what lies between.

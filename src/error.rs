@@ -115,6 +115,8 @@ pub enum Error {
     OtherDatabase { target: String, number: u64, database: String, system_identifier: String },
     #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
     UnreadableUnknown { target: String, number: u64, reason: batch::Error },
+    #[error("batch {number} of target \"{target}\" is not one that this database has published")]
+    NotPublished { target: String, number: u64 },
     #[error("batch {number} of target \"{target}\" has been published by somebody else")]
     NumberTaken { target: String, number: u64 },
 
@@ -235,9 +237,10 @@ impl Error {
             Error::Prepared | Error::OldSnapshot { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::HasWritten | Error::NotAlone { .. } => ERRCODE_ACTIVE_SQL_TRANSACTION,
             Error::TargetBusy { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
-            Error::UnknownTarget { .. } | Error::NoBatch { .. } | Error::NotInStore { .. } => {
-                ERRCODE_UNDEFINED_OBJECT
-            }
+            Error::UnknownTarget { .. }
+            | Error::NoBatch { .. }
+            | Error::NotInStore { .. }
+            | Error::NotPublished { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NumberTaken { .. } | Error::AlreadyCompacted { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::Store(error) => store_sqlstate(error),
             Error::Batch(error) => batch_sqlstate(error),
@@ -375,6 +378,9 @@ impl Error {
             Error::UnreadableUnknown { target, .. } => {
                 Some(format!("SELECT tx_reset('{target}'); the next export is full."))
             }
+            Error::NotPublished { target, .. } => Some(format!(
+                "The view tx_batches lists them. To send everything: SELECT tx_reset('{target}')."
+            )),
             Error::NumberTaken { .. } => Some("Export again.".into()),
             Error::StoreNotAllowed { role, .. } => {
                 Some(format!("GRANT {role} to the caller, or leave the argument \"store\" out."))

@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use crate::batch::{
-    self, Compression, Format, Header, Kind, Part, PartWriter, Writer, other_attempts, sweep,
+    self, Compression, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts, put_cumulative,
+    sweep,
 };
-use crate::catalog::{self, BatchRow, Received, Source, Target, Tracked};
+use crate::catalog::{self, BatchRow, Published, Received, Source, Target, Tracked};
 use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::fork::{self, Fork, Healing};
@@ -35,6 +38,8 @@ pub struct Request<'a> {
     pub compression: Compression,
     /// Publish a batch even if nothing has changed.
     pub even_if_unchanged: bool,
+    /// Publish what has changed since the batch with this number, once more.
+    pub since: Option<u64>,
 }
 
 /// What one table contributed to the batch.
@@ -107,7 +112,9 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let now = Snapshot::latest();
     let moment = current_moment()?;
     fault::point(Point::ExportSnapshotTaken);
-    let since = usable_position(target.as_ref(), &source, &moment.position);
+    let position = usable_position(target.as_ref(), &source, &moment.position);
+    let replay = request.since.map(|number| Replay::since(request.target, number)).transpose()?;
+    let since = position.map(|position| replay.as_ref().map_or(position, |replay| &replay.position));
     if let Some(name) = catalog::disabled_event_trigger()? {
         return Err(Error::EventTriggerDisabled { name, target: request.target.to_owned() });
     }
@@ -117,8 +124,8 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
     // Looked at again: the target may have been let go while its export waited for the locks.
     let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
-    let planned = plan(candidates, since, &known)?;
-    if planned.is_empty() && !request.even_if_unchanged {
+    let planned = plan(candidates, since, &known, replay.as_ref())?;
+    if planned.is_empty() && !request.even_if_unchanged && replay.is_none() {
         drop(now);
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
         if holds_back {
@@ -141,6 +148,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let full = planned.iter().filter(|(_, kind)| *kind == Kind::Full).map(|(candidate, _)| Received {
         tracked: candidate.tracked.id,
         fingerprint: candidate.fingerprint.clone(),
+        number: fork.next,
     });
     let full = full.collect::<Vec<_>>();
     // Standing by itself: every table is in it in full.
@@ -151,7 +159,16 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         request.target,
         store,
         &source,
-        Written { number: fork.next, writer, header, parts, position, full },
+        Written {
+            number: fork.next,
+            writer,
+            header,
+            parts,
+            position,
+            full,
+            has_healed: !fork.unknown.is_empty(),
+            follows: replay.map_or_else(Vec::new, |replay| replay.follows(&fork)),
+        },
     )?;
     rotate_at_commit(shadows, &source);
     Ok(exported)
@@ -166,6 +183,47 @@ struct Written {
     position: Position,
     /// The tracked tables that are in it in full.
     full: Vec<Received>,
+    /// It holds keys of unknown batches.
+    has_healed: bool,
+    /// Batches after which it can be applied, beside the one before it.
+    follows: Vec<Link>,
+}
+
+/// What was exported up to a batch after which everything is sent once more, because it has got lost on the way.
+struct Replay {
+    number: u64,
+    position: Position,
+    /// The batch, and those that this database has published since.
+    published: Vec<Published>,
+}
+
+impl Replay {
+    fn since(target: &str, number: u64) -> Result<Replay, Error> {
+        let published = catalog::published_since(target, number)?;
+        match published.first() {
+            Some(first) if first.number == number => {
+                Ok(Replay { number, position: first.position.clone(), published })
+            }
+            _ => Err(Error::NotPublished { target: target.to_owned(), number }),
+        }
+    }
+
+    /// Says whether all changes of a table since then can still be told.
+    fn is_kept(&self, table: &Tracked, known: &Received) -> bool {
+        let is_complete = table.segments.truncated_by.is_none_or(|xid| self.position.sees(xid));
+        let has_healed = self.published.iter().skip(1).any(|batch| batch.has_healed);
+        is_complete && !has_healed && known.number <= self.number
+    }
+
+    /// The batches after which a destination misses nothing: that one and all since, whoever has published them.
+    fn follows(&self, fork: &Fork) -> Vec<Link> {
+        let published = self
+            .published
+            .iter()
+            .filter_map(|batch| Some(Link { number: batch.number, id: Uuid::parse_str(&batch.id).ok()? }));
+        let unknown = fork.unknown.iter().map(|manifest| Link { number: manifest.number, id: manifest.id });
+        published.chain(unknown).collect()
+    }
 }
 
 /// Locks the tracked tables and their shadows in the order of their ids, and checks them.
@@ -290,13 +348,16 @@ fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
     known: &[Received],
+    replay: Option<&Replay>,
 ) -> Result<Vec<(Candidate, Kind)>, Error> {
     let mut planned = Vec::new();
     for candidate in candidates {
         let id = candidate.tracked.id;
-        let is_known =
-            known.iter().any(|known| known.tracked == id && known.fingerprint == candidate.fingerprint);
-        let kind = match (since.filter(|_| is_known), &candidate.healing) {
+        let known =
+            known.iter().find(|known| known.tracked == id && known.fingerprint == candidate.fingerprint);
+        let is_kept =
+            |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
+        let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
                 let pending = shadow::pending(&candidate.tracked, since)?;
@@ -393,7 +454,7 @@ fn header(fork: &Fork, source: &Source, moment: &Moment, kind: Kind) -> Header {
 /// flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and the commit is forced to
 /// be durable, so that no crash forgets the position.
 fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Written) -> Result<(), Error> {
-    let Written { number, writer, header, parts, position, full } = written;
+    let Written { number, writer, header, parts, position, full, has_healed, follows } = written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
     let row = BatchRow {
@@ -409,19 +470,22 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
         bytes: parts.iter().map(Part::bytes).sum(),
         exported_at: &exported_at,
     };
-    catalog::add_batch(&row, &store.url(), &position, &source.identity, &full)?;
+    catalog::add_batch(&row, &store.url(), &position, &source.identity, &full, has_healed)?;
     fault::point(Point::ExportBatchRecorded);
     transaction::flush_log();
     fault::point(Point::ExportLogFlushed);
     transaction::force_sync_commit();
     let abandoned = other_attempts(store.as_ref(), target, number, id);
-    writer.publish(header, parts).map_err(|error| match error {
+    let manifest = writer.publish(header, parts).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
             Error::NumberTaken { target: target.to_owned(), number }
         }
         error => error.into(),
     })?;
     fault::point(Point::ExportPublished);
+    if manifest.kind == Kind::Changes && !follows.is_empty() {
+        put_cumulative(store.as_ref(), manifest, follows)?;
+    }
     // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the export.
     if let Err(error) = abandoned.and_then(|abandoned| sweep(store.as_ref(), target, number, &abandoned)) {
         pgrx::warning!("could not remove files of abandoned exports: {error}");

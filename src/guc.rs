@@ -11,6 +11,9 @@ static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(N
 /// default, most of the table would be sent anyway.
 static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
 
+/// How many batches of a target can be made up for, should they get lost.
+static REPLAY_BATCHES: GucSetting<i32> = GucSetting::<i32>::new(0);
+
 /// How many of a copy's rows may go with one batch, in percent.
 static DELETE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 
@@ -39,6 +42,16 @@ pub fn define() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_table_export.replay_batches",
+        c"Number of batches of each target for which changes are kept, so that they can be sent once more.",
+        c"See the argument since of tx_export(). 0: changes go when they have been exported.",
+        &REPLAY_BATCHES,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::empty(),
     );
     GucRegistry::define_int_guc(
         c"pg_table_export.delete_limit",
@@ -77,6 +90,11 @@ pub fn store() -> Option<String> {
 /// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is none.
 pub fn shadow_limit() -> Option<i64> {
     u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes) << 20)
+}
+
+/// Returns `pg_table_export.replay_batches`.
+pub fn replay_batches() -> i32 {
+    REPLAY_BATCHES.get()
 }
 
 /// Returns `pg_table_export.delete_limit`, in percent.

@@ -401,7 +401,7 @@ fn column_list(shape: &Shape) -> String {
 
 /// The segments that may hold changes after a position, as the snapshot that has seen `tracked` may read them.
 fn segments_after(tracked: &Tracked, position: &Position) -> String {
-    let Segments { current, sealed_by } = tracked.segments;
+    let Segments { current, sealed_by, .. } = tracked.segments;
     if sealed_by.is_some_and(|xid| position.sees(xid)) {
         format!("{} AS s", segment(tracked.id, current))
     } else {
@@ -446,7 +446,7 @@ pub struct Rotation {
 /// locks were taken, so each is either committed or this transaction's own, which is undone together with the
 /// truncation.
 pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotation, Error> {
-    let Some(Segments { current, sealed_by }) = catalog::lock_segments(id)? else {
+    let Some(Segments { current, sealed_by, .. }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
     };
     // Whoever drops the shadow has locked its table.
@@ -470,7 +470,9 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
         let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
         let Some(locked) = free else { return Ok(Rotation::default()) };
         let wanted_by = wanted_by()?;
-        let may_go = wanted_by.is_empty() || (is_too_large && let_go(id, &wanted_by)?);
+        // What may be asked for once more is sealed first, so that it can be said from where on nothing is missing.
+        let is_settled = sealed_by.is_some() || guc::replay_batches() == 0;
+        let may_go = (wanted_by.is_empty() && is_settled) || (is_too_large && let_go(id, &wanted_by)?);
         if !may_go {
             if sealed_by.is_none() {
                 catalog::seal_segment(id)?;
@@ -480,6 +482,7 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
         // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
         query::write(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
+        catalog::truncate_segment(id, sealed_by)?;
         fault::point(Point::ExportSegmentTruncated);
     }
     if filled > 0 {

@@ -23,7 +23,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("position", &[]),
     ("shape", &["error", "pg"]),
     // It keeps the key that a tracked table had.
-    ("catalog", &["error", "pg", "position", "shape"]),
+    ("catalog", &["error", "guc", "pg", "position", "shape"]),
     ("shadow", &["catalog", "error", "fault", "guc", "pg", "position", "shape"]),
     // The stages, in the order in which a change travels.
     ("track", &["catalog", "error", "pg", "shadow", "shape"]),

@@ -219,6 +219,123 @@ fn memory_for_keys_is_bounded_by_a_setting() {
     source.assert_equal(&new);
 }
 
+/// Removes batches from the store, as if they had been lost on their way.
+fn lose(store: &Store, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        let target = store.path().join(TARGET);
+        std::fs::remove_file(target.join(format!("manifest/{number:010}.json"))).expect("a manifest");
+        std::fs::remove_dir_all(target.join(format!("data/{number:010}"))).expect("its data");
+    }
+}
+
+static REPLAYING: LazyLock<Cluster> = LazyLock::new(|| {
+    Cluster::start_with(&[
+        "shared_preload_libraries = 'pg_table_export'",
+        "pg_table_export.replay_batches = 6",
+    ])
+});
+
+#[test]
+fn lost_batches_are_made_up_for_by_one_since_the_last_that_arrived() {
+    let store = Store::new();
+    let source = Database::source(&REPLAYING, "replayed", &store);
+    source.export();
+    // Copies that have applied 1, 2, …, and the rest is lost to them.
+    let mut copies = Vec::new();
+    for round in 1..=12 {
+        let copy = copy(&format!("replayed_{round}"), &store);
+        copy.import();
+        copies.push(copy);
+        batches(&source, [round]);
+    }
+    lose(&store, 2..=12);
+    let replay = |since: u64| source.text(&source.call("tx_export", &format!(", since => {since}")));
+    let kept = replay(7);
+    assert!(kept.lines().all(|row| row.starts_with("14|public.") && row.contains("|changes|")), "{kept}");
+    assert_eq!(applied(&copies[6].import()), [14]);
+    source.assert_equal(&copies[6]);
+    lose(&store, [14]);
+    // What has changed since the first batch is not kept.
+    let beyond = replay(1);
+    assert!(beyond.lines().all(|row| row.starts_with("15|public.") && row.contains("|full|")), "{beyond}");
+    assert_eq!(applied(&copies[0].import()), [15]);
+    source.assert_equal(&copies[0]);
+    // Changes before a batch that was full need not be kept.
+    batches(&source, [13]);
+    lose(&store, [13, 15, 16]);
+    let full = replay(13);
+    assert!(full.lines().all(|row| row.contains("|full|")), "{full}");
+    assert_eq!(applied(&copies[11].import()), [17]);
+    source.assert_equal(&copies[11]);
+}
+
+#[test]
+fn whoever_has_some_of_the_lost_batches_goes_on_as_well() {
+    let store = Store::new();
+    let source = Database::source(&REPLAYING, "some", &store);
+    source.export();
+    let mut copies = Vec::new();
+    for round in 1..=6 {
+        let copy = copy(&format!("some_{round}"), &store);
+        copy.import();
+        copies.push(copy);
+        batches(&source, [round]);
+    }
+    lose(&store, 3..=7);
+    let replayed = source.text(&source.call("tx_export", ", since => 2"));
+    assert_eq!(replayed.lines().count(), 2);
+    assert!(
+        replayed.lines().all(|row| row.starts_with("8|public.") && row.contains("|changes|")),
+        "{replayed}"
+    );
+    // They are at 2, 3, …, 6; the first still has the second batch before it.
+    for (copy, numbers) in copies.iter().zip([&[2, 8][..], &[8], &[8], &[8], &[8], &[8]]) {
+        assert_eq!(applied(&copy.import()), numbers);
+        source.assert_equal(copy);
+        assert_eq!(copy.import(), "");
+    }
+    batches(&source, [7]);
+    for copy in &copies {
+        assert_eq!(applied(&copy.import()), [9]);
+        source.assert_equal(copy);
+    }
+    source.run("TRUNCATE lines");
+    batches(&source, [8]);
+    let truncated = source.text(&source.call("tx_export", ", since => 9"));
+    assert!(
+        truncated.contains("public.items|changes|") && truncated.contains("public.lines|full|"),
+        "{truncated}"
+    );
+    source.refused(&source.call("tx_export", ", since => 99")).expect(
+        "42704",
+        &[
+            "batch 99 of target \"reporting\" is not one that this database has published",
+            "tx_batches",
+            "tx_reset",
+        ],
+    );
+    source.refused(&source.call("tx_export", ", since => 0")).expect("22023", &["since"]);
+}
+
+#[test]
+fn what_was_healed_is_sent_in_full_when_it_is_lost() {
+    let store = Store::new();
+    let source = Database::source(&REPLAYING, "healed", &store);
+    source.export();
+    let copy = copy("healed_copy", &store);
+    copy.import();
+    source.live_on(100);
+    source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
+    assert_eq!(applied(&copy.import()), [2]);
+    source.run("UPDATE items SET note = 'not healed' WHERE id = 10");
+    assert_eq!(applied(&source.export()), [3]);
+    lose(&store, [3]);
+    let replayed = source.text(&source.call("tx_export", ", since => 1"));
+    assert!(replayed.lines().all(|row| row.contains("|full|")), "{replayed}");
+    copy.import();
+    source.assert_equal(&copy);
+}
+
 const STATUS: &str =
     "SELECT split_part(destination, '/', 2), applied, pending, last_batch, shows IS NOT NULL";
 

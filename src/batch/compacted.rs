@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::manifest::{self, Kind, Manifest};
+use super::manifest::{self, FORMAT_VERSION, Kind, Manifest};
 use super::{Error, path};
+use crate::store::Store;
 
 /// One compacted batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,15 @@ impl Run {
     pub fn may_follow(self, number: u64) -> bool {
         (self.after..self.last).contains(&number) && !self.is_full()
     }
+}
+
+/// Lets a batch that was published be applied after others than the one before it: it holds what has changed since the first
+/// of them.
+pub fn put_cumulative(store: &dyn Store, manifest: Manifest, follows: Vec<Link>) -> Result<(), Error> {
+    let previous = follows.first().map(|link| link.id);
+    let (last, batch) = (manifest.id, Manifest { previous, ..manifest });
+    let (path, json) = Compacted { format_version: FORMAT_VERSION, last, follows, batch }.render()?;
+    Ok(store.put_new(&path, &json)?)
 }
 
 impl Compacted {

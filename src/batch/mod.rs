@@ -23,7 +23,7 @@ use crate::store;
 
 pub use columns::fingerprint;
 pub use compact::{Reading, merge};
-pub use compacted::{Link, Run};
+pub use compacted::{Link, Run, put_cumulative};
 pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use retention::{COMPACTION_MAX, Keep, Removed, expire};
