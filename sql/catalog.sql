@@ -153,6 +153,17 @@ COMMENT ON COLUMN table_export.mapping.name     IS 'its name there';
 COMMENT ON COLUMN table_export.mapping.relation IS 'the table here';
 COMMENT ON COLUMN table_export.mapping.columns  IS 'names of columns here, by those at the source';
 
+CREATE TABLE table_export.restriction (
+    target   text     NOT NULL CHECK (target <> ''),
+    relation regclass NOT NULL,
+    view     regclass,
+    PRIMARY KEY (target, relation)
+);
+COMMENT ON TABLE  table_export.restriction          IS 'tables that a restricted target gets; it gets no others, tracked or not';
+COMMENT ON COLUMN table_export.restriction.target   IS 'the target, which need not exist yet';
+COMMENT ON COLUMN table_export.restriction.relation IS 'the table';
+COMMENT ON COLUMN table_export.restriction.view     IS 'the view that it is exported through; NULL: it is exported whole';
+
 -- What pg_dump must carry; without this the rows of an extension's tables are left out.
 SELECT pg_catalog.pg_extension_config_dump('table_export.tracked', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.tracked_id_seq', '');
@@ -164,3 +175,4 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.copy', '');
 -- Both it and the tables that it names are in a dump, or neither is (--no-unlogged-table-data).
 SELECT pg_catalog.pg_extension_config_dump('table_export.unlogged_copy', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.mapping', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.restriction', '');

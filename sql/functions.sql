@@ -104,6 +104,20 @@ AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
 COMMENT ON FUNCTION tx_prune() IS
 'truncates what every target has of the shadows, as each export does; returns the bytes that were freed, and the targets that still want something';
 
+CREATE FUNCTION tx_restrict(target text, relation regclass, view regclass DEFAULT NULL)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_restrict_wrapper';
+COMMENT ON FUNCTION tx_restrict(text, regclass, regclass) IS
+'gives a target a table, whole or as a view shows it, and none that it is not given; the caller must own the table';
+
+CREATE FUNCTION tx_unrestrict(target text, relation regclass DEFAULT NULL)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_unrestrict_wrapper';
+COMMENT ON FUNCTION tx_unrestrict(text, regclass) IS
+'takes a table from a restricted target, or, without one, gives it all tracked tables again; the caller must own the tables';
+
 CREATE FUNCTION tx_compact(target text, store text DEFAULT NULL, first bigint DEFAULT NULL, last bigint DEFAULT NULL,
                            OUT batch bigint, OUT batches bigint, OUT table_name text, OUT kind text, OUT ids bigint,
                            OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
@@ -195,7 +209,7 @@ COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean, bigint),
     tx_import(text, text, integer, text, text, boolean, integer), tx_plan(text, text, integer, text, text, boolean, integer),
     tx_map(text, text, regclass, text), tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
-    tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text), tx_status(text, text),
+    tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass), tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text), tx_status(text, text),
     tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass), table_export.capture(),
     table_export.shadow_size(integer), table_export.pending_changes(text), table_export.pending_batches(text),
     table_export.series(integer, integer), table_export.series(bigint, bigint)

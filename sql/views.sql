@@ -39,6 +39,15 @@ COMMENT ON COLUMN tx_targets.pending IS 'changes that the next export finds; nul
 COMMENT ON COLUMN tx_targets.held_back IS 'size of the segments of shadows that are kept for it; beyond pg_table_export.shadow_limit it is let go, and its next export full';
 COMMENT ON COLUMN tx_targets.position IS 'the snapshot up to which the target has been exported';
 
+CREATE VIEW tx_restrictions AS
+SELECT target, relation AS table_name, view AS seen_through
+  FROM table_export.restriction
+ ORDER BY target, relation::pg_catalog.text;
+COMMENT ON VIEW tx_restrictions IS 'targets that do not get all tracked tables, and what each gets';
+COMMENT ON COLUMN tx_restrictions.target IS 'the target';
+COMMENT ON COLUMN tx_restrictions.table_name IS 'a table that it gets';
+COMMENT ON COLUMN tx_restrictions.seen_through IS 'the view that the table is exported through; null: it is exported whole';
+
 CREATE VIEW tx_batches AS
 SELECT target, number AS batch, kind, tables, ids, records, pg_catalog.pg_size_pretty(bytes) AS size,
        pg_catalog.date_trunc('second', exported_at) AS exported_at, id, store
@@ -93,5 +102,5 @@ COMMENT ON COLUMN tx_freshness.last_batch IS 'number of the last batch of the ta
 COMMENT ON COLUMN tx_freshness.last_change IS 'number of the last batch that held something of the table';
 COMMENT ON COLUMN tx_freshness.pending IS 'batches in the store that have not been applied; null: the store is away';
 
-GRANT SELECT ON tx_tracked, tx_targets, tx_batches, tx_receipts, tx_freshness TO pg_monitor;
+GRANT SELECT ON tx_tracked, tx_targets, tx_restrictions, tx_batches, tx_receipts, tx_freshness TO pg_monitor;
 GRANT EXECUTE ON FUNCTION table_export.shadow_size(integer), table_export.pending_changes(text), table_export.pending_batches(text) TO pg_monitor;

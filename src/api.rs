@@ -24,8 +24,8 @@ use crate::pg::user::Caller;
 use crate::pg::{Oid, interrupts, settings, transaction};
 use crate::store::{self, Store};
 use crate::{
-    capture, compact, ddl, expire, export, guc, import, mapping, protect, prune, receipts, reset, status,
-    track,
+    capture, compact, ddl, expire, export, guc, import, mapping, protect, prune, receipts, reset,
+    restriction, status, track,
 };
 
 /// Begins to capture the changes of a table.
@@ -303,6 +303,25 @@ fn tx_prune() -> Result<
         (row.table.into(), row.freed, targets)
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+/// Gives a target a table, and none that it is not given.
+#[pg_extern(sql = false)]
+fn tx_restrict(target: Option<Text>, relation: Option<Oid>, view: Option<Oid>) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_restrict()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
+    Ok(restriction::restrict(target, relation, view, &caller)?.into())
+}
+
+/// Takes a table from a restricted target, or gives it all tracked tables again.
+#[pg_extern(sql = false)]
+fn tx_unrestrict(target: Option<Text>, relation: Option<Oid>) -> Result<Text, ErrorReport> {
+    transaction::require_writable(c"tx_unrestrict()")?;
+    let caller = Caller::enter()?;
+    let _settings = settings::pin();
+    Ok(restriction::unrestrict(target_name(target.as_deref())?, relation, &caller)?.into())
 }
 
 /// Compacts batches of a target in a store.

@@ -530,6 +530,60 @@ pub fn remove_target(name: &str) -> Result<bool, Error> {
     Ok(!write("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[Some(name)])?.is_empty())
 }
 
+/// A table that a restricted target gets.
+pub struct Restriction {
+    /// The table.
+    pub relation: Oid,
+    /// The view that it is seen through.
+    pub view: Option<Oid>,
+}
+
+/// Returns the tables that a target is restricted to; empty if it gets all.
+pub fn restrictions(target: &str) -> Result<Vec<Restriction>, Error> {
+    let sql = "SELECT relation::pg_catalog.oid, view::pg_catalog.oid FROM table_export.restriction
+                WHERE target = $1 ORDER BY relation";
+    let restriction = |row: &Row| {
+        Ok(Restriction {
+            relation: Oid::from(row.get::<u32>(0)?),
+            view: row.optional::<u32>(1)?.map(Oid::from),
+        })
+    };
+    read(sql, &[Some(target)])?.iter().map(restriction).collect()
+}
+
+/// Writes down that a target gets a table.
+pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<(), Error> {
+    let view = view.map(|view| view.to_u32().to_string());
+    write(
+        "INSERT INTO table_export.restriction (target, relation, view)
+         VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.oid::pg_catalog.regclass)
+         ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view",
+        &[Some(target), Some(&relation.to_u32().to_string()), view.as_deref()],
+    )?;
+    Ok(())
+}
+
+/// Takes a table from a restricted target, or ends the restriction.
+pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<(), Error> {
+    let sql = "DELETE FROM table_export.restriction
+                WHERE target = $1 AND ($2 IS NULL OR relation = $2::pg_catalog.oid)";
+    let relation = relation.map(|relation| relation.to_u32().to_string());
+    write(sql, &[Some(target), relation.as_deref()])?;
+    Ok(())
+}
+
+/// Lets a restricted target hold nothing back of the tables that it does not get.
+pub fn let_go_of_others(target: &str) -> Result<(), Error> {
+    write(
+        "DELETE FROM table_export.target_table AS m
+          WHERE m.target = $1
+            AND NOT EXISTS (SELECT FROM table_export.restriction AS r JOIN table_export.tracked AS t ON t.relation = r.relation
+                             WHERE r.target = m.target AND t.id = m.tracked)",
+        &[Some(target)],
+    )?;
+    Ok(())
+}
+
 /// Where a table of a target goes that has another name here, or other columns.
 pub struct Mapping {
     /// The table here.

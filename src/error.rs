@@ -101,6 +101,8 @@ pub enum Error {
     OldSnapshot { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
+    #[error("none of the tables that target \"{target}\" gets is tracked")]
+    NothingGiven { target: String },
     #[error("permission denied for table \"{table}\"")]
     NoPrivilege { table: TableName, privilege: &'static str },
     #[error("row security would hide rows of table \"{table}\"")]
@@ -119,6 +121,15 @@ pub enum Error {
     NotPublished { target: String, number: u64 },
     #[error("batch {number} of target \"{target}\" has been published by somebody else")]
     NumberTaken { target: String, number: u64 },
+
+    #[error("target \"{target}\" is not restricted")]
+    NotRestricted { target: String, table: Option<String> },
+    #[error("it is the last table that target \"{target}\" gets")]
+    LastOfRestricted { target: String },
+    #[error("view \"{view}\" cannot stand for table \"{table}\"")]
+    UnfitView { view: TableName, table: TableName, what: String },
+    #[error("the view that table \"{table}\" is exported through does not exist any more")]
+    ViewGone { table: TableName },
 
     // The store
     #[error("permission denied for store \"{location}\"")]
@@ -211,7 +222,9 @@ impl Error {
             | Error::NotATable { .. }
             | Error::Unprotectable { .. }
             | Error::WrongDestination { .. } => ERRCODE_WRONG_OBJECT_TYPE,
-            Error::NoKey { .. } | Error::NullableKey { .. } => ERRCODE_INVALID_TABLE_DEFINITION,
+            Error::NoKey { .. } | Error::NullableKey { .. } | Error::UnfitView { .. } => {
+                ERRCODE_INVALID_TABLE_DEFINITION
+            }
             Error::NotTracked { .. }
             | Error::OtherKey { .. }
             | Error::KeyChanged { .. }
@@ -221,6 +234,9 @@ impl Error {
             | Error::ShadowMissing { .. }
             | Error::EventTriggerDisabled { .. }
             | Error::NothingTracked
+            | Error::NothingGiven { .. }
+            | Error::LastOfRestricted { .. }
+            | Error::ViewGone { .. }
             | Error::NewerTimeline { .. }
             | Error::OtherDatabase { .. }
             | Error::UnreadableUnknown { .. }
@@ -240,6 +256,7 @@ impl Error {
             Error::UnknownTarget { .. }
             | Error::NoBatch { .. }
             | Error::NotInStore { .. }
+            | Error::NotRestricted { .. }
             | Error::NotPublished { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NumberTaken { .. } | Error::AlreadyCompacted { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::Store(error) => store_sqlstate(error),
@@ -261,6 +278,10 @@ impl Error {
             | Error::NoLongerTrackable { what, .. }
             | Error::Unprotectable { what, .. }
             | Error::WrongDestination { what, .. } => Some(format!("It is {what}.")),
+            Error::UnfitView { what, .. } => Some(what.clone()),
+            Error::NotRestricted { table: Some(table), .. } => {
+                Some(format!("Table \"{table}\" is not one that it has been given."))
+            }
             Error::NoKey { index: None, .. } => Some("It has no primary key.".into()),
             Error::NoKey { index: Some(index), .. } => {
                 Some(format!("\"{index}\" is not a unique index of it, or is partial, or over expressions."))
@@ -378,6 +399,13 @@ impl Error {
             Error::UnreadableUnknown { target, .. } => {
                 Some(format!("SELECT tx_reset('{target}'); the next export is full."))
             }
+            Error::NothingGiven { target } | Error::LastOfRestricted { target } => {
+                Some(format!("To have it get all tracked tables: SELECT tx_unrestrict('{target}')."))
+            }
+            Error::ViewGone { table } => Some(format!(
+                "Give the target the table again: SELECT tx_restrict(target, {}, view).",
+                table.literal()
+            )),
             Error::NotPublished { target, .. } => Some(format!(
                 "The view tx_batches lists them. To send everything: SELECT tx_reset('{target}')."
             )),

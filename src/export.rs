@@ -13,7 +13,7 @@ use crate::batch::{
     sweep,
 };
 use crate::catalog::{self, BatchRow, Published, Received, Source, Target, Tracked};
-use crate::error::Error;
+use crate::error::{Error, TableName};
 use crate::fault::{self, Point};
 use crate::fork::{self, Fork, Healing};
 use crate::pg::copy::copy_to;
@@ -23,6 +23,7 @@ use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::position::Position;
+use crate::restriction::{self, Seen};
 use crate::shadow;
 use crate::shape::{self, Column, Key, KeyColumn, Shape};
 use crate::store::{self, Store};
@@ -64,7 +65,10 @@ pub struct Exported {
 struct Candidate {
     tracked: Tracked,
     table: Table,
+    /// What is sent of it: under its name, the columns of what it is read from.
     shape: Shape,
+    /// What it is read from, quoted: itself, or a view.
+    rows: String,
     key: Vec<KeyColumn>,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     fingerprint: String,
@@ -101,7 +105,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let before = Snapshot::latest();
     let target = catalog::target(request.target)?;
     let fork = fork::look(store.as_ref(), request.target, target.as_ref(), &source)?;
-    let mut candidates = lock_tables(caller)?;
+    let mut candidates = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
         heal(&mut candidates, &fork, store, caller)?;
@@ -229,20 +233,24 @@ impl Replay {
 /// Locks the tracked tables and their shadows in the order of their ids, and checks them.
 ///
 /// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the reading.
-fn lock_tables(caller: &Caller) -> Result<Vec<Candidate>, Error> {
+fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>, Error> {
     let tracked = catalog::tracked()?;
     if tracked.is_empty() {
         return Err(Error::NothingTracked);
     }
-    tracked.into_iter().map(|tracked| lock_table(tracked, caller)).collect()
+    let given = restriction::given(target, tracked)?;
+    if given.is_empty() {
+        return Err(Error::NothingGiven { target: target.to_owned() });
+    }
+    given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
 }
 
-fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
+fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate, Error> {
     let gone = || Error::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     shadow::keep(tracked.id)?;
     let fresh = Snapshot::latest();
-    let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
+    let mut shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
     let name = shape.called();
     if table.is_partitioned() {
         table::lock_descendants(tracked.relation, Lock::Read);
@@ -250,14 +258,12 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
     if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
         return Err(Error::NoLongerTrackable { table: name, what });
     }
-    if !table.grants(caller.role(), &[Right::Select]) {
-        return Err(Error::NoPrivilege { table: name, privilege: "SELECT" });
-    }
-    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: name, doing: "Export" });
-    }
     let changed = || Error::KeyChanged { table: name.clone() };
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
+    let rows = shape.own_rows();
+    let seen =
+        view.map(|view| restriction::see_through(view, &table, &mut shape, &columns_of_key)).transpose()?;
+    require_readable(&table, seen.as_ref(), &name, caller)?;
     let key = shape::key(tracked.relation, &Key::Columns(&columns_of_key))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
         return Err(changed());
@@ -269,8 +275,34 @@ fn lock_table(tracked: Tracked, caller: &Caller) -> Result<Candidate, Error> {
         return Err(Error::OwnerChanged { table: name });
     }
     drop(fresh);
-    let fingerprint = fingerprint(&shape, &key);
-    Ok(Candidate { tracked, table, shape, key, fingerprint, healing: Healing::Nothing })
+    let mut fingerprint = fingerprint(&shape, &key);
+    let rows = match seen {
+        Some(Seen { rows, definition, .. }) => {
+            fingerprint = format!("{fingerprint} {definition}");
+            rows
+        }
+        None => rows,
+    };
+    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, healing: Healing::Nothing })
+}
+
+/// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a view the owner of both
+/// reads the table.
+fn require_readable(
+    table: &Table,
+    seen: Option<&Seen>,
+    name: &TableName,
+    caller: &Caller,
+) -> Result<(), Error> {
+    let (read, reader) = seen.map_or((table, caller.role()), |seen| (&seen.view, table.owner()));
+    if !read.grants(caller.role(), &[Right::Select]) {
+        let table = seen.map_or(name, |seen| &seen.name).clone();
+        return Err(Error::NoPrivilege { table, privilege: "SELECT" });
+    }
+    if table.hides_rows_from(reader) || table.hides_rows_from(table.owner()) {
+        return Err(Error::RowSecurity { table: name.clone(), doing: "Export" });
+    }
+    Ok(())
 }
 
 /// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of these may
@@ -379,7 +411,7 @@ fn write_part(
     format: Format,
     caller: &Caller,
 ) -> Result<Part, Error> {
-    let Candidate { tracked, table, shape, key, healing, .. } = candidate;
+    let Candidate { tracked, table, shape, rows, key, healing, .. } = candidate;
     let part = begin_part(writer, shape, key, kind, format)?;
     let healed = match healing {
         Healing::Keys(name) => Some(name.as_str()),
@@ -389,9 +421,12 @@ fn write_part(
     let (ids, query) = match (kind, since) {
         (Kind::Changes, Some(since)) => {
             let keys = shadow::keys_query(tracked, since, key, healed)?;
-            (copy_to(&keys, Format::Text.name(), part.ids()?)?, shadow::records_query(shape, key, &keys))
+            (
+                copy_to(&keys, Format::Text.name(), part.ids()?)?,
+                shadow::records_query(shape, rows, key, &keys),
+            )
         }
-        _ => ((0, part.ids()?), shadow::all_records_query(shape)),
+        _ => ((0, part.ids()?), shadow::all_records_query(shape, rows)),
     };
     fault::point(Point::ExportIdsWritten);
     let records = copy_to(&query, format.name(), part.records()?)?;

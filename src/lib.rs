@@ -37,6 +37,7 @@ mod protect;
 mod prune;
 mod receipts;
 mod reset;
+mod restriction;
 mod status;
 
 mod batch;

@@ -57,7 +57,7 @@ pub fn forget(target: &str) -> Result<String, Error> {
 }
 
 /// In a snapshot of the past what has been exported, or applied, since would stay.
-fn require_read_committed(function: &'static str) -> Result<(), Error> {
+pub fn require_read_committed(function: &'static str) -> Result<(), Error> {
     if transaction::is_read_committed() { Ok(()) } else { Err(Error::OldSnapshot { function }) }
 }
 

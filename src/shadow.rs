@@ -375,8 +375,8 @@ pub fn keys_query(
     })
 }
 
-/// Returns the query for the records, as they are now, of the keys that another query gives.
-pub fn records_query(shape: &Shape, key: &[KeyColumn], keys: &str) -> String {
+/// Returns the query for the records, as they are now, of the keys that another query gives; `rows` names what they are read from.
+pub fn records_query(shape: &Shape, rows: &str, key: &[KeyColumn], keys: &str) -> String {
     let same = (1..)
         .zip(key)
         .map(|(k, c)| format!("t.{} {} k.k{k}{}", query::quote_identifier(&c.name), c.equality, c.collate))
@@ -384,15 +384,14 @@ pub fn records_query(shape: &Shape, key: &[KeyColumn], keys: &str) -> String {
         .join(" AND ");
     // Not a join: keys that differ byte by byte may be equal for the index, and each record is sent once.
     format!(
-        "SELECT {} FROM {} AS t WHERE EXISTS (SELECT FROM ({keys}) AS k WHERE {same})",
-        column_list(shape),
-        shape.own_rows()
+        "SELECT {} FROM {rows} AS t WHERE EXISTS (SELECT FROM ({keys}) AS k WHERE {same})",
+        column_list(shape)
     )
 }
 
-/// Returns the query for all records of a table.
-pub fn all_records_query(shape: &Shape) -> String {
-    format!("SELECT {} FROM {} AS t", column_list(shape), shape.own_rows())
+/// Returns the query for all records.
+pub fn all_records_query(shape: &Shape, rows: &str) -> String {
+    format!("SELECT {} FROM {rows} AS t", column_list(shape))
 }
 
 fn column_list(shape: &Shape) -> String {

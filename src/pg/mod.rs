@@ -24,6 +24,7 @@ pub mod text;
 pub mod transaction;
 pub mod trigger;
 pub mod user;
+pub mod view;
 
 pub use pgrx::pg_sys::{Datum, INT4OID, INT8OID, Oid};
 

@@ -86,6 +86,23 @@ impl Table {
         unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
     }
 
+    /// Says whether it is a view.
+    pub fn is_view(&self) -> bool {
+        // SAFETY: open.
+        unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_VIEW }
+    }
+
+    /// Says whether other tables inherit from it, or did.
+    pub fn has_children(&self) -> bool {
+        // SAFETY: open.
+        unsafe { (*(*self.relation).rd_rel).relhassubclass }
+    }
+
+    /// Returns it as PostgreSQL's functions take it.
+    pub(super) fn as_ptr(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
     /// Says whether a user has all of the given rights on the whole table.
     pub fn grants(&self, user: Oid, rights: &[Right]) -> bool {
         rights.iter().all(|right| {

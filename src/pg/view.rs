@@ -1,0 +1,94 @@
+//! Views: what the definition of one says, as the rewriter would use it.
+
+use pgrx::pg_sys::{self, Oid};
+use pgrx::{PgList, is_a};
+
+use crate::pg::table::Table;
+
+/// A column of a view.
+pub struct Shown {
+    /// Its number in the view.
+    pub attnum: i16,
+    /// The number of the column of the table that it is; `None` for an expression.
+    pub of: Option<i16>,
+}
+
+/// Returns what a view shows of a table, row by row, or what keeps it from being that.
+///
+/// Of each row must follow, from that row alone, whether the view shows it, and as what: else its rows would change without
+/// a change of the table.
+pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, &'static str> {
+    if !view.is_view() {
+        return Err("It is not a view.");
+    }
+    // SAFETY: an open view; its rule stays as long as it is open and locked (rewriteHandler.c).
+    let query = unsafe { &*pg_sys::get_view_query(view.as_ptr()) };
+    let is_plain = !query.hasAggs
+        && !query.hasWindowFuncs
+        && !query.hasTargetSRFs
+        && !query.hasSubLinks
+        && query.setOperations.is_null()
+        && query.distinctClause.is_null()
+        && query.groupClause.is_null()
+        && query.groupingSets.is_null()
+        && query.havingQual.is_null()
+        && query.limitCount.is_null()
+        && query.limitOffset.is_null()
+        && query.cteList.is_null();
+    if !is_plain {
+        return Err("It is more than columns, expressions and a condition over one row.");
+    }
+    let Some((place, entry)) = only_entry(query) else { return Err("It is over more than one table.") };
+    if entry.relid != table.oid() {
+        return Err("It is over another table.");
+    }
+    if !entry.tablesample.is_null() {
+        return Err("It is over a sample of the table.");
+    }
+    if entry.inh && !table.is_partitioned() && table.has_children() {
+        return Err("It shows rows of inheritance children: FROM must say ONLY.");
+    }
+    // SAFETY: the query of the view, of which nothing is changed (clauses.c).
+    if unsafe { pg_sys::contain_mutable_functions(std::ptr::from_ref(query).cast_mut().cast()) } {
+        return Err("It calls a function that is not IMMUTABLE.");
+    }
+    // SAFETY: a list of target entries.
+    let targets = unsafe { PgList::<pg_sys::TargetEntry>::from_pg(query.targetList) };
+    // SAFETY: entries of that list, which lives as long as the query.
+    let targets = targets.iter_ptr().map(|target| unsafe { &*target }).filter(|target| !target.resjunk);
+    Ok(targets.map(|target| Shown { attnum: target.resno, of: column(target.expr, place) }).collect())
+}
+
+/// Returns the only thing in FROM, if it is a table, and its place among the query's.
+fn only_entry(query: &pg_sys::Query) -> Option<(i32, &pg_sys::RangeTblEntry)> {
+    // SAFETY: every query has a FromExpr; it and its lists live as long as the query.
+    unsafe {
+        let from = PgList::<pg_sys::Node>::from_pg((*query.jointree).fromlist);
+        let item =
+            from.get_ptr(0).filter(|&item| from.len() == 1 && is_a(item, pg_sys::NodeTag::T_RangeTblRef))?;
+        let place = (*item.cast::<pg_sys::RangeTblRef>()).rtindex;
+        let entries = PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
+        let entry = &*entries.get_ptr(usize::try_from(place).ok()?.checked_sub(1)?)?;
+        (entry.rtekind == pg_sys::RTEKind::RTE_RELATION).then_some((place, entry))
+    }
+}
+
+/// Returns the number of the column that an expression is nothing but.
+fn column(expression: *mut pg_sys::Expr, place: i32) -> Option<i16> {
+    // SAFETY: an expression of the query; cast to what its tag says that it is.
+    unsafe {
+        if !is_a(expression.cast(), pg_sys::NodeTag::T_Var) {
+            return None;
+        }
+        let variable = &*expression.cast::<pg_sys::Var>();
+        (i64::from(variable.varno) == i64::from(place) && variable.varlevelsup == 0 && variable.varattno > 0)
+            .then_some(variable.varattno)
+    }
+}
+
+/// Returns the definition of a view.
+pub fn definition(view: Oid) -> Result<String, crate::error::Error> {
+    let sql = "SELECT pg_catalog.md5(pg_catalog.pg_get_viewdef($1::pg_catalog.oid))";
+    let rows = crate::pg::query::read(sql, &[Some(&view.to_u32().to_string())])?;
+    rows.first().ok_or_else(|| crate::error::Error::Internal("a view has no definition".into()))?.get(0)
+}

@@ -1,0 +1,145 @@
+//! Restrictions: which tables a target gets, and through which views.
+//!
+//! A restricted target gets the tables that it is given and no others: whole, or as a view shows them, with fewer columns,
+//! fewer rows, or other values. A restriction ends only when somebody says so: what it names may be untracked, dropped or
+//! made anew, and the target forgotten, without the target getting more than before.
+
+use crate::catalog::{self, Restriction, Tracked};
+use crate::error::{Error, TableName};
+use crate::pg::Oid;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::table::{Lock, Table};
+use crate::pg::user::Caller;
+use crate::pg::view;
+use crate::reset;
+use crate::shape::{Column, Shape};
+use crate::track;
+
+/// Gives a target a table, whole or as a view shows it, and keeps from it what it has not been given. Returns what will happen,
+/// in a sentence.
+pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String, Error> {
+    reset::require_read_committed("tx_restrict()")?;
+    catalog::lock_target("export", target)?;
+    let table = own(relation, caller)?;
+    let _fresh = Snapshot::latest();
+    let mut shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
+    let tracked =
+        catalog::tracked_table(relation)?.ok_or_else(|| track::not_tracked(relation, Some(&shape)))?;
+    let name = shape.display();
+    if let Some(view) = view {
+        let changed = || Error::KeyChanged { table: shape.called() };
+        let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
+        see_through(view, &table, &mut shape, &key)?;
+    }
+    catalog::put_restriction(target, relation, view)?;
+    catalog::let_go_of_others(target)?;
+    Ok(match view {
+        Some(_) => format!("target \"{target}\" gets table \"{name}\" as the view shows it"),
+        None => format!("target \"{target}\" gets table \"{name}\" whole"),
+    })
+}
+
+/// Takes a table from a restricted target, or, without one, gives it all tracked tables again.
+pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Result<String, Error> {
+    reset::require_read_committed("tx_unrestrict()")?;
+    catalog::lock_target("export", target)?;
+    let _fresh = Snapshot::latest();
+    let restrictions = catalog::restrictions(target)?;
+    let named = restrictions.iter().filter(|one| relation.is_none_or(|relation| relation == one.relation));
+    let named = named.map(|one| one.relation).collect::<Vec<_>>();
+    if named.is_empty() {
+        let table = relation.map(|relation| relation.to_u32().to_string());
+        let shape = relation.map(Shape::of).transpose()?.flatten();
+        let table = shape.map(|shape| shape.display()).or(table);
+        return Err(Error::NotRestricted { target: target.to_owned(), table });
+    }
+    for &relation in &named {
+        own_if_there(relation, caller)?;
+    }
+    if relation.is_some() && named.len() == restrictions.len() {
+        return Err(Error::LastOfRestricted { target: target.to_owned() });
+    }
+    catalog::remove_restrictions(target, relation)?;
+    if relation.is_none() {
+        return Ok(format!("target \"{target}\" gets all tracked tables"));
+    }
+    catalog::let_go_of_others(target)?;
+    Ok(format!("target \"{target}\" gets {} of the tables that it got", restrictions.len() - 1))
+}
+
+/// Opens a table that the caller owns.
+fn own(relation: Oid, caller: &Caller) -> Result<Table, Error> {
+    own_if_there(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })
+}
+
+/// A table that is gone is nobody's, and there is nothing left to keep from anybody.
+fn own_if_there(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
+    let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
+    if caller.owns(&table) {
+        return Ok(Some(table));
+    }
+    let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
+    Err(Error::NotOwner { table: shape.called() })
+}
+
+/// The tracked tables that a target gets, each with the view that it is seen through.
+pub fn given(target: &str, tracked: Vec<Tracked>) -> Result<Vec<(Tracked, Option<Oid>)>, Error> {
+    let restrictions = catalog::restrictions(target)?;
+    if restrictions.is_empty() {
+        return Ok(tracked.into_iter().map(|tracked| (tracked, None)).collect());
+    }
+    let given = tracked.into_iter().filter_map(|tracked| {
+        let Restriction { view, .. } = restrictions.iter().find(|one| one.relation == tracked.relation)?;
+        Some((tracked, *view))
+    });
+    Ok(given.collect())
+}
+
+/// A view in place of its table.
+pub struct Seen {
+    /// Kept open, so that it stays what it is.
+    pub view: Table,
+    /// Its name.
+    pub name: TableName,
+    /// What names its rows in a query, quoted.
+    pub rows: String,
+    /// Changes with its definition.
+    pub definition: String,
+}
+
+/// Gives the shape of a table the columns of a view over it, if that can stand for it: the view must be of the table's owner, as whom
+/// both are read, and show the key as it is.
+pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<Seen, Error> {
+    let gone = || Error::ViewGone { table: shape.called() };
+    let opened = Table::open(view, Lock::Read).ok_or_else(gone)?;
+    let seen = Shape::of(view)?.ok_or_else(gone)?;
+    let unfit = |what: &str| {
+        let (view, table) = (seen.called(), shape.called());
+        Error::UnfitView { view, table, what: what.to_owned() }
+    };
+    if opened.owner() != table.owner() {
+        return Err(unfit("It has another owner than the table."));
+    }
+    let shown = view::columns_of(&opened, table).map_err(unfit)?;
+    let original = |column: &Column| {
+        let of = shown.iter().find(|shown| shown.attnum == column.attnum)?.of?;
+        shape.columns.iter().find(|original| original.attnum == of)
+    };
+    let shows = |attnum: i16| {
+        let is_it = |column: &Column, of: &Column| of.attnum == attnum && of.name == column.name;
+        seen.columns.iter().any(|column| original(column).is_some_and(|of| is_it(column, of)))
+    };
+    if let Some(missing) = key.iter().find(|attnum| !shows(**attnum)) {
+        let name = shape.columns.iter().find(|column| column.attnum == *missing);
+        let name = name.map(|column| column.name.as_str()).unwrap_or_default();
+        return Err(unfit(&format!("It does not show the column \"{name}\" of the key as it is.")));
+    }
+    let not_null = seen.columns.iter().map(|column| original(column).is_some_and(|of| of.not_null));
+    let not_null = not_null.collect::<Vec<_>>();
+    let (name, rows, definition) = (seen.called(), seen.quoted(), view::definition(view)?);
+    shape.columns = seen.columns;
+    for (column, not_null) in shape.columns.iter_mut().zip(not_null) {
+        column.not_null = not_null;
+    }
+    Ok(Seen { view: opened, name, rows, definition })
+}
