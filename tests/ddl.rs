@@ -245,6 +245,21 @@ fn another_key_is_refused_until_the_table_is_tracked_anew() {
 }
 
 #[test]
+fn no_write_fails_because_the_key_has_become_another_type() {
+    let ddl = "CREATE TABLE items (id text PRIMARY KEY, n int); INSERT INTO items SELECT i, i FROM generate_series(1, 20) AS i";
+    let mirror = mirror("other_type", ddl, &["items"]);
+    // A number is no pointer to a text.
+    mirror.run("ALTER TABLE items ALTER COLUMN id TYPE int USING id::int");
+    mirror
+        .source
+        .run("INSERT INTO items VALUES (30, 30); UPDATE items SET n = -n; DELETE FROM items WHERE id = 3");
+    export_refused(&mirror).expect("55000", &["the key of table", "SELECT tx_untrack('public.items')"]);
+    mirror.source.run("SELECT tx_untrack('items'); SELECT tx_track('items')");
+    mirror.follow("");
+    mirror.assert_same_tables(&["items"]);
+}
+
+#[test]
 fn a_renamed_key_is_the_same_key() {
     let mirror = mirror("renamed_key", ITEMS, &["items"]);
     mirror.run("ALTER TABLE items RENAME COLUMN id TO number");

@@ -195,6 +195,23 @@ fn rows_that_only_a_lost_history_had_vanish() {
 }
 
 #[test]
+fn a_table_that_had_another_name_in_the_lost_history_is_made_good() {
+    let (mut cluster, store, source, destination) = server_pair("renamed");
+    let copy = cluster.copy();
+    for database in [&source, &destination] {
+        database.run("ALTER TABLE lines RENAME TO rows");
+    }
+    source.run("UPDATE rows SET at = 'infinity' WHERE item < 5; INSERT INTO rows VALUES (1000, 1, now())");
+    source.export();
+    source.run("DELETE FROM rows WHERE item = 6");
+    source.export();
+    destination.import();
+    cluster.kill();
+    destination.run("ALTER TABLE rows RENAME TO lines");
+    source_of(&copy, &store).feed(&destination);
+}
+
+#[test]
 fn a_destination_that_missed_the_lost_history_ends_equal_as_well() {
     let (mut cluster, store, source, destination) = server_pair("behind");
     let copy = cluster.copy();
