@@ -148,6 +148,8 @@ pub enum Error {
     BrokenChain { target: String, number: u64 },
     #[error("the batches of target \"{target}\" up to batch {number} have been compacted by somebody else")]
     AlreadyCompacted { target: String, number: u64 },
+    #[error(transparent)]
+    Expire(batch::Error),
     #[error("compacting batches of target \"{target}\" has taken more than a day")]
     CompactionTooLong { target: String },
 
@@ -199,7 +201,12 @@ impl Error {
 
     /// Says whether a store has stopped waiting because the statement is to end.
     pub fn is_interrupt(&self) -> bool {
-        let (Error::Store(error) | Error::Batch(batch::Error::Store(error))) = self else { return false };
+        let (Error::Store(error)
+        | Error::Batch(batch::Error::Store(error))
+        | Error::Expire(batch::Error::Store(error))) = self
+        else {
+            return false;
+        };
         matches!(error, store::Error::Interrupted { .. })
     }
 
@@ -260,7 +267,7 @@ impl Error {
             | Error::NotPublished { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::NumberTaken { .. } | Error::AlreadyCompacted { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::Store(error) => store_sqlstate(error),
-            Error::Batch(error) => batch_sqlstate(error),
+            Error::Batch(error) | Error::Expire(error) => batch_sqlstate(error),
             Error::Pipe(_) => ERRCODE_SYSTEM_ERROR,
             Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::NoCollation { .. } | Error::NotMapped { .. } => ERRCODE_UNDEFINED_OBJECT,
@@ -302,6 +309,9 @@ impl Error {
                 "Only roles with privileges of \"{role}\" may use a store other than pg_table_export.store."
             )),
             Error::Batch(_) | Error::Count { .. } => Some("Nothing was changed.".into()),
+            Error::Expire(_) => Some(
+                "What was removed before is gone; the rest goes with the batches that expire next.".into(),
+            ),
             Error::Emptied { .. } => Some(
                 "PostgreSQL empties unlogged tables after a crash; or it was made unlogged since.".into(),
             ),

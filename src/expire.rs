@@ -27,7 +27,7 @@ pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>, Erro
     )?;
     let from: String = from.first().ok_or_else(|| Error::Internal("there is no time".into()))?.get(0)?;
     let keep = Keep { from: &from, latest: request.keep_batches, unreceived: request.only_received };
-    let removed = batch::expire(store, request.target, &keep)?;
+    let removed = batch::expire(store, request.target, &keep).map_err(Error::Expire)?;
     if let Some(last) = removed.last() {
         catalog::forget_batches(request.target, last.number)?;
     }

@@ -243,7 +243,12 @@ impl Store for Object {
         let removed = self.wait("remove", path, |store| async move {
             if is_flat {
                 let below = store.list(Some(&file)).map_ok(|object| object.location).boxed();
-                store.delete_stream(below).try_for_each(|_| async { Ok(()) }).await?;
+                let removed =
+                    store.delete_stream(below).try_fold(0, |removed, _| async move { Ok(removed + 1) });
+                // It was a folder, which a server that keeps objects as files may not take for one to remove.
+                if removed.await? > 0 {
+                    return Ok(());
+                }
             }
             store.delete(&file).await
         })?;
