@@ -606,9 +606,12 @@ fn parse_new_columns(choice: &str) -> Result<NewColumns, Error> {
     match choice {
         "refuse" => Ok(NewColumns::Refuse),
         "add" => Ok(NewColumns::Add),
-        _ => {
-            Err(Error::Argument { argument: "new_columns", value: choice.to_owned(), allowed: "refuse, add" })
-        }
+        "ignore" => Ok(NewColumns::Ignore),
+        _ => Err(Error::Argument {
+            argument: "new_columns",
+            value: choice.to_owned(),
+            allowed: "refuse, add, ignore",
+        }),
     }
 }
 

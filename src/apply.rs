@@ -4,10 +4,10 @@
 //! owner of the table, as logical replication does it: see [`crate::pg::settings::Settings::replica_role`].
 
 use std::ffi::CStr;
-use std::io;
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use crate::batch::{self, Kind, Manifest, Part, reader};
+use crate::batch::{self, Kind, Manifest, Part, Without, reader};
 use crate::catalog;
 use crate::destination::{self, Allowed, Destination};
 use crate::error::Error;
@@ -230,7 +230,13 @@ impl Incoming<'_> {
         let Incoming { store, manifest, part, .. } = *self;
         let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let file = reader::records(store, manifest, part)?;
-        let records = self.stage(c"records", &columns, part.format.name(), file)?;
+        let records = match self.destination.ignored.as_slice() {
+            [] => self.stage(c"records", &columns, part.format.name(), file)?,
+            fields => {
+                let file = Without::new(file, fields.to_vec());
+                self.stage(c"records", &columns, part.format.name(), file)?
+            }
+        };
         self.require_count("records", part.records, records.rows())?;
         Ok(records)
     }
@@ -240,7 +246,7 @@ impl Incoming<'_> {
         name: &'static CStr,
         columns: &[String],
         format: &str,
-        file: reader::FileReader,
+        file: impl Read + 'static,
     ) -> Result<Staged, Error> {
         let Destination { table, shape, .. } = self.destination;
         let attnums = columns.iter().map(|name| Ok(shape.column(name)?.attnum));
@@ -254,7 +260,11 @@ impl Incoming<'_> {
         let Incoming { store, manifest, part, destination } = *self;
         let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
         let file = reader::records(store, manifest, part)?;
-        let inserted = copy::copy_from(&destination.table, &columns, part.format.name(), file)?;
+        let (table, format) = (&destination.table, part.format.name());
+        let inserted = match destination.ignored.as_slice() {
+            [] => copy::copy_from(table, &columns, format, file)?,
+            fields => copy::copy_from(table, &columns, format, Without::new(file, fields.to_vec()))?,
+        };
         self.require_count("records", part.records, inserted)?;
         Ok(inserted)
     }

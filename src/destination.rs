@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{self, Kind, Manifest, Part};
+use crate::batch::{self, Format, Kind, Manifest, Part};
 use crate::catalog;
 use crate::ddl;
 use crate::error::{Error, TableName};
@@ -31,6 +31,8 @@ pub enum NewColumns {
     Refuse,
     /// The column is added.
     Add,
+    /// Its values are left out.
+    Ignore,
 }
 
 /// A table that a part can be applied to.
@@ -39,8 +41,10 @@ pub struct Destination {
     pub table: Table,
     /// What it is.
     pub shape: Shape,
-    /// The part, its columns under the names that they have here.
+    /// The part, its columns under the names that they have here, without those that are ignored.
     pub part: Part,
+    /// The places of those among the fields of a record.
+    pub ignored: Vec<usize>,
 }
 
 /// Finds the table of a part, and has it be what the part needs. `rights` are those that the caller must have on it, in
@@ -54,7 +58,7 @@ pub fn resolve(
 ) -> Result<Destination, Error> {
     let mapping = catalog::mapping(&manifest.target, &part.schema, &part.name)?;
     let mapped = mapping.as_ref().map(|mapping| mapping.relation);
-    let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
+    let mut part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
     let missing = || Error::NoDestination {
         table: TableName::new(&part.schema, &part.name),
         target: manifest.target.clone(),
@@ -84,8 +88,15 @@ pub fn resolve(
             query::write(&format!("ALTER TABLE {} {}", shape.quoted(), lines.join(", ")), &[])?;
             drop(acting);
             shape = look(oid)?.ok_or_else(missing)?;
+            if part.kind == Kind::Changes {
+                warn_of_missing_values(manifest, &part);
+            }
             Table::open(oid, Lock::Write).ok_or_else(missing)?
         }
+    };
+    let ignored = match allowed.new_columns {
+        NewColumns::Ignore => ignore(&mut part, &shape)?,
+        NewColumns::Add | NewColumns::Refuse => Vec::new(),
     };
     if !table.grants(caller.role(), rights) {
         return Err(Error::NoPrivilege { table: shape.called(), privilege });
@@ -98,7 +109,7 @@ pub fn resolve(
         compare(column, &shape)?;
     }
     drop(fresh);
-    Ok(Destination { table, shape, part })
+    Ok(Destination { table, shape, part, ignored })
 }
 
 fn look(oid: Oid) -> Result<Option<Shape>, Error> {
@@ -149,7 +160,7 @@ fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error
 
 /// What ALTER TABLE is to do for the columns that are missing. They may be null: the table may have rows.
 fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>, Error> {
-    if new_columns == NewColumns::Refuse {
+    if new_columns != NewColumns::Add {
         return Ok(Vec::new());
     }
     let _fresh = Snapshot::latest();
@@ -161,6 +172,36 @@ fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result
             Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.called())?))
         })
         .collect()
+}
+
+/// Rows that do not change are not sent again for a column that is here only now: it was ignored before, or dropped.
+fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
+    let (table, target) = (format!("{}.{}", part.schema, part.name), &manifest.target);
+    pgrx::warning!(
+        "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
+         have it sent in full by tx_reset('{target}', '{table}') at the source"
+    );
+}
+
+/// Takes the columns that do not exist here out of a part, and returns the places of their fields.
+fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
+    let is_missing = |column: &batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
+    let (ignored, kept) =
+        part.columns.drain(..).enumerate().partition::<Vec<_>, _>(|(_, column)| is_missing(column));
+    part.columns = kept.into_iter().map(|(_, column)| column).collect();
+    if ignored.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = ignored.iter().map(|(_, column)| column.name.clone()).collect::<Vec<_>>();
+    let table = shape.called();
+    if let Some(column) = names.iter().find(|name| part.key.contains(name)) {
+        return Err(Error::NoColumn { table, column: column.clone(), definition: None });
+    }
+    if part.format != Format::Text {
+        return Err(Error::CannotIgnore { table, columns: names, format: part.format.name() });
+    }
+    pgrx::warning!("ignoring columns that table \"{table}\" does not have: {}", names.join(", "));
+    Ok(ignored.into_iter().map(|(place, _)| place).collect())
 }
 
 /// Compares a column with the one of the same name here. A type of another name is refused even where its text would be

@@ -174,6 +174,8 @@ pub enum Error {
     WrongDestination { table: TableName, what: &'static str },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
     NoColumn { table: TableName, column: String, definition: Option<String> },
+    #[error("columns of table \"{table}\" that do not exist here cannot be ignored in format {format}")]
+    CannotIgnore { table: TableName, columns: Vec<String>, format: &'static str },
     #[error("collation {collation} of column \"{column}\" of table \"{table}\" does not exist here")]
     NoCollation { table: TableName, column: String, collation: String },
     #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
@@ -270,6 +272,7 @@ impl Error {
             Error::Batch(error) | Error::Expire(error) => batch_sqlstate(error),
             Error::Pipe(_) => ERRCODE_SYSTEM_ERROR,
             Error::NoColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
+            Error::CannotIgnore { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NoCollation { .. } | Error::NotMapped { .. } => ERRCODE_UNDEFINED_OBJECT,
             Error::TooManyDeleted { .. } => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             Error::GeneratedColumn { .. } => ERRCODE_GENERATED_ALWAYS,
@@ -286,6 +289,7 @@ impl Error {
             | Error::Unprotectable { what, .. }
             | Error::WrongDestination { what, .. } => Some(format!("It is {what}.")),
             Error::UnfitView { what, .. } => Some(what.clone()),
+            Error::CannotIgnore { columns, .. } => Some(format!("They are {}.", columns.join(", "))),
             Error::NotRestricted { table: Some(table), .. } => {
                 Some(format!("Table \"{table}\" is not one that it has been given."))
             }
@@ -465,6 +469,9 @@ impl Error {
                  SELECT tx_reset('{target}', {}).",
                 table.literal()
             )),
+            Error::CannotIgnore { .. } => {
+                Some("Import with new_columns => 'add', or export in format text.".into())
+            }
             Error::TooManyDeleted { .. } => Some(
                 "If they are gone at the source for a reason, import with delete_limit => 100; else look there.".into(),
             ),

@@ -98,6 +98,89 @@ fn a_copy_may_be_published() {
     }
 }
 
+#[test]
+fn columns_that_a_copy_does_not_have_can_be_ignored() {
+    for mode in MODES {
+        let mirror = mirror(&format!("ignored_{mode}"));
+        mirror.source.run(
+            "CREATE TABLE t (extra text, id int, v text, more int, k text, PRIMARY KEY (k, id));
+             INSERT INTO t SELECT E'tab\\t and \\n' || i, i, E'v\\t' || i, i, E'k\\n' || i % 3 FROM generate_series(1, 100) AS i;
+             SELECT tx_track('t')",
+        );
+        mirror.copy.run("CREATE TABLE t (k text, v text, id int, PRIMARY KEY (id, k))");
+        mirror.export("");
+        mirror
+            .copy
+            .refused(&import_sql(&mirror, mode))
+            .expect("42703", &["column \"extra\"", "does not exist here"]);
+        let ignoring = format!(
+            "SELECT FROM tx_import{}",
+            mirror.arguments("copy", &format!(", mode => '{mode}', new_columns => 'ignore'"))
+        );
+        mirror.copy.run(&ignoring);
+        mirror.assert_same("SELECT id, k, v FROM t");
+        mirror.source.run(
+            "UPDATE t SET v = NULL, extra = NULL WHERE id < 5; UPDATE t SET more = -1 WHERE id = 50; DELETE FROM t WHERE id = 7;
+             UPDATE t SET id = -id WHERE id = 9; INSERT INTO t VALUES (NULL, 200, '', NULL, '')",
+        );
+        mirror.export("");
+        mirror.copy.run(&ignoring);
+        mirror.assert_same("SELECT id, k, v FROM t");
+        mirror.source.run("UPDATE t SET v = 'csv' WHERE id = 60");
+        mirror.export(", format => 'csv'");
+        mirror
+            .copy
+            .refused(&ignoring)
+            .expect("0A000", &["cannot be ignored in format csv", "extra, more", "format text"]);
+        let adding = ignoring.replace("'ignore'", "'add'");
+        mirror.copy.run(&adding);
+        assert!(COPY.log().contains("whose unchanged rows do not have their values"), "nobody was warned");
+        mirror.source.run("SELECT tx_reset('copy', 't')");
+        mirror.export("");
+        mirror.copy.run(&adding);
+        mirror.assert_same("SELECT id, k, v, extra, more FROM t");
+        mirror.source.run("ALTER TABLE t DROP CONSTRAINT t_pkey; ALTER TABLE t ADD part int NOT NULL DEFAULT 1; ALTER TABLE t ADD PRIMARY KEY (id, k, part);
+                           SELECT tx_untrack('t'); SELECT tx_track('t')");
+        mirror.export("");
+        mirror.copy.refused(&ignoring).expect("42703", &["column \"part\""]);
+    }
+}
+
+#[test]
+fn a_mapped_copy_may_have_columns_of_domains() {
+    for mode in MODES {
+        let mirror = mirror(&format!("domains_{mode}"));
+        let domains =
+            "CREATE DOMAIN number AS int CHECK (VALUE < 1000); CREATE DOMAIN label AS text COLLATE \"C\"";
+        mirror.run(domains);
+        mirror.source.run(
+            "CREATE TABLE t (id number PRIMARY KEY, name label NOT NULL, n number); SELECT tx_track('t')",
+        );
+        mirror.copy.run("CREATE SCHEMA other; CREATE TABLE other.people (label label, number number PRIMARY KEY, n number, own int DEFAULT 7)");
+        mirror.copy.run(
+            "SELECT tx_map('copy', 'public.t', 'other.people', '{\"id\": \"number\", \"name\": \"label\"}')",
+        );
+        let changes = [
+            "INSERT INTO t SELECT i, 'name ' || i, i FROM generate_series(1, 50) AS i",
+            "UPDATE t SET n = NULL WHERE id < 10; DELETE FROM t WHERE id = 20; UPDATE t SET id = id + 100 WHERE id = 30",
+            "TRUNCATE t; INSERT INTO t VALUES (1, 'a', 1)",
+        ];
+        for change in changes {
+            follow(&mirror, mode, change);
+            assert_eq!(
+                rows(&mirror.copy, "SELECT number, label, n FROM other.people"),
+                rows(&mirror.source, "SELECT id, name, n FROM t")
+            );
+        }
+        mirror.copy.run(
+            "ALTER DOMAIN number DROP CONSTRAINT number_check; ALTER DOMAIN number ADD CHECK (VALUE < 5)",
+        );
+        mirror.source.run("INSERT INTO t VALUES (500, 'x', 500)");
+        mirror.export("");
+        mirror.copy.refused(&import_sql(&mirror, mode)).expect("23514", &["number", "While applying batch"]);
+    }
+}
+
 /// A database that follows `source` and is followed itself, by the target of its own name.
 fn second(mirror: &Mirror, name: &str) -> Database {
     let database = mirror::database(&COPY, name, &mirror.store, "");

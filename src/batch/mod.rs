@@ -9,6 +9,7 @@
 mod columns;
 mod compact;
 mod compacted;
+mod fields;
 mod hashed;
 mod manifest;
 mod path;
@@ -24,6 +25,7 @@ use crate::store;
 pub use columns::fingerprint;
 pub use compact::{Reading, merge};
 pub use compacted::{Link, Run, put_cumulative};
+pub use fields::Without;
 pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use retention::{COMPACTION_MAX, Keep, Removed, expire};

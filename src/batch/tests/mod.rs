@@ -592,6 +592,32 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn fields_are_left_out_whatever_the_pieces(
+        rows in vec(vec("[a-c\\\\é]{0,5}", 3), 0..20),
+        fields in hash_set(0..3usize, 1..3),
+        piece in 1..50usize,
+    ) {
+        let line = |row: &[String]| format!("{}\n", row.join("\t"));
+        let all = rows.iter().map(|row| line(row)).collect::<String>();
+        let kept = |row: &Vec<String>| {
+            let kept = row.iter().enumerate().filter(|(place, _)| !fields.contains(place));
+            kept.map(|(_, field)| field.clone()).collect::<Vec<_>>()
+        };
+        let expected = rows.iter().map(|row| line(&kept(row))).collect::<String>();
+        let mut reader = super::Without::new(all.as_bytes(), fields.iter().copied().collect());
+        let (mut content, mut buffer) = (Vec::new(), vec![0; piece]);
+        loop {
+            match reader.read(&mut buffer).unwrap() {
+                0 => break,
+                read => content.extend(&buffer[..read]),
+            }
+        }
+        prop_assert_eq!(String::from_utf8(content).unwrap(), expected);
+    }
+}
+
 #[test]
 fn an_id_is_never_taken_for_another() {
     let place = Place::new();

@@ -36,6 +36,9 @@ SELECT batch, table_name, kind, records FROM tx_export('destination');
 \c :destination
 SELECT tx_import('destination');
 SELECT obstacle FROM tx_plan('destination');
+BEGIN;
+SELECT batch, table_name, kind, deleted, updated, inserted, unchanged FROM tx_import('destination', new_columns => 'ignore');
+ROLLBACK;
 GRANT INSERT, UPDATE, DELETE ON users TO regress_destination;
 SET ROLE regress_destination;
 SELECT tx_import('destination', new_columns => 'add');

@@ -1,0 +1,52 @@
+//! Records without some of their fields, for a destination that has no place for them.
+//!
+//! In go records in COPY text, out come the same with fewer fields. The inner reader still sees, and checks, all of them.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+/// Leaves fields out of lines of COPY text, while they pass.
+pub struct Without<R> {
+    records: BufReader<R>,
+    /// Which fields of a line are left out, counted from 0.
+    fields: Vec<usize>,
+    line: Vec<u8>,
+    passed: usize,
+}
+
+impl<R: Read> Without<R> {
+    /// Reads records, which may be in no other format.
+    pub fn new(records: R, fields: Vec<usize>) -> Self {
+        Self { records: BufReader::new(records), fields, line: Vec::new(), passed: 0 }
+    }
+
+    /// Reads the next line, and leaves nothing of it but what is wanted. At the end it is empty.
+    fn advance(&mut self) -> io::Result<()> {
+        let mut line = Vec::new();
+        self.records.read_until(b'\n', &mut line)?;
+        let ends = line.pop_if(|byte| *byte == b'\n').is_some();
+        self.line.clear();
+        self.passed = 0;
+        if !ends && line.is_empty() {
+            return Ok(());
+        }
+        // Neither a tab nor a newline is ever part of a field: COPY writes both in another way.
+        let fields = line.split(|byte| *byte == b'\t').enumerate();
+        let kept = fields.filter(|(place, _)| !self.fields.contains(place)).map(|(_, field)| field);
+        self.line = kept.collect::<Vec<_>>().join(&b'\t');
+        self.line.extend(ends.then_some(b'\n'));
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Without<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.passed == self.line.len() {
+            self.advance()?;
+        }
+        let left = &self.line[self.passed..];
+        let bytes = left.len().min(buffer.len());
+        buffer[..bytes].copy_from_slice(&left[..bytes]);
+        self.passed += bytes;
+        Ok(bytes)
+    }
+}
