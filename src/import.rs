@@ -10,7 +10,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::apply::{self, Applied, Options};
-use crate::batch::{Kind, Manifest, Run, reader};
+use crate::batch::{self, Compacted, Kind, Manifest, Run, reader};
 use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
 use crate::fault::{self, Point};
@@ -18,7 +18,7 @@ use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
 use crate::receipts;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// What an import is asked for.
 pub struct Request<'a> {
@@ -101,13 +101,19 @@ struct Chain<'a> {
     /// The number of the full batch that all before it are skipped for.
     full: Option<u64>,
     /// The compacted full batch to begin with.
-    begin_with: Option<Run>,
+    begin_with: Option<Next>,
 }
 
 /// What is applied next, and the id of the batch that the destination is at then.
 struct Next {
     manifest: Manifest,
     id: Uuid,
+}
+
+impl From<Compacted> for Next {
+    fn from(compacted: Compacted) -> Next {
+        Next { id: compacted.last, manifest: compacted.batch }
+    }
 }
 
 impl From<Manifest> for Next {
@@ -144,9 +150,9 @@ impl<'a> Chain<'a> {
     fn skip_to_latest_full(&mut self) -> Result<(), Error> {
         let mut unreadable = None;
         let seen = Seen::of(self);
-        let compacted = self.full_run().filter(|_| self.last.is_none());
+        let compacted = if self.last.is_none() { self.compacted_full()? } else { None };
         for (place, &number) in self.ahead.iter().enumerate() {
-            if compacted.is_some_and(|run| run.last >= number) {
+            if compacted.as_ref().is_some_and(|full| full.manifest.number >= number) {
                 break;
             }
             if seen.as_ref().is_some_and(|seen| seen.numbers.contains(&number)) {
@@ -173,7 +179,7 @@ impl<'a> Chain<'a> {
                 Ok(())
             }
             (Some(_), Some(_)) => Ok(()),
-            (None, _) if compacted.is_some() => Ok(()),
+            (None, _) if self.begin_with.is_some() => Ok(()),
             (None, Some(error)) => Err(error.into()),
             (None, None) => Err(Error::NoFullBatch { target: self.target.to_owned() }),
         }
@@ -198,20 +204,21 @@ impl<'a> Chain<'a> {
     }
 
     /// Returns the compacted full batch that can be applied in place of batches that are gone.
-    fn begin_again(&self, last: u64, found: u64) -> Result<Next, Error> {
+    fn begin_again(&mut self, last: u64, found: u64) -> Result<Next, Error> {
         let target = self.target.to_owned();
-        let full = self.full_run();
-        match full.filter(|_| found > last + 1 && guc::restart_when_behind()) {
-            Some(run) => {
+        if found == last + 1 {
+            return Err(Error::Forked { target, number: found });
+        }
+        match self.compacted_full()? {
+            Some(full) if guc::restart_when_behind() => {
                 pgrx::warning!(
                     "batch {} of target \"{target}\" is gone from the store: beginning again with full batch {}",
                     last + 1,
-                    run.last
+                    full.manifest.number
                 );
-                self.compacted(run)
+                Ok(full)
             }
-            None if found == last + 1 => Err(Error::Forked { target, number: found }),
-            None => {
+            full => {
                 Err(Error::MissingBatch { target, expected: last + 1, found, may_restart: full.is_some() })
             }
         }
@@ -228,29 +235,48 @@ impl<'a> Chain<'a> {
 
     /// Returns the compacted batch that leads furthest from here, unless a full one is as far, or nothing is spared by it.
     fn shortcut(&mut self, next: u64) -> Result<Option<Next>, Error> {
-        if let Some(run) = self.begin_with.take() {
-            return self.compacted(run).map(Some);
+        if let Some(full) = self.begin_with.take() {
+            return Ok(Some(full));
         }
-        let Some((number, id)) = &self.last else { return Ok(None) };
-        let leads_on = |run: &Run| run.may_follow(*number) && self.full.is_none_or(|full| run.last >= full);
+        let Some((number, id)) = self.last.clone() else { return Ok(None) };
+        let leads_on = |run: &Run| run.may_follow(number) && self.full.is_none_or(|full| run.last >= full);
         let is_the_next = |run: &Run| run.last == next && next == number + 1;
-        for run in self.runs.iter().rev().filter(|run| leads_on(run) && !is_the_next(run)) {
-            let compacted = reader::compacted(self.store, self.target, *run)?;
-            if compacted.follows.iter().any(|link| link.number == *number && link.id.to_string() == *id) {
-                return Ok(Some(Next { manifest: compacted.batch, id: compacted.last }));
+        let useful = self.runs.iter().rev().copied().filter(|run| leads_on(run) && !is_the_next(run));
+        for run in useful.collect::<Vec<_>>() {
+            if let Some(compacted) = self.compacted(run)?
+                && compacted.follows.iter().any(|link| link.number == number && link.id.to_string() == id)
+            {
+                return Ok(Some(compacted.into()));
             }
         }
         Ok(None)
     }
 
     /// Returns the compacted full batch that ends last.
-    fn full_run(&self) -> Option<Run> {
-        self.runs.iter().rev().copied().find(|run| run.is_full())
+    fn compacted_full(&mut self) -> Result<Option<Next>, Error> {
+        while let Some(run) = self.runs.iter().rev().copied().find(|run| run.is_full()) {
+            if let Some(compacted) = self.compacted(run)? {
+                return Ok(Some(compacted.into()));
+            }
+        }
+        Ok(None)
     }
 
-    fn compacted(&self, run: Run) -> Result<Next, Error> {
-        let compacted = reader::compacted(self.store, self.target, run)?;
-        Ok(Next { manifest: compacted.batch, id: compacted.last })
+    /// Reads what a compacted batch says. One that cannot be read is as good as none, for the batches that it stands for may
+    /// still be there.
+    fn compacted(&mut self, run: Run) -> Result<Option<Compacted>, Error> {
+        match reader::compacted(self.store, self.target, run) {
+            Ok(compacted) => Ok(Some(compacted)),
+            Err(
+                batch::Error::Manifest { .. }
+                | batch::Error::FutureFormat { .. }
+                | batch::Error::Store(store::Error::NotFound { .. }),
+            ) => {
+                self.runs.retain(|other| *other != run);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// With nothing ahead, makes sure that the store still ends with the batch that was applied.

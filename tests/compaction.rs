@@ -77,6 +77,26 @@ fn a_new_destination_begins_with_a_compacted_batch() {
 }
 
 #[test]
+fn a_compacted_batch_that_cannot_be_read_is_in_nobody_s_way() {
+    let (store, source) = source("unreadable");
+    let behind = copy("unreadable_behind", &store);
+    behind.import();
+    batches(&source, 1..5);
+    source.run(&source.call("tx_compact", ", last => 3"));
+    source.run(&source.call("tx_compact", ""));
+    source.run(&source.call("tx_compact", ", first => 2"));
+    let compacted = |name: &str| store.path().join(TARGET).join("compacted").join(name);
+    for name in ["0000000005-0000000000.json", "0000000005-0000000001.json"] {
+        std::fs::write(compacted(name), "{}").expect("a file");
+    }
+    assert_eq!(applied(&behind.import()), [2, 3, 4, 5]);
+    source.assert_equal(&behind);
+    let new = copy("unreadable_new", &store);
+    assert_eq!(applied(&new.import()), [3, 4, 5]);
+    source.assert_equal(&new);
+}
+
+#[test]
 fn a_destination_that_is_behind_takes_the_compacted_batch_from_wherever_it_is() {
     let (store, source) = source("behind");
     let middle = (1..=4).map(|number| {

@@ -24,7 +24,7 @@ use crate::store;
 
 pub use columns::fingerprint;
 pub use compact::{Reading, merge};
-pub use compacted::{Link, Run, put_cumulative};
+pub use compacted::{Compacted, Link, Run, put_cumulative};
 pub use fields::Without;
 pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
 pub use receipt::{Receipt, leave as leave_receipt};
