@@ -238,6 +238,45 @@ fn what_fails_for_long_is_an_error_that_says_where() {
     no_bucket.export_refused().expect("58030", &["s3://no-such-bucket/long", "NoSuchBucket"]);
 }
 
+/// What a server says that does not show yet what has been put.
+const LAGGING: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>batches</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>
+<IsTruncated>false</IsTruncated></ListBucketResult>"#;
+
+#[test]
+fn a_listing_that_lags_loses_nothing() {
+    let proxy = Proxy::start(S3S.address());
+    let pair = Pair::on_s3(proxy.address(), "lags");
+    pair.go_on();
+    // A batch that the source does not know, and that the listing does not show: its number is found to be taken.
+    pair.source.run("UPDATE items SET note = 'published' WHERE id = 1; DELETE FROM items WHERE id = 2");
+    pair.source.run(&format!("BEGIN; {}; ROLLBACK", pair.source.export_sql()));
+    pair.destination.import();
+    proxy.fail(1, &["GET", "list-type"], || Fault::Say(200, LAGGING));
+    pair.source.export_refused().expect("40001", &["has been published by somebody else", "Export again"]);
+    pair.source.feed(&pair.destination);
+    // An import that is not shown the batch that it has applied, or the next one.
+    pair.source.run("UPDATE items SET note = 'later' WHERE id = 3");
+    pair.source.export();
+    proxy.fail(9, &["GET", "list-type"], || Fault::Say(200, LAGGING));
+    pair.destination.import_refused().expect("55000", &["is behind this database"]);
+    proxy.mend();
+    pair.destination.import();
+    pair.source.assert_equal(&pair.destination);
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_refused_by_its_name() {
+    let proxy = Proxy::start(S3S.address());
+    let pair = Pair::on_s3(proxy.address(), "clock");
+    let skewed =
+        "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>";
+    proxy.decide(move |_| Fault::Say(403, skewed));
+    pair.source.export_refused().expect("42501", &["s3://batches/clock", "403", "RequestTimeTooSkewed"]);
+    proxy.mend();
+    pair.source.feed(&pair.destination);
+}
+
 const DAMAGES: [fn(&mut Vec<u8>); 3] =
     [|bytes| bytes[10] ^= 1, |bytes| bytes.truncate(10), |bytes| bytes.push(0)];
 

@@ -16,6 +16,8 @@ pub enum Fault {
     PassAfter(Box<dyn FnOnce() + Send>),
     /// It is answered with a status, and no more.
     Answer(u16),
+    /// It is answered with a status and a body.
+    Say(u16, &'static str),
     /// The connection is reset after so many bytes of its body.
     CutRequest(u64),
     /// The connection is closed after so many bytes of the answer.
@@ -93,6 +95,13 @@ impl Proxy {
     }
 }
 
+/// Answers in place of the server, once the request is read.
+fn answer(mut client: TcpStream, length: u64, status: u16, body: &str) -> io::Result<()> {
+    io::copy(&mut (&client).take(length), &mut io::sink())?;
+    let length = body.len();
+    write!(client, "HTTP/1.1 {status} No\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
 fn serve(
     mut client: TcpStream,
     server: SocketAddr,
@@ -114,10 +123,8 @@ fn serve(
             io::copy(&mut client, &mut io::sink())?;
             return Ok(());
         }
-        Fault::Answer(status) => {
-            io::copy(&mut (&client).take(length), &mut io::sink())?;
-            return write!(client, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        }
+        Fault::Answer(status) => return answer(client, length, status, ""),
+        Fault::Say(status, body) => return answer(client, length, status, body),
         Fault::CutRequest(bytes) => {
             io::copy(&mut (&client).take(bytes.min(length)), &mut io::sink())?;
             // With bytes unread a closed connection is reset.
