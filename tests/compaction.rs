@@ -41,6 +41,17 @@ fn batches(source: &Database, ids: impl IntoIterator<Item = i32>) {
     }
 }
 
+/// Copies of which the first has applied one batch, the second two, and so on; the source is one further.
+fn one_after_the_other(source: &Database, store: &Store, name: &str, copies: i32) -> Vec<Database> {
+    let follows = |round| {
+        let copy = copy(&format!("{name}_{round}"), store);
+        copy.import();
+        batches(source, [round]);
+        copy
+    };
+    (1..=copies).map(follows).collect()
+}
+
 /// Numbers of the batches that an import applies.
 fn applied(import: &str) -> Vec<u64> {
     let mut numbers = import.lines().map(|row| row.split('|').next().unwrap_or_default()).collect::<Vec<_>>();
@@ -99,13 +110,7 @@ fn a_compacted_batch_that_cannot_be_read_is_in_nobody_s_way() {
 #[test]
 fn a_destination_that_is_behind_takes_the_compacted_batch_from_wherever_it_is() {
     let (store, source) = source("behind");
-    let middle = (1..=4).map(|number| {
-        let destination = copy(&format!("behind_{number}"), &store);
-        destination.import();
-        batches(&source, [number]);
-        destination
-    });
-    let middle = middle.collect::<Vec<_>>();
+    let middle = one_after_the_other(&source, &store, "behind", 4);
     batches(&source, 5..7);
     // They are at 1, 2, 3 and 4; the run is 3 to 6, and 7 is not in it.
     let compacted = source.text(&source.call("tx_compact", ", first => 3, last => 6"));
@@ -261,13 +266,7 @@ fn lost_batches_are_made_up_for_by_one_since_the_last_that_arrived() {
     let source = Database::source(&REPLAYING, "replayed", &store);
     source.export();
     // Copies that have applied 1, 2, …, and the rest is lost to them.
-    let mut copies = Vec::new();
-    for round in 1..=12 {
-        let copy = copy(&format!("replayed_{round}"), &store);
-        copy.import();
-        copies.push(copy);
-        batches(&source, [round]);
-    }
+    let copies = one_after_the_other(&source, &store, "replayed", 12);
     lose(&store, 2..=12);
     let replay = |since: u64| source.text(&source.call("tx_export", &format!(", since => {since}")));
     let kept = replay(7);
@@ -294,13 +293,7 @@ fn whoever_has_some_of_the_lost_batches_goes_on_as_well() {
     let store = Store::new();
     let source = Database::source(&REPLAYING, "some", &store);
     source.export();
-    let mut copies = Vec::new();
-    for round in 1..=6 {
-        let copy = copy(&format!("some_{round}"), &store);
-        copy.import();
-        copies.push(copy);
-        batches(&source, [round]);
-    }
+    let copies = one_after_the_other(&source, &store, "some", 6);
     lose(&store, 3..=7);
     let replayed = source.text(&source.call("tx_export", ", since => 2"));
     assert_eq!(replayed.lines().count(), 2);
