@@ -52,6 +52,9 @@ pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, &'static st
     if unsafe { pg_sys::contain_mutable_functions(std::ptr::from_ref(query).cast_mut().cast()) } {
         return Err("It calls a function that is not IMMUTABLE.");
     }
+    if !has_only_columns(query, place) {
+        return Err("It uses the whole row, or a system column.");
+    }
     // SAFETY: a list of target entries.
     let targets = unsafe { PgList::<pg_sys::TargetEntry>::from_pg(query.targetList) };
     // SAFETY: entries of that list, which lives as long as the query.
@@ -71,6 +74,20 @@ fn only_entry(query: &pg_sys::Query) -> Option<(i32, &pg_sys::RangeTblEntry)> {
         let entry = &*entries.get_ptr(usize::try_from(place).ok()?.checked_sub(1)?)?;
         (entry.rtekind == pg_sys::RTEKind::RTE_RELATION).then_some((place, entry))
     }
+}
+
+/// Says whether what a query uses of its table are columns by name: a row as a whole gets more columns without any row
+/// changing, and VACUUM FULL gives rows another place.
+fn has_only_columns(query: &pg_sys::Query, place: i32) -> bool {
+    let mut used = std::ptr::null_mut();
+    // SAFETY: expressions of the query, which has no subquery; the set is palloc'd (var.c, bitmapset.c).
+    let least = unsafe {
+        for expressions in [query.targetList.cast(), (*query.jointree).quals] {
+            pg_sys::pull_varattnos(expressions, place as _, &raw mut used);
+        }
+        pg_sys::bms_next_member(used, -1)
+    };
+    least < 0 || least + pg_sys::FirstLowInvalidHeapAttributeNumber > 0
 }
 
 /// Returns the number of the column that an expression is nothing but.
