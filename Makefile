@@ -13,7 +13,7 @@ demo: setup
 
 # Prove it: static checks, unit tests, fuzzing, clusters, golden files; nothing is written outside target folders and a scratch folder.
 test: setup servers check
-	cargo test --lib
+	cargo test --workspace --lib
 	tests/fuzz
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
 	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
@@ -23,9 +23,9 @@ test: setup servers check
 
 # Format and lints.
 check:
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo clippy --all-targets --features fault_points -- -D warnings
+	cargo clippy --workspace --all-targets --features fault_points -- -D warnings
 	cargo clippy --manifest-path fuzz/Cargo.toml -- -D warnings
 
 # What demo and test need from Debian and from crates.io; does nothing when it is all there.

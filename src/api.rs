@@ -14,7 +14,6 @@ use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
 use crate::apply::{Changed, Mode, Options};
-use crate::batch::{Compression, Format, Part};
 use crate::destination::{Allowed, NewColumns};
 use crate::error::Error;
 use crate::pg::text::Text;
@@ -22,11 +21,12 @@ use crate::pg::transaction::Obstacle;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, interrupts, settings, transaction};
-use crate::store::{self, Store};
 use crate::{
     capture, compact, ddl, expire, export, guc, import, mapping, protect, prune, receipts, reset,
     restriction, status, track,
 };
+use batch::{Compression, Format, Part};
+use store::Store;
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]

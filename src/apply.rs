@@ -7,7 +7,6 @@ use std::ffi::CStr;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use crate::batch::{self, Kind, Manifest, Part, Without, reader};
 use crate::catalog;
 use crate::destination::{self, Allowed, Destination};
 use crate::error::Error;
@@ -18,7 +17,8 @@ use crate::pg::table::Right;
 use crate::pg::user::Caller;
 use crate::pg::{copy, query, report};
 use crate::shape::Shape;
-use crate::store::Store;
+use batch::{Kind, Manifest, Part, Without, reader};
+use store::Store;
 
 /// How a part is applied.
 #[derive(Clone, Copy)]

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::batch::{
-    self, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, Reading, Run, Writer, merge,
-    reader,
-};
 use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::pg::{interrupts, settings};
-use crate::store::{self, Store};
+use batch::{
+    self, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, Reading, Run, Writer, merge,
+    reader,
+};
+use store::Store;
 
 /// What to compact.
 pub struct Request<'a> {

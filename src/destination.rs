@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::{self, Format, Kind, Manifest, Part};
 use crate::catalog;
 use crate::ddl;
 use crate::error::{Error, TableName};
@@ -14,6 +13,7 @@ use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
 use crate::shape::{self, Shape};
+use batch::{Format, Kind, Manifest, Part};
 
 /// What an import may do to tables that differ from those of the source.
 #[derive(Clone, Copy)]

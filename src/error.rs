@@ -9,8 +9,6 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
 
-use crate::{batch, store};
-
 /// A table, as messages name it and as hints have it typed.
 #[derive(Clone, Debug)]
 pub struct TableName {

@@ -1,10 +1,10 @@
 //! Expiry: old batches leave the store, and what our own tables say of them goes with them.
 
-use crate::batch::{self, Keep, Removed};
 use crate::catalog;
 use crate::error::Error;
 use crate::pg::query;
-use crate::store::Store;
+use batch::{Keep, Removed};
+use store::Store;
 
 /// What is to stay, beside what is needed.
 pub struct Request<'a> {

@@ -8,10 +8,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::batch::{
-    self, Compression, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts, put_cumulative,
-    sweep,
-};
 use crate::catalog::{self, BatchRow, Published, Received, Source, Target, Tracked};
 use crate::error::{Error, TableName};
 use crate::fault::{self, Point};
@@ -26,8 +22,12 @@ use crate::position::Position;
 use crate::restriction::{self, Seen};
 use crate::shadow;
 use crate::shape::{self, Column, Key, KeyColumn, Shape};
-use crate::store::{self, Store};
 use crate::track;
+use batch::{
+    self, Compression, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts, put_cumulative,
+    sweep,
+};
+use store::Store;
 
 /// What to export, and how.
 pub struct Request<'a> {

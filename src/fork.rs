@@ -10,7 +10,6 @@ use std::io;
 
 use uuid::Uuid;
 
-use crate::batch::{Format, Kind, Manifest, Part, reader};
 use crate::catalog::{Source, Target};
 use crate::error::Error;
 use crate::pg::copy;
@@ -18,7 +17,8 @@ use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::shadow;
 use crate::shape::{KeyColumn, Shape};
-use crate::store::Store;
+use batch::{Format, Kind, Manifest, Part, reader};
+use store::Store;
 
 /// What the store holds after the last batch that we know.
 pub struct Fork {

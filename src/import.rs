@@ -10,7 +10,6 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::apply::{self, Applied, Options};
-use crate::batch::{self, Compacted, Kind, Manifest, Run, reader};
 use crate::catalog::{self, BatchRow, Source};
 use crate::error::Error;
 use crate::fault::{self, Point};
@@ -18,7 +17,8 @@ use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
 use crate::receipts;
-use crate::store::{self, Store};
+use batch::{Compacted, Kind, Manifest, Run, reader};
+use store::Store;
 
 /// What an import is asked for.
 pub struct Request<'a> {

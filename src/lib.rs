@@ -40,9 +40,6 @@ mod reset;
 mod restriction;
 mod status;
 
-mod batch;
-mod store;
-
 mod pg;
 
 mod catalog;
@@ -50,7 +47,6 @@ mod error;
 mod fault;
 mod guc;
 mod shape;
-mod signals;
 
 use pgrx::prelude::*;
 

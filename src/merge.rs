@@ -7,12 +7,12 @@
 //! Values are compared byte by byte, as in REFRESH MATERIALIZED VIEW CONCURRENTLY: json has no equality, and values that
 //! are equal may look different, also those of a key.
 
-use crate::batch::{Kind, Part};
 use crate::error::Error;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{query, settings};
 use crate::shape::{self, Column, Replaced, Shape};
+use batch::{Kind, Part};
 
 /// A table, as a part is merged into it.
 ///

@@ -2,11 +2,11 @@
 
 use uuid::Uuid;
 
-use crate::batch::{Receipt, leave_receipt, reader};
 use crate::catalog::{self, Source};
 use crate::error::Error;
 use crate::pg::transaction;
-use crate::store::Store;
+use batch::{Receipt, leave_receipt, reader};
+use store::Store;
 
 /// Leaves word of the last batch that was applied by a transaction that has committed.
 ///

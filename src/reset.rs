@@ -1,14 +1,14 @@
 //! A reset: a target starts again from a full batch, or is forgotten.
 
-use crate::batch::reader;
 use crate::catalog;
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::transaction;
 use crate::shape::Shape;
-use crate::store::Store;
 use crate::track::not_tracked;
+use batch::reader;
+use store::Store;
 
 /// At the source the next export is full, for all tables or one; at a destination the next import starts from the latest
 /// full batch. Returns what will happen, in a sentence.

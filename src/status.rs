@@ -1,12 +1,11 @@
 //! What the views show that is not in a table: how much waits in the shadows.
 
-use crate::batch::reader;
 use crate::catalog;
 use crate::error::Error;
 use crate::pg::interrupts;
 use crate::pg::snapshot::Snapshot;
 use crate::shadow;
-use crate::store;
+use batch::reader;
 
 /// How much shadows hold.
 pub struct ShadowSize {

@@ -9,10 +9,10 @@ use std::str::Split;
 use std::sync::Arc;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use pg_table_export_fuzz::batch::{self, Column, Compression, Header, Kind, Manifest, Part, Writer, reader};
+use batch::{Column, Compression, Header, Kind, Manifest, Part, Writer, reader};
 use pg_table_export_fuzz::memory::{Files, Flow, Memory};
 use pg_table_export_fuzz::sample::{NUMBER, TARGET, data_path, manifest_path, part_paths};
-use pg_table_export_fuzz::store::encode;
+use store::encode;
 use serde_json::{Map, Value, json};
 
 /// An exported manifest.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pg_table_export_fuzz::batch::reader;
+use batch::reader;
 use pg_table_export_fuzz::memory::{Files, Flow, Memory};
-use pg_table_export_fuzz::store::encode;
+use store::encode;
 
 #[derive(Arbitrary, Debug)]
 struct Input {

@@ -7,7 +7,7 @@ use std::io::Write;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pg_table_export_fuzz::batch::{Compression, Error, Part, reader};
+use batch::{Compression, Error, Part, reader};
 use pg_table_export_fuzz::edit::Edit;
 use pg_table_export_fuzz::memory::{Buffer, Flow, Memory};
 use pg_table_export_fuzz::sample::{NUMBER, SAMPLES, TARGET, drain, manifest_path, part_paths};

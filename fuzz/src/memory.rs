@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
-use crate::store::{Error, Store, Upload};
+use store::{Error, Store, Upload};
 
 /// The files of a store by their paths.
 pub type Files = BTreeMap<String, Vec<u8>>;

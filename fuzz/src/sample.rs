@@ -5,12 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use uuid::Uuid;
 
-use crate::batch::reader::{self, FileReader};
-use crate::batch::{
+use batch::reader::{self, FileReader};
+use batch::{
     Column, Compression, Error, Format, Header, Kind, Manifest, Part, PartWriter, Source, Writer,
 };
 use crate::memory::{Files, Flow, Memory};
-use crate::store::{self, Store};
+use store::Store;
 
 /// The target of all samples.
 pub const TARGET: &str = "reporting";

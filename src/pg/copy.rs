@@ -20,7 +20,6 @@ use crate::error::Error;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{encoding, interrupts, settings};
-use crate::signals;
 
 /// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by default.
 const PIPE_BYTES: usize = 1 << 20;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::manifest::{self, FORMAT_VERSION};
 use super::{Error, path};
-use crate::store::{self, Store};
+use store::Store;
 
 /// What is read of one.
 pub(super) const RECEIPT_BYTES_MAX: u64 = 64 * 1024;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::compacted::Run;
 use super::manifest::{Kind, Manifest};
 use super::{Error, path, reader};
-use crate::store::Store;
+use store::Store;
 
 /// How long the files of a compaction may wait for the compacted batch. Nobody knows whether they still will have one.
 pub const COMPACTION_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -11,8 +11,6 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::AbortHandle;
 
-use crate::signals;
-
 /// Short enough for a cancel to be obeyed at once, as people see it.
 const LOOK: Duration = Duration::from_millis(100);
 

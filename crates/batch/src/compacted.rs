@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::manifest::{self, FORMAT_VERSION, Kind, Manifest};
 use super::{Error, path};
-use crate::store::Store;
+use store::Store;
 
 /// One compacted batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

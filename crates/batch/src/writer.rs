@@ -17,7 +17,7 @@ use super::manifest::{
     Column, Compression, FORMAT_VERSION, File, Files, Format, Header, Kind, Manifest, Part,
 };
 use super::{Error, columns, path};
-use crate::store::{self, Store, Upload};
+use store::{Store, Upload};
 
 /// The fastest: 2 million rows of COPY text shrank 3.9-fold at 270 MB/s, which no COPY outruns; level 3 took
 /// 2.4 times as long for no less.
@@ -82,7 +82,7 @@ impl Writer {
 
     /// Puts the manifest, from which moment the batch exists.
     ///
-    /// When another batch has the number, the error is [`crate::store::Error::Exists`]. After any other error
+    /// When another batch has the number, the error is [`store::Error::Exists`]. After any other error
     /// of the store the batch can exist all the same.
     pub fn publish(self, header: Header, parts: Vec<Part>) -> Result<Manifest, Error> {
         let manifest = self.manifest(header, parts);
@@ -191,7 +191,7 @@ impl PartWriter<'_> {
 
 /// Writes the content of one file, which is removed when this is dropped before [`FileWriter::finish`].
 ///
-/// Errors carry a [`crate::store::Error`] that names the path; `batch::Error::from` takes it out.
+/// Errors carry a [`store::Error`] that names the path; `batch::Error::from` takes it out.
 pub struct FileWriter {
     name: String,
     compression: Compression,

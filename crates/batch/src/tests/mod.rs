@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::reader::{self, FileReader};
 use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Part, Source, Writer, path};
 use super::{other_attempts, sweep};
-use crate::store::{self, Store};
+use store::Store;
 
 const TARGET: &str = "reporting";
 
@@ -160,14 +160,14 @@ fn a_batch_is_read_as_it_was_written() {
 
 #[test]
 fn the_example_of_the_specification_is_a_manifest() {
-    let specification = include_str!("../../../docs/format.md");
+    let specification = include_str!("../../../../docs/format.md");
     let json = specification.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
     let manifest = Manifest::parse(json.as_bytes(), "example", TARGET, 42).unwrap();
     let path = path::data(TARGET, 42, manifest.id).unwrap();
     assert!(specification.contains(&manifest.id.to_string()) && path.ends_with(&manifest.id.to_string()));
     assert_eq!(String::from_utf8(manifest.render("example").unwrap()).unwrap(), json);
     let Part { columns, key, .. } = &manifest.parts[0];
-    for line in String::from_utf8(crate::batch::columns::render(columns, key)).unwrap().lines() {
+    for line in String::from_utf8(crate::columns::render(columns, key)).unwrap().lines() {
         assert!(specification.contains(&format!("    {line}\n")), "{line}");
     }
 }
@@ -548,7 +548,7 @@ proptest! {
     #[test]
     fn any_columns_can_be_read_from_their_file(tables in tables()) {
         for Table { columns, key, .. } in tables {
-            let file = String::from_utf8(crate::batch::columns::render(&columns, &key)).unwrap();
+            let file = String::from_utf8(crate::columns::render(&columns, &key)).unwrap();
             let lines: Vec<&str> = file.split_terminator('\n').collect();
             prop_assert_eq!(lines.len(), columns.len());
             for (line, column) in lines.into_iter().zip(columns) {

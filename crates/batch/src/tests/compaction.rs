@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::batch::{COMPACTION_MAX, Keep, Link, Reading, Removed, Run, expire, leave_receipt, merge};
-use crate::batch::{Receipt, compacted::Compacted};
+use crate::{COMPACTION_MAX, Keep, Link, Reading, Removed, Run, expire, leave_receipt, merge};
+use crate::{Receipt, compacted::Compacted};
 
 type State = BTreeMap<String, String>;
 
@@ -259,7 +259,7 @@ fn a_compacted_batch_is_read_strictly() {
 
 #[test]
 fn the_examples_of_the_specification_are_a_compacted_batch_and_a_receipt() {
-    let specification = include_str!("../../../docs/format.md");
+    let specification = include_str!("../../../../docs/format.md");
     let mut examples = specification.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let mut manifest: Value = serde_json::from_str(examples.next().unwrap()).unwrap();
     let mut json: Value = serde_json::from_str(examples.next().unwrap()).unwrap();

@@ -5,6 +5,8 @@
 //!
 //! Invariant: a path that [`Store::put_new`] returned for is whole, durable, and stays what it is.
 
+#![warn(clippy::unwrap_used, clippy::panic)]
+
 mod credentials;
 mod directory;
 mod network;

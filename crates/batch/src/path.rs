@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Error;
 use super::compacted::Run;
 use super::manifest::Compression;
-use crate::store::{self, Store, encode};
+use store::{Store, encode};
 
 /// Numbers are written with ten digits, so that names sort as numbers.
 pub(super) const NUMBER_MAX: u64 = 9_999_999_999;

@@ -6,6 +6,8 @@
 //!
 //! Invariant: what is read is what was published, or an error.
 
+#![warn(clippy::unwrap_used, clippy::panic)]
+
 mod columns;
 mod compact;
 mod compacted;
@@ -19,8 +21,6 @@ mod retention;
 mod writer;
 
 use std::io;
-
-use crate::store;
 
 pub use columns::fingerprint;
 pub use compact::{Reading, merge};

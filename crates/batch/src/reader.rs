@@ -16,7 +16,7 @@ use super::hashed::Hashed;
 use super::manifest::{self, Compression, File, MANIFEST_BYTES_MAX, Manifest, Part};
 use super::receipt::{RECEIPT_BYTES_MAX, Receipt};
 use super::{Error, path};
-use crate::store::{self, Store};
+use store::Store;
 
 /// The most memory that a file may make its reader need, as a power of two; ours need 512 KiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
@@ -140,7 +140,7 @@ fn open(
 
 /// Reads the content of one file, and ends only if that was what the manifest says.
 ///
-/// Errors carry an [`Error`] or a [`crate::store::Error`]; `batch::Error::from` takes it out.
+/// Errors carry an [`Error`] or a [`store::Error`]; `batch::Error::from` takes it out.
 pub struct FileReader {
     path: String,
     batch: u64,

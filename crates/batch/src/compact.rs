@@ -15,7 +15,7 @@ use super::manifest::{Format, Kind, Manifest, Part};
 use super::reader::{self, FileReader};
 use super::writer::{FileWriter, Writer};
 use super::{Error, path};
-use crate::store::{self, Store};
+use store::Store;
 
 /// What a key takes in the map at most, just after it has grown.
 const KEY_BYTES: u64 = 48;
