@@ -18,35 +18,18 @@ compile_error!("PostgreSQL's errors travel through Rust frames as panics: panic 
 
 mod api;
 
-mod capture;
-mod export;
-mod fork;
-mod import;
-mod merge;
-mod position;
-mod shadow;
-mod track;
-
-mod apply;
-mod compact;
-mod ddl;
 mod destination;
-mod expire;
-mod mapping;
-mod protect;
-mod prune;
-mod receipts;
-mod reset;
-mod restriction;
-mod status;
+mod source;
+mod upkeep;
+
+mod catalog;
+mod table;
 
 mod pg;
 
-mod catalog;
 mod error;
 mod fault;
 mod guc;
-mod shape;
 
 use pgrx::prelude::*;
 

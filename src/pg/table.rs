@@ -6,7 +6,7 @@ use pgrx::pg_sys::{self, Oid};
 
 use crate::error::Error;
 use crate::pg::keys::Column;
-use crate::pg::{compat, encoding, query};
+use crate::pg::{compat, encoding};
 
 unsafe extern "C-unwind" {
     /// Not among the headers that pgrx binds (catalog/pg_inherits.h).
@@ -145,25 +145,13 @@ impl Table {
         self.attribute(attnum).map(column)
     }
 
-    /// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.
-    pub fn equality(&self, attnum: i16) -> Result<Option<String>, Error> {
-        let Some(type_oid) = self.attribute(attnum).map(|attribute| attribute.atttypid) else {
-            return Ok(None);
-        };
+    /// Returns the default equality operator of a column's type; `None` if it has none.
+    pub fn equality_operator(&self, attnum: i16) -> Option<Oid> {
+        let type_oid = self.attribute(attnum)?.atttypid;
         // SAFETY: the oid of a type; the entry is never freed (typcache.c).
-        let operator = unsafe {
-            (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32))
-                .eq_opr
-                .to_u32()
-                .to_string()
-        };
-        let rows = query::write(
-            "SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
-               FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
-              WHERE o.oid = $1::pg_catalog.oid",
-            &[Some(&operator)],
-        )?;
-        rows.first().map(|row| row.get(0)).transpose()
+        let operator =
+            unsafe { (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
+        (operator != pg_sys::InvalidOid).then_some(operator)
     }
 
     /// Says whether a column's type has a default order.

@@ -144,3 +144,8 @@ pub fn refuse_prepare() {
         ErrorReport::from(Error::Prepared).report(PgLogLevel::ERROR);
     });
 }
+
+/// In a snapshot of the past what has been exported, or applied, since would stay.
+pub fn require_read_committed(function: &'static str) -> Result<(), Error> {
+    if is_read_committed() { Ok(()) } else { Err(Error::OldSnapshot { function }) }
+}

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use crate::catalog;
-use crate::ddl;
 use crate::error::{Error, TableName};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
-use crate::shape::{self, Shape};
+use crate::table::ddl;
+use crate::table::shape::{self, Shape};
 use batch::{Format, Kind, Manifest, Part};
 
 /// What an import may do to tables that differ from those of the source.

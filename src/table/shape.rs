@@ -44,30 +44,14 @@ pub struct Column {
     type_oid: String,
 }
 
-/// One column of a key.
-pub struct KeyColumn {
-    /// pg_attribute.attnum in the table
-    pub attnum: i16,
-    /// The name.
-    pub name: String,
-    /// Whether the column is NOT NULL.
-    pub not_null: bool,
-    /// The type that the shadow keeps it in: without domain and modifier, so that any old value fits.
-    pub shadow_type: String,
-    /// `OPERATOR(schema.=)`: the equality of the index's operator class, whatever search_path says.
-    pub equality: String,
-    /// ` COLLATE "schema"."name"`: the index's collation, or nothing for a type that has none.
-    pub collate: String,
-}
-
 impl Shape {
     /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot taken after
     /// that: a lock may have waited for an ALTER TABLE.
     pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
         let oid = table.to_u32().to_string();
-        let rows = query::read(include_str!("../sql/shape.sql"), &[Some(&oid)])?;
+        let rows = query::read(include_str!("shape.sql"), &[Some(&oid)])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let columns = query::read(include_str!("../sql/columns.sql"), &[Some(&oid)])?;
+        let columns = query::read(include_str!("columns.sql"), &[Some(&oid)])?;
         Ok(Some(Shape {
             schema: row.get(0)?,
             name: row.get(1)?,
@@ -180,7 +164,7 @@ impl Replaced {
     /// Looks them up for a table whose rows are told apart by a key, given by names.
     pub fn of(table: Oid, key: &[String]) -> Result<Replaced, Error> {
         let oid = table.to_u32().to_string();
-        let names = query::read(include_str!("../sql/replaced.sql"), &[Some(&oid), Some(&name_array(key))])?
+        let names = query::read(include_str!("replaced.sql"), &[Some(&oid), Some(&name_array(key))])?
             .iter()
             .map(|row| row.optional(0))
             .collect::<Result<Option<Vec<_>>, Error>>()?;
@@ -196,51 +180,8 @@ impl Replaced {
     }
 }
 
-/// Says whether no two rows of a table can have one key, given by the names of its columns.
-pub fn is_unique(table: Oid, key: &[String]) -> Result<bool, Error> {
-    let oid = table.to_u32().to_string();
-    let rows = query::read(include_str!("../sql/key_is_unique.sql"), &[Some(&oid), Some(&name_array(key))])?;
-    Ok(rows.first().is_some_and(|row| row.flag(0)))
-}
-
 /// Writes names as an array literal.
-fn name_array(names: &[String]) -> String {
+pub fn name_array(names: &[String]) -> String {
     let quoted = names.iter().map(|name| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")));
     format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
-}
-
-/// Which key of a table is meant.
-pub enum Key<'a> {
-    /// The primary key.
-    Primary,
-    /// The unique index of that name.
-    Index(&'a str),
-    /// The unique index over these columns, given by number; they come in this order.
-    Columns(&'a [i16]),
-}
-
-/// Returns the columns of a key; empty if there is no such index, or it is partial or over expressions.
-pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
-    let oid = table.to_u32().to_string();
-    let (index, columns) = match key {
-        Key::Primary => (None, None),
-        Key::Index(name) => (Some(*name), None),
-        Key::Columns(attnums) => {
-            (None, Some(attnums.iter().map(i16::to_string).collect::<Vec<_>>().join(",")))
-        }
-    };
-    let columns = columns.map(|columns| format!("{{{columns}}}"));
-    query::read(include_str!("../sql/key.sql"), &[Some(&oid), index, columns.as_deref()])?
-        .iter()
-        .map(|row| {
-            Ok(KeyColumn {
-                attnum: row.get(0)?,
-                name: row.get(1)?,
-                not_null: row.flag(2),
-                shadow_type: row.get(3)?,
-                equality: row.get(4)?,
-                collate: row.optional(5)?.unwrap_or_default(),
-            })
-        })
-        .collect()
 }

@@ -5,8 +5,8 @@ use crate::pg::Oid;
 use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::user::Caller;
-use crate::shape::Shape;
-use crate::track;
+use crate::table::own;
+use crate::table::shape::Shape;
 
 /// Makes a table read-only for everyone but imports, by triggers that do not fire for what they write. Returns the table's
 /// qualified name.
@@ -22,7 +22,7 @@ pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String, Error> {
 fn change(relation: Oid, caller: &Caller, sql: &str) -> Result<String, Error> {
     let missing = || Error::NoTable { oid: relation.to_u32() };
     // Closed, its lock kept: CREATE TRIGGER refuses a table that is open.
-    drop(track::lock_own(relation, caller)?.ok_or_else(missing)?);
+    drop(own::lock_own(relation, caller)?.ok_or_else(missing)?);
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or_else(missing)?;
     drop(fresh);

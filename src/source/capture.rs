@@ -6,7 +6,7 @@
 use crate::error::Error;
 use crate::pg::keys::BATCH;
 use crate::pg::trigger::{Event, Firing};
-use crate::shadow::{Op, Recorder, Shadow};
+use crate::source::shadow::{Op, Recorder, Shadow};
 
 /// Records the changes of one statement, or of one row where no statement trigger would fire.
 ///

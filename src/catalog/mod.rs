@@ -1,14 +1,16 @@
 //! The rows of our own tables, and who we are. Everything here runs as the owner of the extension.
 
+pub mod position;
+
 use std::collections::BTreeMap;
 
+use crate::catalog::position::Position;
 use crate::error::Error;
 use crate::guc;
 use crate::pg::Oid;
 use crate::pg::query::{Row, read, write};
 use crate::pg::table::{self, Table};
-use crate::position::Position;
-use crate::shape::KeyColumn;
+use crate::table::key::KeyColumn;
 
 /// Attribute numbers in table_export.tracked, for the trigger, which reads it without SQL.
 pub mod tracked_column {
@@ -129,7 +131,7 @@ pub struct Tracked {
 
 /// Returns the tracked tables, in the order in which they are locked.
 pub fn tracked() -> Result<Vec<Tracked>, Error> {
-    read(include_str!("../sql/tracked.sql"), &[])?
+    read(include_str!("tracked.sql"), &[])?
         .iter()
         .map(|row| {
             Ok(Tracked {

@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
-use crate::shadow;
-use crate::shape::{KeyColumn, Shape};
+use crate::source::shadow;
+use crate::table::key::KeyColumn;
+use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part, reader};
 use store::Store;
 

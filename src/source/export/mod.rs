@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::catalog::position::Position;
 use crate::catalog::{self, BatchRow, Published, Received, Source, Target, Tracked};
 use crate::error::{Error, TableName};
 use crate::fault::{self, Point};
-use crate::fork::{self, Fork, Healing};
 use crate::pg::copy::copy_to;
 use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
-use crate::position::Position;
-use crate::restriction::{self, Seen};
-use crate::shadow;
-use crate::shape::{self, Column, Key, KeyColumn, Shape};
-use crate::track;
+use crate::source::fork::{self, Fork, Healing};
+use crate::source::restriction::{self, Seen};
+use crate::source::shadow;
+use crate::source::track;
+use crate::table::key::{self, Key, KeyColumn};
+use crate::table::shape::{Column, Shape};
 use batch::{
     self, Compression, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts, put_cumulative,
     sweep,
@@ -264,7 +265,7 @@ fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Ca
     let seen =
         view.map(|view| restriction::see_through(view, &table, &mut shape, &columns_of_key)).transpose()?;
     require_readable(&table, seen.as_ref(), &name, caller)?;
-    let key = shape::key(tracked.relation, &Key::Columns(&columns_of_key))?;
+    let key = key::key(tracked.relation, &Key::Columns(&columns_of_key))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
         return Err(changed());
     }

@@ -10,21 +10,20 @@ use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
-use crate::pg::view;
-use crate::reset;
-use crate::shape::{Column, Shape};
-use crate::track;
+use crate::pg::{transaction, view};
+use crate::table::own;
+use crate::table::shape::{Column, Shape};
 
 /// Gives a target a table, whole or as a view shows it, and keeps from it what it has not been given. Returns what will happen,
 /// in a sentence.
 pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String, Error> {
-    reset::require_read_committed("tx_restrict()")?;
+    transaction::require_read_committed("tx_restrict()")?;
     catalog::lock_target("export", target)?;
     let table = own(relation, caller)?;
     let _fresh = Snapshot::latest();
     let mut shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     let tracked =
-        catalog::tracked_table(relation)?.ok_or_else(|| track::not_tracked(relation, Some(&shape)))?;
+        catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
     let name = shape.display();
     if let Some(view) = view {
         let changed = || Error::KeyChanged { table: shape.called() };
@@ -41,7 +40,7 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
 
 /// Takes a table from a restricted target, or, without one, gives it all tracked tables again.
 pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Result<String, Error> {
-    reset::require_read_committed("tx_unrestrict()")?;
+    transaction::require_read_committed("tx_unrestrict()")?;
     catalog::lock_target("export", target)?;
     let _fresh = Snapshot::latest();
     let restrictions = catalog::restrictions(target)?;

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{query, settings};
-use crate::shape::{self, Column, Replaced, Shape};
+use crate::table::key;
+use crate::table::shape::{Column, Replaced, Shape};
 use batch::{Kind, Part};
 
 /// A table, as a part is merged into it.
@@ -49,7 +50,7 @@ impl<'a> Merge<'a> {
         let columns = part.key.iter().chain(others).map(|name| shape.column(name));
         let columns = columns.collect::<Result<Vec<_>, Error>>()?;
         let equality = columns.iter().take(part.key.len()).map(|column| {
-            table.equality(column.attnum)?.ok_or_else(|| Error::NoEquality {
+            key::equality(table, column.attnum)?.ok_or_else(|| Error::NoEquality {
                 table: shape.called(),
                 column: column.name.clone(),
                 type_name: column.type_name.clone(),
@@ -61,7 +62,7 @@ impl<'a> Merge<'a> {
 
     /// Deletes all but one of the rows that have the same key, which can be where no unique index forbids it.
     pub fn delete_duplicates(&self, ids: Option<&Staged>) -> Result<u64, Error> {
-        if shape::is_unique(self.table.oid(), &self.part.key)? {
+        if key::is_unique(self.table.oid(), &self.part.key)? {
             return Ok(0);
         }
         let rows = self.shape.own_rows();

@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::transaction;
-use crate::shape::Shape;
-use crate::track::not_tracked;
+use crate::table::own::not_tracked;
+use crate::table::shape::Shape;
 use batch::reader;
 use store::Store;
 
@@ -15,7 +15,7 @@ use store::Store;
 ///
 /// A target that is known in neither way, but has batches in the store, belongs to another database: it is taken over.
 pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<String, Error> {
-    require_read_committed("tx_reset()")?;
+    transaction::require_read_committed("tx_reset()")?;
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
     let _fresh = Snapshot::latest();
@@ -45,7 +45,7 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
 /// Forgets a target: what it holds back, the list of its batches, and what has been applied of it here. Returns what has
 /// happened, in a sentence.
 pub fn forget(target: &str) -> Result<String, Error> {
-    require_read_committed("tx_forget()")?;
+    transaction::require_read_committed("tx_forget()")?;
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
     let was_applied = catalog::forget_receipts(target)?;
@@ -54,11 +54,6 @@ pub fn forget(target: &str) -> Result<String, Error> {
     } else {
         Err(unknown(target)?)
     }
-}
-
-/// In a snapshot of the past what has been exported, or applied, since would stay.
-pub fn require_read_committed(function: &'static str) -> Result<(), Error> {
-    if transaction::is_read_committed() { Ok(()) } else { Err(Error::OldSnapshot { function }) }
 }
 
 fn unknown(target: &str) -> Result<Error, Error> {

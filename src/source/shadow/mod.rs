@@ -4,9 +4,12 @@
 //! lock that no writer or export holds, when no position wants anything in it. Readers read both, but for a segment that
 //! was sealed before their position: what it holds, they have. See `docs/design.md`.
 
+pub mod size;
+
 use std::ffi::CString;
 use std::rc::Rc;
 
+use crate::catalog::position::Position;
 use crate::catalog::{self, Segments, Tracked, TrackedKey, tracked_column};
 use crate::error::Error;
 use crate::fault::{self, Point};
@@ -16,8 +19,8 @@ use crate::pg::append::Append;
 use crate::pg::keys::Column;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::{Datum, Oid, cache, query, scan, transaction};
-use crate::position::Position;
-use crate::shape::{KeyColumn, Shape};
+use crate::table::key::KeyColumn;
+use crate::table::shape::Shape;
 
 /// Columns of a shadow before those of the key.
 const COLUMNS_BEFORE_KEY: i16 = 3;

@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query, table};
-use crate::shape::Shape;
-use crate::track;
+use crate::table::own;
+use crate::table::shape::Shape;
 
 /// Has imports of a target write a table's rows to another one, whose columns may have other names: `columns` is a JSON object
 /// from names at the source to names here. Returns the qualified name of the table here.
@@ -20,7 +20,7 @@ pub fn map(
     caller: &Caller,
 ) -> Result<String, Error> {
     let missing = || Error::NoTable { oid: relation.to_u32() };
-    track::lock_own(relation, caller)?.ok_or_else(missing)?;
+    own::lock_own(relation, caller)?.ok_or_else(missing)?;
     let _fresh = Snapshot::latest();
     let (schema, name) = parse(source_table)?;
     let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
     let (schema, name) = parse(source_table)?;
     let unknown = || Error::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
     let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
-    track::lock_own(mapping.relation, caller)?;
+    own::lock_own(mapping.relation, caller)?;
     forget_copy(target, &schema, &name)?;
     catalog::remove_mapping(target, &schema, &name)?;
     Ok(format!("{schema}.{name}"))

@@ -1,11 +1,9 @@
-//! What the views show that is not in a table: how much waits in the shadows.
+//! How much the shadows hold.
 
 use crate::catalog;
 use crate::error::Error;
-use crate::pg::interrupts;
 use crate::pg::snapshot::Snapshot;
-use crate::shadow;
-use batch::reader;
+use crate::source::shadow;
 
 /// How much shadows hold.
 pub struct ShadowSize {
@@ -20,14 +18,6 @@ pub fn shadow_size(id: i32) -> Result<ShadowSize, Error> {
     let _fresh = Snapshot::latest();
     let (changes, bytes) = shadow::size(id)?;
     Ok(ShadowSize { changes, bytes })
-}
-
-/// Returns how many batches of a target the store holds that have not been applied here; `None` where that cannot be known: nothing
-/// has been applied, or the store is away.
-pub fn pending_batches(target: &str) -> Result<Option<usize>, Error> {
-    let Some(last) = catalog::last_receipt(target)? else { return Ok(None) };
-    let Ok(store) = store::open(&last.store, interrupts::pending) else { return Ok(None) };
-    Ok(reader::numbers(store.as_ref(), target, last.number).ok().map(|numbers| numbers.len()))
 }
 
 /// Returns what the next export of a target finds; `None` if it is full.

@@ -4,8 +4,8 @@ use crate::catalog;
 use crate::error::Error;
 use crate::pg::table::{Lock, Table};
 use crate::pg::transaction;
-use crate::shadow;
-use crate::shape::Shape;
+use crate::source::shadow;
+use crate::table::shape::Shape;
 
 /// What has become of the shadow of one table.
 pub struct Pruned {

@@ -13,18 +13,19 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
-use crate::apply::{Changed, Mode, Options};
-use crate::destination::{Allowed, NewColumns};
+use crate::destination::apply::{Changed, Mode, Options};
+use crate::destination::resolve::{Allowed, NewColumns};
+use crate::destination::{import, mapping, pending, protect};
 use crate::error::Error;
+use crate::guc;
 use crate::pg::text::Text;
 use crate::pg::transaction::Obstacle;
 use crate::pg::trigger::Firing;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, interrupts, settings, transaction};
-use crate::{
-    capture, compact, ddl, expire, export, guc, import, mapping, protect, prune, receipts, reset,
-    restriction, status, track,
-};
+use crate::source::shadow::size;
+use crate::source::{capture, ddl, export, prune, restriction, track};
+use crate::upkeep::{compact, expire, reset, status};
 use batch::{Compression, Format, Part};
 use store::Store;
 
@@ -438,7 +439,7 @@ fn tx_status(
     let _settings = settings::pin();
     let target = target.as_deref().map(|target| target_name(Some(target))).transpose()?;
     let store = open_store(store.as_deref(), c"pg_read_server_files", &caller)?;
-    let rows = receipts::status(target, store.as_ref())?.into_iter().map(|status| {
+    let rows = status::status(target, store.as_ref())?.into_iter().map(|status| {
         let receipt = status.receipt.as_ref();
         (
             status.target.into(),
@@ -487,7 +488,7 @@ fn shadow_size(
 ) -> Result<TableIterator<'static, (name!(changes, i64), name!(bytes, i64))>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    let size = status::shadow_size(id)?;
+    let size = size::shadow_size(id)?;
     Ok(TableIterator::once((size.changes, size.bytes)))
 }
 
@@ -498,7 +499,7 @@ fn pending_changes(
 ) -> Result<TableIterator<'static, (name!(changes, i64), name!(bytes, i64))>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    let pending = status::pending_changes(&target)?;
+    let pending = size::pending_changes(&target)?;
     Ok(TableIterator::new(pending.into_iter().map(|size| (size.changes, size.bytes))))
 }
 
@@ -507,7 +508,7 @@ fn pending_changes(
 fn pending_batches(target: Text) -> Result<Option<i64>, ErrorReport> {
     let _caller = Caller::enter()?;
     let _settings = settings::pin();
-    Ok(status::pending_batches(&target)?.map(|batches| batches as i64))
+    Ok(pending::pending_batches(&target)?.map(|batches| batches as i64))
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT: a null would make them do nothing, in silence.

@@ -7,8 +7,10 @@ use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
-use crate::shadow;
-use crate::shape::{self, Key, KeyColumn, Shape};
+use crate::source::shadow;
+use crate::table::key::{self, Key, KeyColumn};
+use crate::table::own::{lock_own, not_tracked};
+use crate::table::shape::Shape;
 
 /// What tracking has set up.
 pub struct Tracking {
@@ -73,25 +75,6 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     Ok(name)
 }
 
-/// Returns the error for a relation that is not tracked, or not even there.
-pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
-    match shape {
-        Some(shape) => Error::NotTracked { table: shape.called() },
-        None => Error::NoTable { oid: relation.to_u32() },
-    }
-}
-
-/// Locks a table against writers if the caller owns it. Who does not own it must not make its writers wait.
-pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
-    let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
-    let shape = Shape::of(relation)?;
-    if !caller.owns(&table) {
-        let table = shape.map(|shape| shape.called()).ok_or(Error::NoTable { oid: relation.to_u32() })?;
-        return Err(Error::NotOwner { table });
-    }
-    Ok(Table::open(relation, Lock::Alter))
-}
-
 /// Says what a table is that cannot be tracked without missing a write.
 pub fn untrackable(shape: &Shape) -> Option<&'static str> {
     shape.not_a_table().or(match shape.persistence {
@@ -110,7 +93,7 @@ pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>, Erro
 
 /// Returns the key of a table, all its columns NOT NULL.
 pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyColumn>, Error> {
-    let key = shape::key(relation, which)?;
+    let key = key::key(relation, which)?;
     let table = shape.called();
     let index = match which {
         Key::Index(name) => Some((*name).to_owned()),
@@ -131,7 +114,7 @@ fn already_tracked(
 ) -> Result<Tracking, Error> {
     let changed = || Error::KeyChanged { table: shape.called() };
     let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
-    let key = shape::key(tracked.relation, &Key::Columns(&columns))?;
+    let key = key::key(tracked.relation, &Key::Columns(&columns))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
         return Err(changed());
     }

@@ -8,15 +8,15 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::catalog;
-use crate::destination::{self, Allowed, Destination};
+use crate::destination::merge::Merge;
+use crate::destination::resolve::{self, Allowed, Destination};
 use crate::error::Error;
 use crate::fault::{self, Point};
-use crate::merge::Merge;
 use crate::pg::staged::Staged;
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
 use crate::pg::{copy, query, report};
-use crate::shape::Shape;
+use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part, Without, reader};
 use store::Store;
 
@@ -25,7 +25,7 @@ use store::Store;
 pub enum Mode {
     /// Rows are deleted, and appended as they are now.
     Append,
-    /// Rows are updated in place, inserted, and deleted if they are gone: see [`crate::merge`].
+    /// Rows are updated in place, inserted, and deleted if they are gone: see [`crate::destination::merge`].
     Merge,
 }
 
@@ -89,7 +89,7 @@ pub fn apply(
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let rights = options.mode.rights();
     let destinations =
-        parts.iter().map(|part| destination::resolve(manifest, part, options.allowed, rights, caller));
+        parts.iter().map(|part| resolve::resolve(manifest, part, options.allowed, rights, caller));
     let destinations = destinations.collect::<Result<Vec<_>, Error>>()?;
     fault::point(Point::ImportTablesLocked);
     destinations

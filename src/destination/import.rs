@@ -9,14 +9,14 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use crate::apply::{self, Applied, Options};
 use crate::catalog::{self, BatchRow, Source};
+use crate::destination::apply::{self, Applied, Options};
+use crate::destination::receipt;
 use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
-use crate::receipts;
 use batch::{Compacted, Kind, Manifest, Run, reader};
 use store::Store;
 
@@ -67,7 +67,7 @@ fn advance(
     fault::point(Point::ImportBegun);
     let here = catalog::source()?;
     if guc::leave_receipts() {
-        receipts::leave(request.target, store, &here)?;
+        receipt::leave(request.target, store, &here)?;
         // The next import tells of this one, which must be durable by then.
         transaction::force_sync_commit();
     }

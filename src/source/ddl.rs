@@ -1,0 +1,30 @@
+//! The CREATE TABLE for a destination: what a copy needs of the source's table, and nothing that only its owner needs.
+
+use crate::catalog;
+use crate::error::Error;
+use crate::pg::Oid;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::table::{Lock, Table};
+use crate::table::ddl;
+use crate::table::key::{self, Key};
+use crate::table::shape::{Column, Shape};
+
+/// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences, generation
+/// expressions or other constraints, because values arrive as they are.
+pub fn create_table(relation: Oid) -> Result<String, Error> {
+    let missing = || Error::NoTable { oid: relation.to_u32() };
+    let table = Table::open(relation, Lock::Read).ok_or_else(missing)?;
+    let _fresh = Snapshot::latest();
+    let shape = Shape::of(relation)?.ok_or_else(missing)?;
+    if !matches!(shape.kind, 'r' | 'p' | 'v' | 'm' | 'f') {
+        return Err(Error::NotATable { table: shape.called() });
+    }
+    let tracked = catalog::tracked_table(relation)?;
+    let columns = tracked.map(|tracked| tracked.key.columns(&table)).transpose()?.flatten();
+    let key = key::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;
+    let columns = shape.columns.iter().map(|Column { name, definition, collation, not_null, .. }| {
+        ddl::column(name, definition, collation.as_deref(), *not_null)
+    });
+    let key = key.into_iter().map(|column| column.name).collect::<Vec<_>>();
+    Ok(ddl::statement(&shape.quoted(), columns.collect(), &key))
+}

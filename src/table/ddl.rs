@@ -1,0 +1,20 @@
+//! The statements that make a table, of parts that are SQL already.
+
+use crate::pg::query::quote_identifier;
+
+/// Returns the CREATE TABLE for a table, named as SQL does, with columns that [`column`] has written. Pages are left some
+/// room, so that an update by an import stays in its page and touches no index (README.HOT).
+pub fn statement(table: &str, mut lines: Vec<String>, key: &[String]) -> String {
+    if !key.is_empty() {
+        let columns = key.iter().map(|name| quote_identifier(name)).collect::<Vec<_>>();
+        lines.push(format!("PRIMARY KEY ({})", columns.join(", ")));
+    }
+    format!("CREATE TABLE {table} (\n    {}\n) WITH (fillfactor = 80);", lines.join(",\n    "))
+}
+
+/// Returns the definition of a column; its type and its collation are as SQL says them.
+pub fn column(name: &str, definition: &str, collation: Option<&str>, not_null: bool) -> String {
+    let collate = collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+    let not_null = if not_null { " NOT NULL" } else { "" };
+    format!("{} {definition}{collate}{not_null}", quote_identifier(name))
+}

@@ -1,0 +1,26 @@
+//! Tables that the caller must own, and those that are not tracked.
+
+use crate::error::Error;
+use crate::pg::Oid;
+use crate::pg::table::{Lock, Table};
+use crate::pg::user::Caller;
+use crate::table::shape::Shape;
+
+/// Returns the error for a relation that is not tracked, or not even there.
+pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
+    match shape {
+        Some(shape) => Error::NotTracked { table: shape.called() },
+        None => Error::NoTable { oid: relation.to_u32() },
+    }
+}
+
+/// Locks a table against writers if the caller owns it. Who does not own it must not make its writers wait.
+pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
+    let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
+    let shape = Shape::of(relation)?;
+    if !caller.owns(&table) {
+        let table = shape.map(|shape| shape.called()).ok_or(Error::NoTable { oid: relation.to_u32() })?;
+        return Err(Error::NotOwner { table });
+    }
+    Ok(Table::open(relation, Lock::Alter))
+}
