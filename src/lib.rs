@@ -1,14 +1,14 @@
 //! pg_table_export keeps tables of one database available in others, as read-only copies, by files.
 //!
-//! Read the modules in the order in which a change travels:
+//! The modules stand in the order in which a change travels:
 //!
-//! a table is tracked (`track`); a statement's keys are captured (`capture`) into the table's shadow (`shadow`); an
-//! export (`export`) takes what lies after a target's `position`, makes good what a `fork` has left in the store, and
-//! writes a batch (`batch`) into a store (`store`); an import (`import`) applies it (`apply`) to the destination table, into
-//! which it is merged (`merge`).
+//! `api` is what SQL calls. In `source`, a table is tracked, a statement's keys are captured into the table's shadow, and
+//! an export writes what lies after a target's position as a batch into a store. In `destination`, an import applies the
+//! batch to the table there. `upkeep` compacts, expires and resets. They share `catalog`, the extension's own tables,
+//! and `table`, what PostgreSQL's catalog says of a user's table.
 //!
-//! Two floors carry this and never meet: `pg` is PostgreSQL, and the only place with `unsafe`; `batch` and `store` know
-//! nothing of PostgreSQL. Only `std::io::Read` and `Write` pass between them.
+//! `pg` is PostgreSQL, and the only place with `unsafe`; the crates `batch` and `store` know nothing of PostgreSQL.
+//! Only `std::io::Read` and `Write` pass between them.
 
 #![warn(clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::result_large_err, reason = "an error ends the call, so its size costs nothing that counts")]
@@ -18,8 +18,8 @@ compile_error!("PostgreSQL's errors travel through Rust frames as panics: panic 
 
 mod api;
 
-mod destination;
 mod source;
+mod destination;
 mod upkeep;
 
 mod catalog;
@@ -28,8 +28,8 @@ mod table;
 mod pg;
 
 mod error;
-mod fault;
 mod guc;
+mod fault;
 
 use pgrx::prelude::*;
 

@@ -1,100 +1,24 @@
-//! The floors of the source tree: who may import whom, and where `unsafe` may be. Reads the sources as text.
+//! The rules of the source tree: which folder may import which, and where `unsafe` may be. Reads the sources as text.
 //!
-//! `pg` is PostgreSQL and the only place with `unsafe`; `batch` and `store` know nothing of PostgreSQL; only
-//! `std::io::Read` and `Write` pass between them. `docs/design.md` gives the reasons.
+//! The crates `batch`, `store` and `signals` need no rule here: without pgrx among their dependencies the compiler keeps
+//! PostgreSQL out of them. `docs/design.md` gives the reasons.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A module of the crate, and those that it may import.
-const FLOORS: &[(&str, &[&str])] = &[
-    // Ground. An error wraps those of the lower floors.
+/// The folders and files of `src`, and which of them each may import. `docs/design.md` has the same table.
+const RULES: &[(&str, &[&str])] = &[
+    ("api", &["source", "destination", "upkeep", "pg", "error", "guc"]),
+    ("source", &["catalog", "table", "pg", "error", "guc", "fault"]),
+    ("destination", &["catalog", "table", "pg", "error", "guc", "fault"]),
+    ("upkeep", &["catalog", "table", "pg", "error", "fault"]),
+    ("catalog", &["table", "pg", "error", "guc"]),
+    ("table", &["pg", "error"]),
+    ("pg", &["error"]),
+    ("error", &[]),
     ("guc", &["pg"]),
-    ("error", &["batch", "store"]),
-    // Both floors start threads.
-    ("signals", &[]),
-    // Two floors that never meet.
-    ("pg", &["error", "signals"]),
-    ("store", &["signals"]),
-    ("batch", &["store"]),
-    // What the stages share.
     ("fault", &["pg"]),
-    ("position", &[]),
-    ("shape", &["error", "pg"]),
-    // It keeps the key that a tracked table had.
-    ("catalog", &["error", "guc", "pg", "position", "shape"]),
-    ("shadow", &["catalog", "error", "fault", "guc", "pg", "position", "shape"]),
-    // The stages, in the order in which a change travels.
-    ("track", &["catalog", "error", "pg", "shadow", "shape"]),
-    ("capture", &["error", "pg", "shadow"]),
-    ("fork", &["batch", "catalog", "error", "pg", "shadow", "shape", "store"]),
-    ("restriction", &["catalog", "error", "pg", "reset", "shape", "track"]),
-    // An export refuses what tracking would refuse, and makes forks good.
-    (
-        "export",
-        &[
-            "batch",
-            "catalog",
-            "error",
-            "fault",
-            "fork",
-            "pg",
-            "position",
-            "restriction",
-            "shadow",
-            "shape",
-            "store",
-            "track",
-        ],
-    ),
-    // Makes a table as tx_ddl writes it.
-    ("destination", &["batch", "catalog", "ddl", "error", "pg", "shape"]),
-    ("merge", &["batch", "error", "pg", "shape"]),
-    ("apply", &["batch", "catalog", "destination", "error", "fault", "merge", "pg", "shape", "store"]),
-    // Leaves a receipt before it begins.
-    ("receipts", &["batch", "catalog", "error", "pg", "store"]),
-    ("import", &["apply", "batch", "catalog", "error", "fault", "guc", "pg", "receipts", "store"]),
-    // Beside the river.
-    ("compact", &["batch", "error", "fault", "pg", "store"]),
-    ("expire", &["batch", "catalog", "error", "pg", "store"]),
-    ("ddl", &["catalog", "error", "pg", "shape"]),
-    // Both lock a table as tracking does.
-    ("mapping", &["catalog", "error", "pg", "shape", "track"]),
-    ("protect", &["error", "pg", "shape", "track"]),
-    ("prune", &["catalog", "error", "pg", "shadow", "shape"]),
-    // Says of a table that is not tracked what tracking says of it.
-    ("reset", &["batch", "catalog", "error", "pg", "shape", "store", "track"]),
-    ("status", &["batch", "catalog", "error", "pg", "shadow", "store"]),
-    // The surface.
-    (
-        "api",
-        &[
-            "apply",
-            "batch",
-            "capture",
-            "compact",
-            "ddl",
-            "destination",
-            "error",
-            "expire",
-            "export",
-            "guc",
-            "import",
-            "mapping",
-            "pg",
-            "protect",
-            "prune",
-            "receipts",
-            "reset",
-            "restriction",
-            "status",
-            "store",
-            "track",
-        ],
-    ),
-    // Declares and initialises.
-    ("lib", &[]),
 ];
 
 /// One source file.
@@ -193,14 +117,29 @@ fn unsafe_and_pg_sys_are_on_one_floor_only() {
 }
 
 #[test]
-fn batches_and_stores_know_nothing_of_postgresql() {
+fn only_the_catalog_queries_our_tables() {
+    let names = [
+        "tracked",
+        "target",
+        "batch",
+        "receipt",
+        "restriction",
+        "copy",
+        "mapping",
+        "member",
+        "create_",
+        "drop_",
+    ];
+    let is_named = |line: &str| {
+        let named = |name: &&str| line.contains(&format!(" table_export.{name}"));
+        names.iter().any(named) && !line.trim_start().starts_with("//")
+    };
     let mut places = Vec::new();
-    for source in sources().iter().filter(|source| ["batch", "store"].contains(&source.module.as_str())) {
-        for word in ["pgrx", "pg_sys", "pg"] {
-            places.extend(source.places_of(word));
-        }
+    for source in sources().iter().filter(|source| !["catalog", "error"].contains(&source.module.as_str())) {
+        let lines = (1..).zip(source.text.lines()).filter(|(_, line)| is_named(line));
+        places.extend(lines.map(|(number, line)| format!("{}:{number}: {}", source.name(), line.trim())));
     }
-    assert_none(places, "src/batch and src/store must work without PostgreSQL");
+    assert_none(places, "only src/catalog may query the tables of schema table_export");
 }
 
 /// The modules of the crate that a source imports or names.
@@ -235,19 +174,16 @@ fn imports(source: &Source) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_module_imports_only_what_it_may() {
+fn every_folder_imports_only_what_it_may() {
     let mut places = Vec::new();
-    for source in sources() {
-        let floor = FLOORS.iter().find(|(module, _)| *module == source.module);
-        let Some((_, allowed)) = floor else {
-            places.push(format!("{} is on no floor", source.name()));
+    for source in sources().iter().filter(|source| source.module != "lib") {
+        let rule = RULES.iter().find(|(folder, _)| *folder == source.module);
+        let Some((_, allowed)) = rule else {
+            places.push(format!("{} has no rule", source.name()));
             continue;
         };
-        for import in imports(&source) {
-            if !allowed.contains(&import.as_str()) {
-                places.push(format!("{} imports {import}", source.name()));
-            }
-        }
+        let refused = imports(source).into_iter().filter(|import| !allowed.contains(&import.as_str()));
+        places.extend(refused.map(|import| format!("{} imports {import}", source.name())));
     }
     assert_none(places, "not allowed");
 }
@@ -256,17 +192,91 @@ fn every_module_imports_only_what_it_may() {
 fn every_permission_is_used() {
     let sources = sources();
     let mut places = Vec::new();
-    for (module, allowed) in FLOORS {
-        let of_module = sources.iter().filter(|source| source.module == *module);
-        let used = of_module.flat_map(imports).collect::<BTreeSet<_>>();
-        places.extend(
-            allowed
-                .iter()
-                .filter(|import| !used.contains(**import))
-                .map(|import| format!("{module} does not import {import}")),
-        );
+    for (folder, allowed) in RULES {
+        let used = sources.iter().filter(|source| source.module == *folder).flat_map(imports);
+        let used = used.collect::<BTreeSet<_>>();
+        let unused = allowed.iter().filter(|import| !used.contains(**import));
+        places.extend(unused.map(|import| format!("{folder} does not import {import}")));
     }
     assert_none(places, "allowed for nothing");
+}
+
+#[test]
+fn the_design_has_the_same_rules() {
+    let design =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/design.md")).expect("UTF-8");
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = design.lines().filter_map(|line| {
+        let cells = line.split('|').map(str::trim).collect::<Vec<_>>();
+        let [_, folder, imports, _, _] = cells.as_slice() else { return None };
+        let folder = folder.strip_prefix("`src/")?.trim_end_matches(['`', '/']).trim_end_matches(".rs");
+        Some((folder.to_owned(), names(imports)))
+    });
+    let rules = RULES.iter().map(|(folder, imports)| {
+        ((*folder).to_owned(), imports.iter().map(|import| (*import).to_owned()).collect::<Vec<_>>())
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), rules.collect::<Vec<_>>(), "docs/design.md, the table of folders");
+}
+
+/// The files that a file imports; a folder's own `mod.rs` declares its files, which is no import.
+fn imported_files(source: &Source, files: &BTreeSet<String>) -> BTreeSet<String> {
+    let code = source.code().into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+    let paths = code.match_indices("crate::").flat_map(|(at, _)| expand(&code[at + "crate::".len()..]));
+    let file_of = |path: String| {
+        let mut parts = path.split("::").collect::<Vec<_>>();
+        while !parts.is_empty() {
+            let (file, folder) = (format!("{}.rs", parts.join("/")), format!("{}/mod.rs", parts.join("/")));
+            if let Some(found) = [file, folder].into_iter().find(|file| files.contains(file)) {
+                return Some(found);
+            }
+            parts.pop();
+        }
+        None
+    };
+    let mut imported = paths.filter_map(file_of).collect::<BTreeSet<_>>();
+    imported.remove(&source.name());
+    imported
+}
+
+/// The paths of an import: `a::{b, c::d};` is `a::b` and `a::c::d`.
+fn expand(import: &str) -> Vec<String> {
+    let end = import.find(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).unwrap_or(import.len());
+    let prefix = &import[..end];
+    let Some(list) = import[end..].strip_prefix('{') else { return vec![prefix.to_owned()] };
+    let (mut depth, mut items, mut start) = (0, Vec::new(), 0);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                items.push(list[start..at].trim());
+                start = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    items.into_iter().flat_map(expand).map(|item| format!("{prefix}{item}")).collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let sources = sources();
+    let files = sources.iter().map(Source::name).collect::<BTreeSet<_>>();
+    let mut imports = sources
+        .iter()
+        .map(|source| (source.name(), imported_files(source, &files)))
+        .collect::<std::collections::BTreeMap<_, _>>();
+    // What imports nothing that is left is in no circle.
+    while let Some(file) = imports.iter().find(|(_, of)| of.is_empty()).map(|(file, _)| file.clone()) {
+        imports.remove(&file);
+        imports.values_mut().for_each(|of| {
+            of.remove(&file);
+        });
+    }
+    assert_none(imports.into_iter().map(|(file, of)| format!("{file}: {of:?}")).collect(), "in a circle");
 }
 
 #[test]
@@ -295,31 +305,14 @@ fn every_file_says_what_it_holds() {
     assert_none(long.map(|source| source.name()).collect(), "more than twelve lines of //!");
 }
 
+/// What `docs/design.md` says why it is longer.
+const LINES_MAX: usize = 450;
+
 #[test]
-fn every_public_function_says_what_it_does() {
-    let mut places = Vec::new();
-    for source in sources().iter().filter(|source| !source.is_test()) {
-        let mut documented = false;
-        for (number, line) in
-            (1..).zip(source.text.lines()).take_while(|(_, line)| line.trim() != "#[cfg(test)]")
-        {
-            let line = line.trim();
-            if line.starts_with("///") {
-                documented = true;
-            } else if ["pub fn", "pub struct", "pub enum", "pub trait", "pub const fn"]
-                .iter()
-                .any(|start| line.starts_with(start))
-            {
-                if !documented {
-                    places.push(format!("{}:{number}: {line}", source.name()));
-                }
-                documented = false;
-            } else if !line.starts_with("#[") && !line.ends_with(")]") {
-                documented = false;
-            }
-        }
-    }
-    assert_none(places, "no /// above");
+fn no_file_is_long() {
+    let lines = |source: &Source| source.code().len();
+    let long = sources().into_iter().filter(|source| lines(source) > LINES_MAX);
+    assert_none(long.map(|source| source.name()).collect(), "more than 450 lines");
 }
 
 #[test]
@@ -340,12 +333,11 @@ fn every_unsafe_says_why_it_is_sound() {
 }
 
 #[test]
-fn the_map_names_every_stage_in_order() {
+fn the_map_lists_the_modules_in_the_order_of_the_rules() {
     let lib = sources().into_iter().find(|source| source.module == "lib").expect("lib.rs");
-    let head = lib.text.lines().take_while(|line| line.starts_with("//!")).collect::<Vec<_>>().join("\n");
-    let stages =
-        ["track", "capture", "shadow", "export", "position", "fork", "batch", "store", "import", "apply"];
-    let places = stages.map(|stage| head.find(&format!("`{stage}`")));
-    assert!(places.iter().all(Option::is_some), "{stages:?}: {places:?}");
-    assert!(places.is_sorted(), "{stages:?}: {places:?}");
+    let modules = lib.code().into_iter().filter_map(|(_, line)| {
+        line.strip_prefix("mod ").map(|module| module.trim_end_matches(';').to_owned())
+    });
+    let folders = RULES.iter().map(|(folder, _)| (*folder).to_owned());
+    assert_eq!(modules.collect::<Vec<_>>(), folders.collect::<Vec<_>>());
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use batch::reader::{self, FileReader};
 use batch::{
-    Column, Compression, Error, Format, Header, Kind, Manifest, Part, PartWriter, Source, Writer,
+    Column, Compression, Error, Format, Header, Kind, Manifest, Part, PartWriter, Origin, Writer,
 };
 use crate::memory::{Files, Flow, Memory};
 use store::Store;
@@ -122,7 +122,7 @@ pub fn header(number: u64, kind: Kind) -> Header {
     Header {
         previous: Some(id(number - 1)),
         kind,
-        source: Source {
+        source: Origin {
             system_identifier: "7312458813064512371".into(),
             database: "shop".into(),
             database_oid: 16384,

@@ -8,7 +8,7 @@ use crate::catalog::position::Position;
 use crate::error::Error;
 use crate::guc;
 use crate::pg::Oid;
-use crate::pg::query::{Row, read, write};
+use crate::pg::query::{Row, in_snapshot, now};
 use crate::pg::table::{self, Table};
 use crate::table::key::KeyColumn;
 
@@ -36,7 +36,7 @@ pub struct Identity {
 }
 
 /// What a manifest says about its source beside its identity.
-pub struct Source {
+pub struct SourceIdentity {
     /// The identity.
     pub identity: Identity,
     /// The name of the database.
@@ -50,8 +50,8 @@ pub struct Source {
 }
 
 /// Returns what this database is.
-pub fn source() -> Result<Source, Error> {
-    let rows = read(
+pub fn source() -> Result<SourceIdentity, Error> {
+    let rows = in_snapshot(
         "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.oid, d.datname,
                 pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8),
                 pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1), pg_catalog.pg_encoding_to_char(d.encoding)
@@ -60,7 +60,7 @@ pub fn source() -> Result<Source, Error> {
     )?;
     let row = rows.first().ok_or_else(|| Error::Internal("this database is not in pg_database".into()))?;
     let timeline: String = row.get(3)?;
-    Ok(Source {
+    Ok(SourceIdentity {
         identity: Identity { system_identifier: row.get(0)?, database: row.get(1)? },
         database_name: row.get(2)?,
         timeline: u32::from_str_radix(&timeline, 16).map_err(|e| Error::Internal(e.to_string()))?,
@@ -131,7 +131,7 @@ pub struct Tracked {
 
 /// Returns the tracked tables, in the order in which they are locked.
 pub fn tracked() -> Result<Vec<Tracked>, Error> {
-    read(include_str!("tracked.sql"), &[])?
+    in_snapshot(include_str!("tracked.sql"), &[])?
         .iter()
         .map(|row| {
             Ok(Tracked {
@@ -164,14 +164,14 @@ pub fn disabled_event_trigger() -> Result<Option<String>, Error> {
                  FROM pg_catalog.pg_event_trigger AS e JOIN pg_catalog.pg_proc AS p ON p.oid = e.evtfoid
                 WHERE p.pronamespace = 'table_export'::pg_catalog.regnamespace AND e.evtenabled <> 'A'
                 ORDER BY e.evtname LIMIT 1";
-    read(sql, &[])?.first().map(|row| row.get(0)).transpose()
+    in_snapshot(sql, &[])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// Adds a tracked table, or renews the key of one, and returns its id.
 pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
     let oid = relation.to_u32().to_string();
     let attnums = key.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>().join(",");
-    let rows = write(
+    let rows = now(
         "INSERT INTO table_export.tracked AS t (relation, relation_oid, key, key_names)
          SELECT $1::pg_catalog.oid::pg_catalog.regclass, $1::pg_catalog.oid, k.key,
                 ARRAY(SELECT a.attname::pg_catalog.text
@@ -189,11 +189,42 @@ pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
 
 /// Removes a tracked table.
 pub fn remove_tracked(id: i32) -> Result<(), Error> {
-    write(
+    now(
         "DELETE FROM table_export.target_table WHERE tracked = $1::pg_catalog.int4",
         &[Some(&id.to_string())],
     )?;
-    write("DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4", &[Some(&id.to_string())])?;
+    now("DELETE FROM table_export.tracked WHERE id = $1::pg_catalog.int4", &[Some(&id.to_string())])?;
+    Ok(())
+}
+
+/// Makes the capture triggers of all members of a tracked table.
+pub fn create_triggers(id: i32) -> Result<(), Error> {
+    let create = "SELECT table_export.create_triggers(t, m.relation, m.by_row)
+                    FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
+                   WHERE t.id = $1::pg_catalog.int4 ORDER BY m.relation";
+    now(create, &[Some(&id.to_string())])?;
+    Ok(())
+}
+
+/// Drops the capture triggers of all members of a tracked table.
+pub fn drop_triggers(id: i32) -> Result<(), Error> {
+    let drop = "SELECT table_export.drop_triggers(t) FROM table_export.tracked AS t
+                 WHERE t.id = $1::pg_catalog.int4";
+    now(drop, &[Some(&id.to_string())])?;
+    Ok(())
+}
+
+/// Makes a table read-only for everyone but imports.
+pub fn create_protection(relation: Oid) -> Result<(), Error> {
+    let create = "SELECT table_export.create_protection($1::pg_catalog.oid::pg_catalog.regclass)";
+    now(create, &[Some(&relation.to_u32().to_string())])?;
+    Ok(())
+}
+
+/// Lets everyone write to a table again.
+pub fn drop_protection(relation: Oid) -> Result<(), Error> {
+    let drop = "SELECT table_export.drop_protection($1::pg_catalog.oid::pg_catalog.regclass)";
+    now(drop, &[Some(&relation.to_u32().to_string())])?;
     Ok(())
 }
 
@@ -207,7 +238,7 @@ pub struct Member {
 
 /// Returns the members of a tracked table.
 pub fn members(id: i32) -> Result<Vec<Member>, Error> {
-    write(
+    now(
         "SELECT m.relation, c.relpersistence
            FROM table_export.member AS m JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
           WHERE m.tracked = $1::pg_catalog.int4 ORDER BY m.relation",
@@ -223,7 +254,7 @@ pub fn members(id: i32) -> Result<Vec<Member>, Error> {
 pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
     let sql = "SELECT segment, CASE WHEN sealed_by < pg_catalog.pg_current_xact_id() THEN sealed_by END, truncated_by
                  FROM table_export.tracked WHERE id = $1::pg_catalog.int4 FOR NO KEY UPDATE SKIP LOCKED";
-    let rows = write(sql, &[Some(&id.to_string())])?;
+    let rows = now(sql, &[Some(&id.to_string())])?;
     let segments = |row: &Row| {
         Ok(Segments { current: row.get(0)?, sealed_by: row.optional(1)?, truncated_by: row.optional(2)? })
     };
@@ -234,7 +265,7 @@ pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
 pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
     let sql = "UPDATE table_export.tracked SET segment = $2::pg_catalog.int2, sealed_by = NULL
                 WHERE id = $1::pg_catalog.int4";
-    write(sql, &[Some(&id.to_string()), Some(&segment.to_string())])?;
+    now(sql, &[Some(&id.to_string()), Some(&segment.to_string())])?;
     Ok(())
 }
 
@@ -245,7 +276,7 @@ pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
                   SET truncated_by = COALESCE($2::pg_catalog.xid8, pg_catalog.pg_current_xact_id())
                 WHERE id = $1::pg_catalog.int4";
     let sealed_by = sealed_by.map(|xid| xid.to_string());
-    write(sql, &[Some(&id.to_string()), sealed_by.as_deref()])?;
+    now(sql, &[Some(&id.to_string()), sealed_by.as_deref()])?;
     Ok(())
 }
 
@@ -253,7 +284,7 @@ pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
 pub fn seal_segment(id: i32) -> Result<(), Error> {
     let sql = "UPDATE table_export.tracked SET sealed_by = pg_catalog.pg_current_xact_id()
                 WHERE id = $1::pg_catalog.int4";
-    write(sql, &[Some(&id.to_string())])?;
+    now(sql, &[Some(&id.to_string())])?;
     Ok(())
 }
 
@@ -293,24 +324,24 @@ pub fn wanted_by(
         Some(identity.database.to_string()),
         Some(guc::replay_batches().to_string()),
     ];
-    write(&sql, &parameters.each_ref().map(|p| p.as_deref()))?.iter().map(|row| row.get(0)).collect()
+    now(&sql, &parameters.each_ref().map(|p| p.as_deref()))?.iter().map(|row| row.get(0)).collect()
 }
 
 /// Makes the next exports of targets send a table in full, so that they hold nothing of its shadow back. Returns the name
 /// of the table; `None` if one of the targets is just being changed, and none was let go.
-pub fn let_go(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
+pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
     let names = serde_json::to_string(targets).map_err(|error| Error::Internal(error.to_string()))?;
     let parameters = [Some(id.to_string()), Some(names)];
     let parameters = parameters.each_ref().map(|p| p.as_deref());
     let theirs = "tracked = $1::pg_catalog.int4
                   AND target IN (SELECT pg_catalog.jsonb_array_elements_text($2::pg_catalog.jsonb))";
     let lock = format!("SELECT FROM table_export.target_table WHERE {theirs} FOR UPDATE SKIP LOCKED");
-    if write(&lock, &parameters)?.len() < targets.len() {
+    if now(&lock, &parameters)?.len() < targets.len() {
         return Ok(None);
     }
-    write(&format!("DELETE FROM table_export.target_table WHERE {theirs}"), &parameters)?;
+    now(&format!("DELETE FROM table_export.target_table WHERE {theirs}"), &parameters)?;
     let table = "SELECT relation FROM table_export.tracked WHERE id = $1::pg_catalog.int4";
-    write(table, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
+    now(table, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// A target, as its last committed export has left it.
@@ -339,20 +370,20 @@ pub struct Received {
 pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
     let key = format!("pg_table_export {purpose} {target}");
     let lock = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
-    if read(lock, &[Some(&key)])?.first().is_some_and(|row| row.flag(0)) {
+    if in_snapshot(lock, &[Some(&key)])?.first().is_some_and(|row| row.flag(0)) {
         return Ok(());
     }
     let holder = "SELECT l.pid FROM pg_catalog.pg_locks AS l, pg_catalog.hashtextextended($1, 0) AS k (key)
                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
                      AND (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = k.key";
-    let pid = read(holder, &[Some(&key)])?.first().map(|row| row.optional(0)).transpose()?.flatten();
+    let pid = in_snapshot(holder, &[Some(&key)])?.first().map(|row| row.optional(0)).transpose()?.flatten();
     Err(Error::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid })
 }
 
 /// Returns a target in the active snapshot; `None` if there is no such target.
 pub fn target(name: &str) -> Result<Option<Target>, Error> {
-    let rows = read(
+    let rows = in_snapshot(
         "SELECT position, system_identifier, database, number, batch FROM table_export.target WHERE name = $1",
         &[Some(name)],
     )?;
@@ -363,7 +394,7 @@ pub fn target(name: &str) -> Result<Option<Target>, Error> {
         }
         _ => None,
     };
-    let tables = read(
+    let tables = in_snapshot(
         "SELECT tracked, fingerprint, number FROM table_export.target_table WHERE target = $1",
         &[Some(name)],
     )?;
@@ -380,7 +411,7 @@ pub fn target(name: &str) -> Result<Option<Target>, Error> {
 
 /// Returns the names of all targets.
 pub fn target_names() -> Result<Vec<String>, Error> {
-    write("SELECT name FROM table_export.target ORDER BY name", &[])?.iter().map(|row| row.get(0)).collect()
+    now("SELECT name FROM table_export.target ORDER BY name", &[])?.iter().map(|row| row.get(0)).collect()
 }
 
 /// What is kept of a batch that has been published, or applied.
@@ -418,7 +449,7 @@ pub fn add_batch(
     full: &[Received],
     has_healed: bool,
 ) -> Result<(), Error> {
-    write(
+    now(
         "INSERT INTO table_export.target AS t
                 (name, position, system_identifier, database, number, batch, exported_at)
          VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4::pg_catalog.oid, $5::pg_catalog.int8,
@@ -437,7 +468,7 @@ pub fn add_batch(
             Some(batch.exported_at),
         ],
     )?;
-    write(
+    now(
         "INSERT INTO table_export.batch
                 (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at, position,
                  has_healed)
@@ -461,7 +492,7 @@ pub fn add_batch(
         ],
     )?;
     for received in full {
-        write(
+        now(
             "INSERT INTO table_export.target_table (target, tracked, fingerprint, number)
              VALUES ($1, $2::pg_catalog.int4, $3, $4::pg_catalog.int8)
              ON CONFLICT (target, tracked) DO UPDATE SET fingerprint = excluded.fingerprint, number = excluded.number",
@@ -496,13 +527,13 @@ pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>, Erro
         let (number, id, position) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(Published { number, id, position, has_healed: row.flag(3) })
     };
-    read(sql, &[Some(target), Some(&number.to_string())])?.iter().map(published).collect()
+    in_snapshot(sql, &[Some(target), Some(&number.to_string())])?.iter().map(published).collect()
 }
 
 /// Moves the position of a target that wants nothing of what lies between.
 pub fn move_position(name: &str, position: &Position) -> Result<(), Error> {
     let sql = "UPDATE table_export.target SET position = $2::pg_catalog.pg_snapshot WHERE name = $1";
-    write(sql, &[Some(name), Some(&position.to_string())])?;
+    now(sql, &[Some(name), Some(&position.to_string())])?;
     Ok(())
 }
 
@@ -512,16 +543,16 @@ pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
         Some(tracked) => {
             let sql =
                 "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2::pg_catalog.int4";
-            write(sql, &[Some(name), Some(&tracked.to_string())])?;
+            now(sql, &[Some(name), Some(&tracked.to_string())])?;
         }
         None => {
-            write(
+            now(
                 "INSERT INTO table_export.target (name) VALUES ($1)
                  ON CONFLICT (name) DO UPDATE
                     SET position = NULL, system_identifier = NULL, database = NULL",
                 &[Some(name)],
             )?;
-            write("DELETE FROM table_export.target_table WHERE target = $1", &[Some(name)])?;
+            now("DELETE FROM table_export.target_table WHERE target = $1", &[Some(name)])?;
         }
     }
     Ok(())
@@ -529,7 +560,7 @@ pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
 
 /// Forgets a target, and says whether there was one.
 pub fn remove_target(name: &str) -> Result<bool, Error> {
-    Ok(!write("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[Some(name)])?.is_empty())
+    Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[Some(name)])?.is_empty())
 }
 
 /// A table that a restricted target gets.
@@ -550,13 +581,13 @@ pub fn restrictions(target: &str) -> Result<Vec<Restriction>, Error> {
             view: row.optional::<u32>(1)?.map(Oid::from),
         })
     };
-    read(sql, &[Some(target)])?.iter().map(restriction).collect()
+    in_snapshot(sql, &[Some(target)])?.iter().map(restriction).collect()
 }
 
 /// Writes down that a target gets a table.
 pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<(), Error> {
     let view = view.map(|view| view.to_u32().to_string());
-    write(
+    now(
         "INSERT INTO table_export.restriction (target, relation, view)
          VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.oid::pg_catalog.regclass)
          ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view",
@@ -570,13 +601,13 @@ pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<(), Er
     let sql = "DELETE FROM table_export.restriction
                 WHERE target = $1 AND ($2 IS NULL OR relation = $2::pg_catalog.oid)";
     let relation = relation.map(|relation| relation.to_u32().to_string());
-    write(sql, &[Some(target), relation.as_deref()])?;
+    now(sql, &[Some(target), relation.as_deref()])?;
     Ok(())
 }
 
 /// Lets a restricted target hold nothing back of the tables that it does not get.
-pub fn let_go_of_others(target: &str) -> Result<(), Error> {
-    write(
+pub fn release_unrestricted(target: &str) -> Result<(), Error> {
+    now(
         "DELETE FROM table_export.target_table AS m
           WHERE m.target = $1
             AND NOT EXISTS (SELECT FROM table_export.restriction AS r JOIN table_export.tracked AS t ON t.relation = r.relation
@@ -598,7 +629,7 @@ pub struct Mapping {
 pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>, Error> {
     let sql = "SELECT relation::pg_catalog.oid, columns FROM table_export.mapping
                 WHERE target = $1 AND schema = $2 AND name = $3";
-    write(sql, &[Some(target), Some(schema), Some(name)])?
+    now(sql, &[Some(target), Some(schema), Some(name)])?
         .first()
         .map(|row| Ok(Mapping { relation: Oid::from(row.get::<u32>(0)?), columns: row.json(1)? }))
         .transpose()
@@ -609,7 +640,7 @@ pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) ->
     let columns =
         serde_json::to_string(&mapping.columns).map_err(|error| Error::Internal(error.to_string()))?;
     let relation = mapping.relation.to_u32().to_string();
-    write(
+    now(
         "INSERT INTO table_export.mapping (target, schema, name, relation, columns)
          VALUES ($1, $2, $3, $4::pg_catalog.oid::pg_catalog.regclass, $5::pg_catalog.jsonb)
          ON CONFLICT (target, schema, name) DO UPDATE SET relation = excluded.relation, columns = excluded.columns",
@@ -621,20 +652,20 @@ pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) ->
 /// Forgets where a table of a target goes.
 pub fn remove_mapping(target: &str, schema: &str, name: &str) -> Result<(), Error> {
     let sql = "DELETE FROM table_export.mapping WHERE target = $1 AND schema = $2 AND name = $3";
-    write(sql, &[Some(target), Some(schema), Some(name)])?;
+    now(sql, &[Some(target), Some(schema), Some(name)])?;
     Ok(())
 }
 
 /// Writes down that a table shows what a batch of a target holds; of an unlogged one, where a crash makes it forgotten.
 pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<(), Error> {
     if is_unlogged {
-        write(
+        now(
             "INSERT INTO table_export.unlogged_copy (target, relation)
              VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass) ON CONFLICT DO NOTHING",
             &[Some(target), Some(&relation.to_u32().to_string())],
         )?;
     }
-    write(
+    now(
         "INSERT INTO table_export.copy (target, relation, number)
          VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.int8)
          ON CONFLICT (target, relation) DO UPDATE SET number = excluded.number",
@@ -651,18 +682,18 @@ pub fn emptied_copy(target: &str) -> Result<Option<String>, Error> {
                   AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
                                    WHERE u.target = c.target AND u.relation = c.relation)
                 ORDER BY c.relation::pg_catalog.text LIMIT 1";
-    write(sql, &[Some(target)])?.first().map(|row| row.get(0)).transpose()
+    now(sql, &[Some(target)])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// Forgets that a table shows what the batches of a target hold.
 pub fn remove_copy(target: &str, relation: Oid) -> Result<(), Error> {
     let sql = "DELETE FROM table_export.copy WHERE target = $1 AND relation = $2::pg_catalog.oid";
-    write(sql, &[Some(target), Some(&relation.to_u32().to_string())])?;
+    now(sql, &[Some(target), Some(&relation.to_u32().to_string())])?;
     Ok(())
 }
 
 /// The last batch of a target that was applied here.
-pub struct Applied {
+pub struct LastApplied {
     /// Its number.
     pub number: u64,
     /// Its id.
@@ -676,7 +707,7 @@ pub struct Applied {
 }
 
 /// Returns the last batch of a target that was applied here.
-pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
+pub fn last_receipt(target: &str) -> Result<Option<LastApplied>, Error> {
     let iso = |column| {
         format!("pg_catalog.to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
     };
@@ -685,10 +716,10 @@ pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
         iso("exported_at"),
         iso("applied_at")
     );
-    write(&sql, &[Some(target)])?
+    now(&sql, &[Some(target)])?
         .first()
         .map(|row| {
-            Ok(Applied {
+            Ok(LastApplied {
                 number: row.get(0)?,
                 id: row.get(1)?,
                 store: row.get(2)?,
@@ -701,7 +732,7 @@ pub fn last_receipt(target: &str) -> Result<Option<Applied>, Error> {
 
 /// Writes down that a batch is applied.
 pub fn add_receipt(batch: &BatchRow, store: &str) -> Result<(), Error> {
-    write(
+    now(
         "INSERT INTO table_export.receipt
                 (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at, store)
          VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4, $5::pg_catalog.int4, $6::pg_catalog.int8,
@@ -726,7 +757,7 @@ pub fn add_receipt(batch: &BatchRow, store: &str) -> Result<(), Error> {
 
 /// Tells whoever listens, once the transaction commits, that a batch is applied.
 pub fn notify(batch: &BatchRow) -> Result<(), Error> {
-    write(
+    now(
         "SELECT pg_catalog.pg_notify('pg_table_export', pg_catalog.json_build_object(
                     'target', $1, 'batch', $2::pg_catalog.int8, 'kind', $3, 'tables', $4::pg_catalog.int4,
                     'exported_at', $5)::pg_catalog.text)",
@@ -749,7 +780,7 @@ pub fn forget_batches(target: &str, number: u64) -> Result<(), Error> {
               WHERE b.target = $1 AND b.number <= $2::pg_catalog.int8
                 AND b.number < (SELECT pg_catalog.max(l.number) FROM table_export.{table} AS l WHERE l.target = $1)"
         );
-        write(&sql, &[Some(target), Some(&number.to_string())])?;
+        now(&sql, &[Some(target), Some(&number.to_string())])?;
     }
     Ok(())
 }
@@ -757,5 +788,5 @@ pub fn forget_batches(target: &str, number: u64) -> Result<(), Error> {
 /// Forgets what has been applied of a target, and says whether there was anything.
 pub fn forget_receipts(target: &str) -> Result<bool, Error> {
     let sql = "DELETE FROM table_export.receipt WHERE target = $1 RETURNING number";
-    Ok(!write(sql, &[Some(target)])?.is_empty())
+    Ok(!now(sql, &[Some(target)])?.is_empty())
 }

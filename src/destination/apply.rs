@@ -51,7 +51,7 @@ pub struct Options {
 }
 
 /// What applying a part did.
-pub struct Applied {
+pub struct AppliedPart {
     /// The table's qualified name.
     pub table: String,
     /// `full` or `changes`
@@ -83,7 +83,7 @@ pub fn apply(
     manifest: &Manifest,
     options: Options,
     caller: &Caller,
-) -> Result<Vec<Applied>, Error> {
+) -> Result<Vec<AppliedPart>, Error> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     // One order for all imports, so that two of them never wait for each other in a circle.
     parts.sort_by_key(|part| (&part.schema, &part.name));
@@ -100,7 +100,7 @@ pub fn apply(
                 "While applying batch {} of target \"{}\" to table \"{}\".",
                 manifest.number,
                 manifest.target,
-                destination.shape.display()
+                destination.shape.qualified()
             );
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
@@ -134,7 +134,7 @@ struct Incoming<'a> {
     destination: &'a Destination,
 }
 
-fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<Applied, Error> {
+fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart, Error> {
     let started = Instant::now();
     let Incoming { store, manifest, part, destination: Destination { table, shape, .. } } = *incoming;
     reader::check_columns(store, manifest, part)?;
@@ -147,8 +147,8 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     };
     require_rows_left(shape, &changed, options.delete_limit)?;
     drop(acting);
-    Ok(Applied {
-        table: shape.display(),
+    Ok(AppliedPart {
+        table: shape.qualified(),
         kind: part.kind.name(),
         changed,
         bytes: part.bytes(),
@@ -196,24 +196,24 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<(),
     let must_be_left = (gone * u64::from(100 - limit)).div_ceil(u64::from(limit.max(1)));
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT {must_be_left}) AS d",
-        shape.own_rows()
+        shape.as_from_item()
     );
-    let left = query::write(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
+    let left = query::now(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
-        let table = shape.called();
+        let table = shape.name_for_errors();
         return Err(Error::TooManyDeleted { table, deleted: gone, left, limit });
     }
     Ok(())
 }
 
 fn is_empty(shape: &Shape) -> Result<bool, Error> {
-    let rows = query::write(&format!("SELECT NOT EXISTS (SELECT FROM {})", shape.own_rows()), &[])?;
+    let rows = query::now(&format!("SELECT NOT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Deletes every row. Not by TRUNCATE: whoever reads the table sees its old content until the import commits.
 fn delete_all(shape: &Shape) -> Result<u64, Error> {
-    query::modify(&format!("DELETE FROM {}", shape.own_rows()), &[])
+    query::modify(&format!("DELETE FROM {}", shape.as_from_item()), &[])
 }
 
 impl Incoming<'_> {
@@ -273,7 +273,7 @@ impl Incoming<'_> {
         if declared == found {
             return Ok(());
         }
-        let table = self.destination.shape.called();
+        let table = self.destination.shape.name_for_errors();
         Err(Error::Count { table, number: self.manifest.number, what, declared, found })
     }
 }

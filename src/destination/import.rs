@@ -9,15 +9,15 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use crate::catalog::{self, BatchRow, Source};
-use crate::destination::apply::{self, Applied, Options};
+use crate::catalog::{self, BatchRow, SourceIdentity};
+use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::receipt;
 use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
-use batch::{Compacted, Kind, Manifest, Run, reader};
+use batch::{BatchRange, Compacted, Kind, Manifest, reader};
 use store::Store;
 
 /// What an import is asked for.
@@ -37,7 +37,7 @@ pub struct Imported {
     /// Its kind.
     pub kind: &'static str,
     /// What each of its parts did.
-    pub parts: Vec<Applied>,
+    pub parts: Vec<AppliedPart>,
 }
 
 /// Applies what is pending.
@@ -53,7 +53,7 @@ pub type Plan = (Vec<Imported>, Option<Obstacle>);
 /// Does what is pending, and undoes it: nothing else tells what constraints and later batches make of it.
 pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Plan, Error> {
     let mut imported = Vec::new();
-    let obstacle = transaction::undone(|| advance(request, store, caller, &mut imported))?;
+    let obstacle = transaction::dry_run(|| advance(request, store, caller, &mut imported))?;
     Ok((imported, obstacle))
 }
 
@@ -71,7 +71,7 @@ fn advance(
         // The next import tells of this one, which must be durable by then.
         transaction::force_sync_commit();
     }
-    let mut chain = Chain::new(request.target, store)?;
+    let mut chain = Backlog::new(request.target, store)?;
     while request.max_batches.is_none_or(|max| (imported.len() as u64) < max)
         && let Some(Next { manifest, id }) = chain.next_batch()?
     {
@@ -89,7 +89,7 @@ fn advance(
 }
 
 /// The batches after the one that was applied last.
-struct Chain<'a> {
+struct Backlog<'a> {
     target: &'a str,
     store: &'a dyn Store,
     /// Number and id of the batch that was applied last.
@@ -97,7 +97,7 @@ struct Chain<'a> {
     /// Numbers of the batches in the store after it, the next one at the end.
     ahead: Vec<u64>,
     /// The compacted batches that end after it, the one that ends last at the end.
-    runs: Vec<Run>,
+    runs: Vec<BatchRange>,
     /// The number of the full batch that all before it are skipped for.
     full: Option<u64>,
     /// The compacted full batch to begin with.
@@ -122,8 +122,8 @@ impl From<Manifest> for Next {
     }
 }
 
-impl<'a> Chain<'a> {
-    fn new(target: &'a str, store: &'a dyn Store) -> Result<Chain<'a>, Error> {
+impl<'a> Backlog<'a> {
+    fn new(target: &'a str, store: &'a dyn Store) -> Result<Backlog<'a>, Error> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
         if last.is_some()
             && let Some(table) = catalog::emptied_copy(target)?
@@ -133,7 +133,8 @@ impl<'a> Chain<'a> {
         let after = last.as_ref().map_or(0, |last| last.0);
         let mut ahead = reader::numbers(store, target, after)?;
         ahead.reverse();
-        let mut chain = Chain { target, store, last, ahead, runs: Vec::new(), full: None, begin_with: None };
+        let mut chain =
+            Backlog { target, store, last, ahead, runs: Vec::new(), full: None, begin_with: None };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
             None if chain.ahead.is_empty() => return Err(Error::no_batch(target, store)),
@@ -149,7 +150,7 @@ impl<'a> Chain<'a> {
     /// one.
     fn skip_to_latest_full(&mut self) -> Result<(), Error> {
         let mut unreadable = None;
-        let seen = Seen::of(self);
+        let seen = NotFull::of(self);
         let compacted = if self.last.is_none() { self.compacted_full()? } else { None };
         for (place, &number) in self.ahead.iter().enumerate() {
             if compacted.as_ref().is_some_and(|full| full.manifest.number >= number) {
@@ -163,7 +164,7 @@ impl<'a> Chain<'a> {
                     self.ahead.truncate(place + 1);
                     self.full = Some(number);
                     if unreadable.is_none() {
-                        Seen::remember(self, number + 1);
+                        NotFull::remember(self, number + 1);
                     }
                     return Ok(());
                 }
@@ -175,7 +176,7 @@ impl<'a> Chain<'a> {
         self.begin_with = compacted;
         match (&self.last, unreadable) {
             (Some((last, _)), None) => {
-                Seen::remember(self, last + 1);
+                NotFull::remember(self, last + 1);
                 Ok(())
             }
             (Some(_), Some(_)) => Ok(()),
@@ -239,8 +240,9 @@ impl<'a> Chain<'a> {
             return Ok(Some(full));
         }
         let Some((number, id)) = self.last.clone() else { return Ok(None) };
-        let leads_on = |run: &Run| run.may_follow(number) && self.full.is_none_or(|full| run.last >= full);
-        let is_the_next = |run: &Run| run.last == next && next == number + 1;
+        let leads_on =
+            |run: &BatchRange| run.may_follow(number) && self.full.is_none_or(|full| run.last >= full);
+        let is_the_next = |run: &BatchRange| run.last == next && next == number + 1;
         let useful = self.runs.iter().rev().copied().filter(|run| leads_on(run) && !is_the_next(run));
         for run in useful.collect::<Vec<_>>() {
             if let Some(compacted) = self.compacted(run)?
@@ -264,7 +266,7 @@ impl<'a> Chain<'a> {
 
     /// Reads what a compacted batch says. One that cannot be read is as good as none, for the batches that it stands for may
     /// still be there.
-    fn compacted(&mut self, run: Run) -> Result<Option<Compacted>, Error> {
+    fn compacted(&mut self, run: BatchRange) -> Result<Option<Compacted>, Error> {
         match reader::compacted(self.store, self.target, run) {
             Ok(compacted) => Ok(Some(compacted)),
             Err(
@@ -292,31 +294,31 @@ impl<'a> Chain<'a> {
 
 /// Batches that this session has seen not to be full, so that applying a backlog one by one does not read all that is left of it
 /// each time. A manifest never changes.
-struct Seen {
+struct NotFull {
     store: String,
     target: String,
     numbers: Range<u64>,
 }
 
 thread_local! {
-    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+    static NOT_FULL: RefCell<Option<NotFull>> = const { RefCell::new(None) };
 }
 
-impl Seen {
-    fn of(chain: &Chain) -> Option<Seen> {
-        SEEN.take().filter(|seen| seen.store == chain.store.url() && seen.target == chain.target)
+impl NotFull {
+    fn of(chain: &Backlog) -> Option<NotFull> {
+        NOT_FULL.take().filter(|seen| seen.store == chain.store.url() && seen.target == chain.target)
     }
 
     /// Remembers that none from a number on is full, as far as there are any now.
-    fn remember(chain: &Chain, first: u64) {
+    fn remember(chain: &Backlog, first: u64) {
         let end = chain.ahead.first().map_or(first, |&latest| latest + 1);
-        let seen = Seen { store: chain.store.url(), target: chain.target.to_owned(), numbers: first..end };
-        SEEN.set(Some(seen));
+        let seen = NotFull { store: chain.store.url(), target: chain.target.to_owned(), numbers: first..end };
+        NOT_FULL.set(Some(seen));
     }
 }
 
 /// Refuses a batch that would write the source's own tables over with an older state of themselves.
-fn refuse_own(manifest: &Manifest, here: &Source) -> Result<(), Error> {
+fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<(), Error> {
     let theirs = &manifest.source;
     let is_own = theirs.system_identifier == here.identity.system_identifier
         && theirs.database_oid == here.identity.database
@@ -327,7 +329,7 @@ fn refuse_own(manifest: &Manifest, here: &Source) -> Result<(), Error> {
     Ok(())
 }
 
-fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[Applied]) -> BatchRow<'a> {
+fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> BatchRow<'a> {
     BatchRow {
         target: &manifest.target,
         number: manifest.number,

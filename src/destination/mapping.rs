@@ -26,7 +26,7 @@ pub fn map(
     let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
     let shape = Shape::of(relation)?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
-        return Err(Error::WrongDestination { table: shape.called(), what });
+        return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
     }
     let is_unknown = |here: &&String| shape.columns.iter().all(|column| column.name != **here);
     if let Some(here) = columns.values().find(is_unknown) {
@@ -38,7 +38,7 @@ pub fn map(
     }
     forget_copy(target, &schema, &name)?;
     catalog::put_mapping(target, &schema, &name, &Mapping { relation, columns })?;
-    Ok(shape.display())
+    Ok(shape.qualified())
 }
 
 /// Has them write to the table of the same name again. Returns the name of the table at the source.
@@ -65,7 +65,7 @@ fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
 /// Takes a qualified name apart, as PostgreSQL does.
 fn parse(table: &str) -> Result<(String, String), Error> {
     let sql = "SELECT pg_catalog.to_json(pg_catalog.parse_ident($1))";
-    let rows = query::read(sql, &[Some(table)])?;
+    let rows = query::in_snapshot(sql, &[Some(table)])?;
     let parts = rows.first().map(|row| row.json::<Vec<String>>(0)).transpose()?.unwrap_or_default();
     <[String; 2]>::try_from(parts).map(|[schema, name]| (schema, name)).map_err(|_| Error::Argument {
         argument: "source_table",

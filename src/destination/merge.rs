@@ -12,7 +12,7 @@ use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{query, settings};
 use crate::table::key;
-use crate::table::shape::{Column, Replaced, Shape};
+use crate::table::shape::{Column, ColumnsNotUpdatable, Shape};
 use batch::{Kind, Part};
 
 /// A table, as a part is merged into it.
@@ -40,7 +40,7 @@ pub struct Plan {
     /// Records of rows to insert.
     pub new: Staged,
     /// The columns that no UPDATE changes.
-    fixed: Replaced,
+    fixed: ColumnsNotUpdatable,
 }
 
 impl<'a> Merge<'a> {
@@ -51,7 +51,7 @@ impl<'a> Merge<'a> {
         let columns = columns.collect::<Result<Vec<_>, Error>>()?;
         let equality = columns.iter().take(part.key.len()).map(|column| {
             key::equality(table, column.attnum)?.ok_or_else(|| Error::NoEquality {
-                table: shape.called(),
+                table: shape.name_for_errors(),
                 column: column.name.clone(),
                 type_name: column.type_name.clone(),
             })
@@ -65,7 +65,7 @@ impl<'a> Merge<'a> {
         if key::is_unique(self.table.oid(), &self.part.key)? {
             return Ok(0);
         }
-        let rows = self.shape.own_rows();
+        let rows = self.shape.as_from_item();
         let same = self.keys_equal(|column, _| of("o", column), |column, _| of("d", column));
         let is_surplus = format!(
             "EXISTS (SELECT FROM {rows} AS o WHERE {same} AND (o.tableoid, o.ctid) < (d.tableoid, d.ctid))"
@@ -82,7 +82,7 @@ impl<'a> Merge<'a> {
 
     /// Compares records with the table. With ids, those that have no record are gone; else all rows that have none.
     pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan, Error> {
-        let fixed = Replaced::of(self.table.oid(), &self.part.key)?;
+        let fixed = ColumnsNotUpdatable::of(self.table.oid(), &self.part.key)?;
         let sql = format!(
             "SELECT {fields}, d.ctid AS place,
                     CASE WHEN {is_gone} THEN 0 WHEN {is_new} THEN 3 WHEN {is_replaced} THEN 2 ELSE 1 END
@@ -100,7 +100,7 @@ impl<'a> Merge<'a> {
             is_changed = self.differ(|_| true),
             records = self.in_order(&self.records(records)),
             join = if self.part.kind == Kind::Full { "FULL" } else { "LEFT" },
-            rows = self.shape.own_rows(),
+            rows = self.shape.as_from_item(),
             matches = self.matches(),
         );
         let names = [c"gone", c"changed", c"replaced", c"new"];
@@ -134,7 +134,8 @@ impl<'a> Merge<'a> {
         if keys.rows() == 0 {
             return Ok(0);
         }
-        let (rows, named, matches) = (self.shape.own_rows(), self.in_order(&self.keys(keys)), self.matches());
+        let (rows, named, matches) =
+            (self.shape.as_from_item(), self.in_order(&self.keys(keys)), self.matches());
         query::modify(&format!("DELETE FROM {rows} AS d USING {named} WHERE {matches}"), &[keys])
     }
 
@@ -149,7 +150,7 @@ impl<'a> Merge<'a> {
             .map(|(n, column)| format!("{} = s.c{n}", column.quoted()))
             .collect::<Vec<_>>()
             .join(", ");
-        let (rows, matches) = (self.shape.own_rows(), self.matches());
+        let (rows, matches) = (self.shape.as_from_item(), self.matches());
         let sql = format!("UPDATE {rows} AS d SET {assignments} FROM changed AS s WHERE {matches}");
         // In partitions a ctid does not tell rows apart.
         if !self.table.is_partitioned() {
@@ -176,7 +177,7 @@ impl<'a> Merge<'a> {
             (1..).zip(&own).map(|(n, column)| format!("{} AS o{n}, ", of("d", column))).collect::<String>();
         let sql = format!(
             "DELETE FROM {rows} AS d USING replaced AS s WHERE {matches} RETURNING {kept}{fields}, 0",
-            rows = self.shape.own_rows(),
+            rows = self.shape.as_from_item(),
             matches = self.matches(),
             fields = self.list(|_, n| format!("s.c{n}")),
         );

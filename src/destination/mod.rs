@@ -2,11 +2,11 @@
 //!
 //! Rule: nothing here imports `source` or `upkeep`.
 
-pub mod apply;
 pub mod import;
-pub mod mapping;
+pub mod resolve;
+pub mod apply;
 pub mod merge;
-pub mod pending;
+pub mod mapping;
 pub mod protect;
 pub mod receipt;
-pub mod resolve;
+pub mod pending;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::catalog::{self, Source};
+use crate::catalog::{self, SourceIdentity};
 use crate::error::Error;
 use crate::pg::transaction;
 use batch::{Receipt, leave_receipt};
@@ -11,7 +11,7 @@ use store::Store;
 /// Leaves word of the last batch that was applied by a transaction that has committed.
 ///
 /// What this one applies is for the next to tell: it may still fail. That the store takes no receipt is no reason not to import.
-pub fn leave(target: &str, store: &dyn Store, here: &Source) -> Result<(), Error> {
+pub fn leave(target: &str, store: &dyn Store, here: &SourceIdentity) -> Result<(), Error> {
     if transaction::assigned_xid().is_some() {
         return Ok(());
     }

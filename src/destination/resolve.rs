@@ -75,9 +75,9 @@ pub fn resolve(
         },
     };
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
-    let mut shape = look(oid)?.ok_or_else(missing)?;
+    let mut shape = shape_now(oid)?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
-        return Err(Error::WrongDestination { table: shape.called(), what });
+        return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
     }
     let table = match columns_to_add(&part, &shape, allowed.new_columns)?.as_slice() {
         [] => table,
@@ -85,9 +85,9 @@ pub fn resolve(
             // Closed, its lock kept: ALTER TABLE refuses a table that is open.
             drop(table);
             let acting = caller.act();
-            query::write(&format!("ALTER TABLE {} {}", shape.quoted(), lines.join(", ")), &[])?;
+            query::now(&format!("ALTER TABLE {} {}", shape.quoted(), lines.join(", ")), &[])?;
             drop(acting);
-            shape = look(oid)?.ok_or_else(missing)?;
+            shape = shape_now(oid)?.ok_or_else(missing)?;
             if part.kind == Kind::Changes {
                 warn_of_missing_values(manifest, &part);
             }
@@ -98,11 +98,11 @@ pub fn resolve(
         NewColumns::Ignore => ignore(&mut part, &shape)?,
         NewColumns::Add | NewColumns::Refuse => Vec::new(),
     };
-    if !table.grants(caller.role(), rights) {
-        return Err(Error::NoPrivilege { table: shape.called(), privilege });
+    if !table.allows(caller.role(), rights) {
+        return Err(Error::NoPrivilege { table: shape.name_for_errors(), privilege });
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: shape.called(), doing: "Import" });
+        return Err(Error::RowSecurity { table: shape.name_for_errors(), doing: "Import" });
     }
     let fresh = Snapshot::latest();
     for column in &part.columns {
@@ -112,7 +112,7 @@ pub fn resolve(
     Ok(Destination { table, shape, part, ignored })
 }
 
-fn look(oid: Oid) -> Result<Option<Shape>, Error> {
+fn shape_now(oid: Oid) -> Result<Option<Shape>, Error> {
     let _fresh = Snapshot::latest();
     Shape::of(oid)
 }
@@ -137,7 +137,7 @@ fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
     drop(fresh);
     let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
     let acting = caller.act();
-    query::write(&sql, &[])?;
+    query::now(&sql, &[])?;
     drop(acting);
     table::find_named(&part.schema, &part.name)?
         .ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
@@ -146,7 +146,7 @@ fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
 /// The column as DDL says it, if its type and its collation exist here.
 fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error> {
     let missing = || Error::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
-    let type_name = shape::known_definition(&column.type_name, column.typmod)?.ok_or_else(missing)?;
+    let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
     let collation = match &column.collation {
         Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| Error::NoCollation {
             table: table.clone(),
@@ -169,7 +169,7 @@ fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result
     missing
         .map(|column| {
             let nullable = batch::Column { not_null: false, ..column.clone() };
-            Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.called())?))
+            Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.name_for_errors())?))
         })
         .collect()
 }
@@ -193,7 +193,7 @@ fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
         return Ok(Vec::new());
     }
     let names = ignored.iter().map(|(_, column)| column.name.clone()).collect::<Vec<_>>();
-    let table = shape.called();
+    let table = shape.name_for_errors();
     if let Some(column) = names.iter().find(|name| part.key.contains(name)) {
         return Err(Error::NoColumn { table, column: column.clone(), definition: None });
     }
@@ -207,9 +207,9 @@ fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
 /// Compares a column with the one of the same name here. A type of another name is refused even where its text would be
 /// accepted: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
 fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
-    let (table, column) = (shape.called(), theirs.name.clone());
+    let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        let definition = shape::known_definition(&theirs.type_name, theirs.typmod)?;
+        let definition = shape::known_type(&theirs.type_name, theirs.typmod)?;
         return Err(Error::NoColumn { table, column, definition });
     };
     if ours.is_generated {
@@ -220,8 +220,11 @@ fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
     let is_checked_by_input = matches!(ours.type_name.as_str(), "character varying" | "bit varying");
     let same_modifier = ours.typmod == theirs.typmod || ours.typmod == -1 || is_checked_by_input;
     if !same_type || !same_modifier {
-        let source_type =
-            if same_type { shape::definition(ours, theirs.typmod)? } else { theirs.type_name.clone() };
+        let source_type = if same_type {
+            shape::type_with_modifier(ours, theirs.typmod)?
+        } else {
+            theirs.type_name.clone()
+        };
         return Err(Error::ColumnType { table, column, source_type, own: ours.definition.clone() });
     }
     Ok(())

@@ -5,7 +5,7 @@
 use pgrx::PgMemoryContexts;
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use crate::pg::keys::BATCH;
+use crate::pg::keys::CHUNK_ROWS;
 use crate::pg::table::{Lock, Table};
 use crate::pg::{compat, direct};
 
@@ -44,7 +44,7 @@ impl Append {
 
     /// Adds a row, given as one value a column. What the values point to must stay there until the row is written.
     pub fn push(&mut self, values: impl Iterator<Item = (Datum, bool)>) {
-        if self.rows == BATCH {
+        if self.rows == CHUNK_ROWS {
             self.write();
         }
         for (value, is_null) in values.take(self.width) {
@@ -59,7 +59,7 @@ impl Append {
         match self.rows {
             0 => {}
             1 => self.write_one(),
-            BATCH => {
+            CHUNK_ROWS => {
                 self.prepare_slots();
                 let mut scratch =
                     self.scratch.take().unwrap_or_else(|| PgMemoryContexts::new("pg_table_export append"));

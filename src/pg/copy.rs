@@ -160,7 +160,7 @@ pub fn copy_from(
     format: &str,
     source: impl Read + 'static,
 ) -> Result<u64, Error> {
-    let source = Source::push(source);
+    let source = CopyInput::push(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: as copy_table does it (tablesync.c): an open and locked table, our callback, lists of nodes.
     let rows = unsafe {
@@ -184,7 +184,7 @@ pub fn stage_from(
     format: &str,
     source: impl Read + 'static,
 ) -> Result<u64, Error> {
-    let source = Source::push(source);
+    let source = CopyInput::push(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which are those of
     // the staged rows here: else it would compute a default, or draw from a sequence, for each row and column that is
@@ -270,18 +270,18 @@ thread_local! {
 }
 
 /// The top of the stack of sources, for as long as a COPY reads it.
-struct Source(usize);
+struct CopyInput(usize);
 
-impl Source {
-    fn push(source: impl Read + 'static) -> Source {
+impl CopyInput {
+    fn push(source: impl Read + 'static) -> CopyInput {
         SOURCES.with_borrow_mut(|sources| {
             sources.push(Box::new(source));
-            Source(sources.len() - 1)
+            CopyInput(sources.len() - 1)
         })
     }
 }
 
-impl Source {
+impl CopyInput {
     /// Reads what COPY has left, which is nothing but the end of the stream: there, and only there, a source tells
     /// whether all of it was what it should be.
     fn finish(self) -> Result<(), Error> {
@@ -291,7 +291,7 @@ impl Source {
     }
 }
 
-impl Drop for Source {
+impl Drop for CopyInput {
     fn drop(&mut self) {
         // Also while an error unwinds: this is plain Rust.
         SOURCES.with_borrow_mut(|sources| sources.truncate(self.0));

@@ -8,7 +8,7 @@ use pgrx::{PgMemoryContexts, varsize_any};
 use crate::pg::direct;
 
 /// As many rows as COPY hands to the table access method at once (copyfrom.c, MAX_BUFFERED_TUPLES).
-pub const BATCH: usize = 1000;
+pub const CHUNK_ROWS: usize = 1000;
 
 /// A column: its number, and how its values are stored (pg_type.typbyval and typlen).
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ pub struct Column {
     pub length: i16,
 }
 
-/// The values of some columns of up to [`BATCH`] rows.
+/// The values of some columns of up to [`CHUNK_ROWS`] rows.
 pub struct Keys<'a> {
     columns: &'a [Column],
     deepest: i16,

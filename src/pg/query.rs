@@ -47,12 +47,12 @@ impl Row {
 /// Runs a query in the active snapshot: it sees that instant and nothing later, and assigns no transaction id.
 ///
 /// Parameters are of type text: cast them in the query.
-pub fn read(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
+pub fn in_snapshot(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], true).map(|(rows, _)| rows)
 }
 
 /// Runs a query in a fresh snapshot, with the effects of the transaction so far, and returns its rows.
-pub fn write(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
+pub fn now(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], false).map(|(rows, _)| rows)
 }
 

@@ -104,7 +104,7 @@ impl Table {
     }
 
     /// Says whether a user has all of the given rights on the whole table.
-    pub fn grants(&self, user: Oid, rights: &[Right]) -> bool {
+    pub fn allows(&self, user: Oid, rights: &[Right]) -> bool {
         rights.iter().all(|right| {
             // SAFETY: an open table and the id of a role.
             let result = unsafe { pg_sys::pg_class_aclcheck(self.oid(), user, right.bits()) };

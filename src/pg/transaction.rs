@@ -90,7 +90,7 @@ pub struct Obstacle {
 
 /// Does something, and undoes whatever it has done to the database. Returns the error that it met. One that tells the statement
 /// to end is raised as ever.
-pub fn undone(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacle>, Error> {
+pub fn dry_run(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacle>, Error> {
     // SAFETY: plain variables of the backend; as plpgsql does around a block with an EXCEPTION clause (pl_exec.c).
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);

@@ -10,7 +10,7 @@ use pgrx::pg_sys::{self, Oid};
 
 use crate::error::Error;
 use crate::pg::direct;
-use crate::pg::keys::{BATCH, Column, Keys};
+use crate::pg::keys::{CHUNK_ROWS, Column, Keys};
 
 /// What the statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +70,8 @@ impl<'a> Firing<'a> {
     /// Reads columns of the rows as they were: of UPDATE and DELETE.
     pub fn old_rows(&self, columns: &'a [Column]) -> Rows<'a> {
         let source = match self.event() {
-            Event::Update | Event::Delete if self.is_for_row() => Source::Row(self.data.tg_trigslot),
-            _ => Source::table(self.data.tg_oldtable),
+            Event::Update | Event::Delete if self.is_for_row() => RowSource::Row(self.data.tg_trigslot),
+            _ => RowSource::table(self.data.tg_oldtable),
         };
         self.rows(source, columns)
     }
@@ -79,9 +79,9 @@ impl<'a> Firing<'a> {
     /// Reads columns of the rows as they are: of INSERT and UPDATE.
     pub fn new_rows(&self, columns: &'a [Column]) -> Rows<'a> {
         let source = match self.event() {
-            Event::Insert if self.is_for_row() => Source::Row(self.data.tg_trigslot),
-            Event::Update if self.is_for_row() => Source::Row(self.data.tg_newslot),
-            _ => Source::table(self.data.tg_newtable),
+            Event::Insert if self.is_for_row() => RowSource::Row(self.data.tg_trigslot),
+            Event::Update if self.is_for_row() => RowSource::Row(self.data.tg_newslot),
+            _ => RowSource::table(self.data.tg_newtable),
         };
         self.rows(source, columns)
     }
@@ -90,7 +90,7 @@ impl<'a> Firing<'a> {
         self.data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0
     }
 
-    fn rows(&self, source: Source, columns: &'a [Column]) -> Rows<'a> {
+    fn rows(&self, source: RowSource, columns: &'a [Column]) -> Rows<'a> {
         // SAFETY: the table is open while its trigger runs.
         let descriptor = unsafe { (*self.data.tg_relation).rd_att };
         Rows { source, descriptor, keys: Keys::of(columns), firing: PhantomData }
@@ -98,7 +98,7 @@ impl<'a> Firing<'a> {
 }
 
 /// Where rows come from, until all have been read.
-enum Source {
+enum RowSource {
     /// The transition table of a statement.
     Table(*mut pg_sys::Tuplestorestate),
     /// The same, with the slot that its rows are read into.
@@ -109,15 +109,15 @@ enum Source {
     Nothing,
 }
 
-impl Source {
-    fn table(store: *mut pg_sys::Tuplestorestate) -> Source {
-        if store.is_null() { Source::Nothing } else { Source::Table(store) }
+impl RowSource {
+    fn table(store: *mut pg_sys::Tuplestorestate) -> RowSource {
+        if store.is_null() { RowSource::Nothing } else { RowSource::Table(store) }
     }
 }
 
 /// The rows of a firing, as keys.
 pub struct Rows<'a> {
-    source: Source,
+    source: RowSource,
     descriptor: pg_sys::TupleDesc,
     keys: Keys<'a>,
     /// How long the rows are there.
@@ -134,29 +134,29 @@ impl<'a> Rows<'a> {
         // (nodeNamedtuplestorescan.c). A row need not be copied, since the slot is read before the store moves on.
         unsafe {
             direct::guarded(|| {
-                if let Source::Table(store) = *source {
+                if let RowSource::Table(store) = *source {
                     direct::tuplestore_select_read_pointer(store, 0);
                     direct::tuplestore_rescan(store);
                     let operations = &raw const pg_sys::TTSOpsMinimalTuple;
                     let slot = direct::MakeSingleTupleTableSlot(*descriptor, operations);
-                    *source = Source::OpenTable(store, slot);
+                    *source = RowSource::OpenTable(store, slot);
                 }
                 match *source {
-                    Source::OpenTable(store, slot) => {
-                        for _ in 0..BATCH {
+                    RowSource::OpenTable(store, slot) => {
+                        for _ in 0..CHUNK_ROWS {
                             if !direct::tuplestore_gettupleslot(store, true, false, slot) {
                                 direct::ExecDropSingleTupleTableSlot(slot);
-                                *source = Source::Nothing;
+                                *source = RowSource::Nothing;
                                 break;
                             }
                             keys.add(slot);
                         }
                     }
-                    Source::Row(slot) => {
+                    RowSource::Row(slot) => {
                         keys.add(slot);
-                        *source = Source::Nothing;
+                        *source = RowSource::Nothing;
                     }
-                    Source::Table(_) | Source::Nothing => {}
+                    RowSource::Table(_) | RowSource::Nothing => {}
                 }
             });
         }

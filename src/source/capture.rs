@@ -4,7 +4,7 @@
 //! fail where the statement would not. Keys only: records are read when they are exported.
 
 use crate::error::Error;
-use crate::pg::keys::BATCH;
+use crate::pg::keys::CHUNK_ROWS;
 use crate::pg::trigger::{Event, Firing};
 use crate::source::shadow::{Op, Recorder, Shadow};
 
@@ -45,7 +45,7 @@ fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Res
             }
         }
         recorder.write();
-        if rows < BATCH {
+        if rows < CHUNK_ROWS {
             return Ok(());
         }
     }

@@ -17,7 +17,7 @@ pub fn create_table(relation: Oid) -> Result<String, Error> {
     let _fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or_else(missing)?;
     if !matches!(shape.kind, 'r' | 'p' | 'v' | 'm' | 'f') {
-        return Err(Error::NotATable { table: shape.called() });
+        return Err(Error::NotATable { table: shape.name_for_errors() });
     }
     let tracked = catalog::tracked_table(relation)?;
     let columns = tracked.map(|tracked| tracked.key.columns(&table)).transpose()?.flatten();

@@ -10,7 +10,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use crate::catalog::{Source, Target};
+use crate::catalog::{SourceIdentity, Target};
 use crate::error::Error;
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
@@ -44,7 +44,12 @@ pub enum Healing {
 }
 
 /// Looks at what follows our last batch of a target, and refuses what is not for us to make good.
-pub fn look(store: &dyn Store, name: &str, target: Option<&Target>, source: &Source) -> Result<Fork, Error> {
+pub fn inspect(
+    store: &dyn Store,
+    name: &str,
+    target: Option<&Target>,
+    source: &SourceIdentity,
+) -> Result<Fork, Error> {
     let known = target.map_or(0, |target| target.number);
     let last = target.and_then(|target| target.batch.as_deref()).and_then(|id| Uuid::parse_str(id).ok());
     let numbers = reader::numbers(store, name, known)?;
@@ -70,7 +75,7 @@ pub fn look(store: &dyn Store, name: &str, target: Option<&Target>, source: &Sou
 }
 
 /// An unknown batch is ours to make good if this database published it, on the history that we are on or before.
-fn require_ours(manifest: &Manifest, ours: &Source) -> Result<(), Error> {
+fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<(), Error> {
     let (target, number, theirs) = (manifest.target.clone(), manifest.number, &manifest.source);
     let identity = &ours.identity;
     if (&theirs.system_identifier, theirs.database_oid) != (&identity.system_identifier, identity.database) {

@@ -2,11 +2,11 @@
 //!
 //! Rule: nothing here imports `destination` or `upkeep`.
 
+pub mod track;
 pub mod capture;
-pub mod ddl;
+pub mod shadow;
 pub mod export;
 pub mod fork;
-pub mod prune;
 pub mod restriction;
-pub mod shadow;
-pub mod track;
+pub mod prune;
+pub mod ddl;

@@ -37,7 +37,7 @@ pub fn prune() -> Result<Vec<Pruned>, Error> {
         let Some(shape) = Shape::of(tracked.relation)? else { continue };
         let rotation = shadow::rotate(tracked.id, tracked.relation, &source.identity)?;
         pruned.push(Pruned {
-            table: shape.display(),
+            table: shape.qualified(),
             freed: rotation.freed,
             held_back_by: rotation.held_back_by,
         });

@@ -24,14 +24,14 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
     let mut shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     let tracked =
         catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
-    let name = shape.display();
+    let name = shape.qualified();
     if let Some(view) = view {
-        let changed = || Error::KeyChanged { table: shape.called() };
+        let changed = || Error::KeyChanged { table: shape.name_for_errors() };
         let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
         see_through(view, &table, &mut shape, &key)?;
     }
     catalog::put_restriction(target, relation, view)?;
-    catalog::let_go_of_others(target)?;
+    catalog::release_unrestricted(target)?;
     Ok(match view {
         Some(_) => format!("target \"{target}\" gets table \"{name}\" as the view shows it"),
         None => format!("target \"{target}\" gets table \"{name}\" whole"),
@@ -49,7 +49,7 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
     if named.is_empty() {
         let table = relation.map(|relation| relation.to_u32().to_string());
         let shape = relation.map(Shape::of).transpose()?.flatten();
-        let table = shape.map(|shape| shape.display()).or(table);
+        let table = shape.map(|shape| shape.qualified()).or(table);
         return Err(Error::NotRestricted { target: target.to_owned(), table });
     }
     for &relation in &named {
@@ -62,7 +62,7 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
     if relation.is_none() {
         return Ok(format!("target \"{target}\" gets all tracked tables"));
     }
-    catalog::let_go_of_others(target)?;
+    catalog::release_unrestricted(target)?;
     Ok(format!("target \"{target}\" gets {} of the tables that it got", restrictions.len() - 1))
 }
 
@@ -78,11 +78,11 @@ fn own_if_there(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> 
         return Ok(Some(table));
     }
     let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
-    Err(Error::NotOwner { table: shape.called() })
+    Err(Error::NotOwner { table: shape.name_for_errors() })
 }
 
 /// The tracked tables that a target gets, each with the view that it is seen through.
-pub fn given(target: &str, tracked: Vec<Tracked>) -> Result<Vec<(Tracked, Option<Oid>)>, Error> {
+pub fn tables_for(target: &str, tracked: Vec<Tracked>) -> Result<Vec<(Tracked, Option<Oid>)>, Error> {
     let restrictions = catalog::restrictions(target)?;
     if restrictions.is_empty() {
         return Ok(tracked.into_iter().map(|tracked| (tracked, None)).collect());
@@ -95,7 +95,7 @@ pub fn given(target: &str, tracked: Vec<Tracked>) -> Result<Vec<(Tracked, Option
 }
 
 /// A view in place of its table.
-pub struct Seen {
+pub struct ViewOfTable {
     /// Kept open, so that it stays what it is.
     pub view: Table,
     /// Its name.
@@ -108,12 +108,12 @@ pub struct Seen {
 
 /// Gives the shape of a table the columns of a view over it, if that can stand for it: the view must be of the table's owner, as whom
 /// both are read, and show the key as it is.
-pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<Seen, Error> {
-    let gone = || Error::ViewGone { table: shape.called() };
+pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<ViewOfTable, Error> {
+    let gone = || Error::ViewGone { table: shape.name_for_errors() };
     let opened = Table::open(view, Lock::Read).ok_or_else(gone)?;
     let seen = Shape::of(view)?.ok_or_else(gone)?;
     let unfit = |what: &str| {
-        let (view, table) = (seen.called(), shape.called());
+        let (view, table) = (seen.name_for_errors(), shape.name_for_errors());
         Error::UnfitView { view, table, what: what.to_owned() }
     };
     if opened.owner() != table.owner() {
@@ -135,10 +135,10 @@ pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> 
     }
     let not_null = seen.columns.iter().map(|column| original(column).is_some_and(|of| of.not_null));
     let not_null = not_null.collect::<Vec<_>>();
-    let (name, rows, definition) = (seen.called(), seen.quoted(), view::definition(view)?);
+    let (name, rows, definition) = (seen.name_for_errors(), seen.quoted(), view::definition_digest(view)?);
     shape.columns = seen.columns;
     for (column, not_null) in shape.columns.iter_mut().zip(not_null) {
         column.not_null = not_null;
     }
-    Ok(Seen { view: opened, name, rows, definition })
+    Ok(ViewOfTable { view: opened, name, rows, definition })
 }

@@ -3,7 +3,6 @@
 use crate::catalog::{self, Tracked};
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::query;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
@@ -32,7 +31,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let table = lock_own(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
-    let refused = |what| Err(Error::WrongKind { table: shape.called(), what });
+    let refused = |what| Err(Error::WrongKind { table: shape.name_for_errors(), what });
     if let Some(what) = untrackable(&shape) {
         return refused(what);
     }
@@ -51,7 +50,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
         return refused(what);
     }
     create_triggers(id, caller)?;
-    Ok(Tracking { table: shape.display(), key: names(&key), id, already: false })
+    Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })
 }
 
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself may be
@@ -60,7 +59,7 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     let table = lock_own(relation, caller)?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?;
-    let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::display);
+    let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::qualified);
     if table.is_none() && !caller.is_extension_owner() {
         return Err(Error::NotExtensionOwner);
     }
@@ -68,8 +67,7 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     drop(fresh);
     // Closed, its lock kept: DROP TRIGGER refuses a table that is open.
     drop(table);
-    let drop_triggers = "SELECT table_export.drop_triggers(t) FROM table_export.tracked AS t WHERE t.id = $1::pg_catalog.int4";
-    query::write(drop_triggers, &[Some(&tracked.id.to_string())])?;
+    catalog::drop_triggers(tracked.id)?;
     shadow::drop_tables(tracked.id)?;
     catalog::remove_tracked(tracked.id)?;
     Ok(name)
@@ -94,7 +92,7 @@ pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>, Erro
 /// Returns the key of a table, all its columns NOT NULL.
 pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyColumn>, Error> {
     let key = key::key(relation, which)?;
-    let table = shape.called();
+    let table = shape.name_for_errors();
     let index = match which {
         Key::Index(name) => Some((*name).to_owned()),
         Key::Primary | Key::Columns(_) => None,
@@ -112,7 +110,7 @@ fn already_tracked(
     shape: &Shape,
     key_index: Option<&str>,
 ) -> Result<Tracking, Error> {
-    let changed = || Error::KeyChanged { table: shape.called() };
+    let changed = || Error::KeyChanged { table: shape.name_for_errors() };
     let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
     let key = key::key(tracked.relation, &Key::Columns(&columns))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
@@ -121,19 +119,19 @@ fn already_tracked(
     if let Some(index) = key_index {
         let asked = usable_key(tracked.relation, shape, &Key::Index(index))?;
         if !asked.iter().map(|column| column.attnum).eq(columns.iter().copied()) {
-            return Err(Error::OtherKey { table: shape.called() });
+            return Err(Error::OtherKey { table: shape.name_for_errors() });
         }
     }
     if !shadow::fits(tracked.id, table, &columns)? {
         return Err(changed());
     }
     if !tracked.is_intact {
-        return Err(Error::TriggersMissing { table: shape.called() });
+        return Err(Error::TriggersMissing { table: shape.name_for_errors() });
     }
     catalog::put_tracked(tracked.relation, &key)?;
     // The table may have another owner by now.
     shadow::grant(tracked.id, &table.owner_name()?)?;
-    Ok(Tracking { table: shape.display(), key: names(&key), id: tracked.id, already: true })
+    Ok(Tracking { table: shape.qualified(), key: names(&key), id: tracked.id, already: true })
 }
 
 /// Makes the triggers of a table's members, all of which the caller must own.
@@ -141,17 +139,13 @@ fn create_triggers(id: i32, caller: &Caller) -> Result<(), Error> {
     for member in catalog::members(id)? {
         let table = Table::open(member.relation, Lock::Read);
         if let Some(table) = table.filter(|table| !caller.owns(table)) {
-            let table = Shape::of(table.oid())?.map(|shape| shape.called());
+            let table = Shape::of(table.oid())?.map(|shape| shape.name_for_errors());
             return Err(table.map_or(Error::NoTable { oid: member.relation.to_u32() }, |table| {
                 Error::NotOwner { table }
             }));
         }
     }
-    let create = "SELECT table_export.create_triggers(t, m.relation, m.by_row)
-                    FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
-                   WHERE t.id = $1::pg_catalog.int4 ORDER BY m.relation";
-    query::write(create, &[Some(&id.to_string())])?;
-    Ok(())
+    catalog::create_triggers(id)
 }
 
 fn names(key: &[KeyColumn]) -> Vec<String> {

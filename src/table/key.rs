@@ -43,7 +43,7 @@ pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
         }
     };
     let columns = columns.map(|columns| format!("{{{columns}}}"));
-    query::read(include_str!("key.sql"), &[Some(&oid), index, columns.as_deref()])?
+    query::in_snapshot(include_str!("key.sql"), &[Some(&oid), index, columns.as_deref()])?
         .iter()
         .map(|row| {
             Ok(KeyColumn {
@@ -61,14 +61,14 @@ pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
 /// Says whether no two rows of a table can have one key, given by the names of its columns.
 pub fn is_unique(table: Oid, key: &[String]) -> Result<bool, Error> {
     let oid = table.to_u32().to_string();
-    let rows = query::read(include_str!("key_is_unique.sql"), &[Some(&oid), Some(&name_array(key))])?;
+    let rows = query::in_snapshot(include_str!("key_is_unique.sql"), &[Some(&oid), Some(&name_array(key))])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.
 pub fn equality(table: &Table, attnum: i16) -> Result<Option<String>, Error> {
     let Some(operator) = table.equality_operator(attnum) else { return Ok(None) };
-    let rows = query::write(
+    let rows = query::now(
         "SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
            FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
           WHERE o.oid = $1::pg_catalog.oid",

@@ -9,7 +9,7 @@ use crate::table::shape::Shape;
 /// Returns the error for a relation that is not tracked, or not even there.
 pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
     match shape {
-        Some(shape) => Error::NotTracked { table: shape.called() },
+        Some(shape) => Error::NotTracked { table: shape.name_for_errors() },
         None => Error::NoTable { oid: relation.to_u32() },
     }
 }
@@ -19,7 +19,8 @@ pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> 
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     let shape = Shape::of(relation)?;
     if !caller.owns(&table) {
-        let table = shape.map(|shape| shape.called()).ok_or(Error::NoTable { oid: relation.to_u32() })?;
+        let table =
+            shape.map(|shape| shape.name_for_errors()).ok_or(Error::NoTable { oid: relation.to_u32() })?;
         return Err(Error::NotOwner { table });
     }
     Ok(Table::open(relation, Lock::Alter))

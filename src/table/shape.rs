@@ -49,9 +49,9 @@ impl Shape {
     /// that: a lock may have waited for an ALTER TABLE.
     pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
         let oid = table.to_u32().to_string();
-        let rows = query::read(include_str!("shape.sql"), &[Some(&oid)])?;
+        let rows = query::in_snapshot(include_str!("shape.sql"), &[Some(&oid)])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let columns = query::read(include_str!("columns.sql"), &[Some(&oid)])?;
+        let columns = query::in_snapshot(include_str!("columns.sql"), &[Some(&oid)])?;
         Ok(Some(Shape {
             schema: row.get(0)?,
             name: row.get(1)?,
@@ -77,7 +77,7 @@ impl Shape {
     /// Returns the column with a name, or the error that there is none.
     pub fn column(&self, name: &str) -> Result<&Column, Error> {
         self.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
-            table: self.called(),
+            table: self.name_for_errors(),
             column: name.to_owned(),
             definition: None,
         })
@@ -90,18 +90,18 @@ impl Shape {
 
     /// Returns what names its rows in a query, quoted: those of a partitioned table are in its partitions, but children of
     /// a plain one have rows of their own.
-    pub fn own_rows(&self) -> String {
+    pub fn as_from_item(&self) -> String {
         let only = if self.kind == 'p' { "" } else { "ONLY " };
         format!("{only}{}", self.quoted())
     }
 
     /// Returns the name as errors take it.
-    pub fn called(&self) -> TableName {
+    pub fn name_for_errors(&self) -> TableName {
         TableName::new(&self.schema, &self.name)
     }
 
     /// Returns the qualified name as results say it.
-    pub fn display(&self) -> String {
+    pub fn qualified(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
 }
@@ -128,18 +128,21 @@ impl Column {
 }
 
 /// Returns the type of a column as DDL would say it with another modifier.
-pub fn definition(column: &Column, typmod: i32) -> Result<String, Error> {
+pub fn type_with_modifier(column: &Column, typmod: i32) -> Result<String, Error> {
     let sql = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)";
-    let rows = query::read(sql, &[Some(&column.type_oid), Some(&typmod.to_string())])?;
+    let rows = query::in_snapshot(sql, &[Some(&column.type_oid), Some(&typmod.to_string())])?;
     rows.first().ok_or_else(|| Error::Internal("format_type returned nothing".into()))?.get(0)
 }
 
 /// Returns a type that a manifest names as DDL would say it here; `None` if there is no such type. The name is only
 /// compared, never parsed.
-pub fn known_definition(type_name: &str, typmod: i32) -> Result<Option<String>, Error> {
+pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<String>, Error> {
     let sql = "SELECT pg_catalog.format_type(t.oid, $2::pg_catalog.int4) FROM pg_catalog.pg_type AS t
                 WHERE pg_catalog.format_type(t.oid, NULL) = $1";
-    query::read(sql, &[Some(type_name), Some(&typmod.to_string())])?.first().map(|row| row.get(0)).transpose()
+    query::in_snapshot(sql, &[Some(type_name), Some(&typmod.to_string())])?
+        .first()
+        .map(|row| row.get(0))
+        .transpose()
 }
 
 /// Returns a collation that a manifest names, as SQL says it here; `None` if there is no such collation. The name is only
@@ -149,33 +152,34 @@ pub fn known_collation(name: &str) -> Result<Option<String>, Error> {
                  FROM pg_catalog.pg_collation AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.collnamespace
                 WHERE pg_catalog.format('%I.%I', n.nspname, c.collname) = $1
                   AND c.collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
-    query::read(sql, &[Some(name)])?.first().map(|row| row.get(0)).transpose()
+    query::in_snapshot(sql, &[Some(name)])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// The columns of a table that an UPDATE must not change in place.
-pub enum Replaced {
+pub enum ColumnsNotUpdatable {
     /// All of them.
     All,
     /// Those with these names.
     Named(Vec<String>),
 }
 
-impl Replaced {
+impl ColumnsNotUpdatable {
     /// Looks them up for a table whose rows are told apart by a key, given by names.
-    pub fn of(table: Oid, key: &[String]) -> Result<Replaced, Error> {
+    pub fn of(table: Oid, key: &[String]) -> Result<ColumnsNotUpdatable, Error> {
         let oid = table.to_u32().to_string();
-        let names = query::read(include_str!("replaced.sql"), &[Some(&oid), Some(&name_array(key))])?
-            .iter()
-            .map(|row| row.optional(0))
-            .collect::<Result<Option<Vec<_>>, Error>>()?;
-        Ok(names.map_or(Replaced::All, Replaced::Named))
+        let names =
+            query::in_snapshot(include_str!("not_updatable.sql"), &[Some(&oid), Some(&name_array(key))])?
+                .iter()
+                .map(|row| row.optional(0))
+                .collect::<Result<Option<Vec<_>>, Error>>()?;
+        Ok(names.map_or(ColumnsNotUpdatable::All, ColumnsNotUpdatable::Named))
     }
 
     /// Says whether a column is one of them.
     pub fn has(&self, name: &str) -> bool {
         match self {
-            Replaced::All => true,
-            Replaced::Named(names) => names.iter().any(|replaced| replaced == name),
+            ColumnsNotUpdatable::All => true,
+            ColumnsNotUpdatable::Named(names) => names.iter().any(|replaced| replaced == name),
         }
     }
 }

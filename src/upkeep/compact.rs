@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::fault::{self, Point};
 use crate::pg::{interrupts, settings};
 use batch::{
-    self, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, Reading, Run, Writer, merge,
-    reader,
+    self, BatchRange, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, Reading, Writer,
+    compact_part, reader,
 };
 use store::Store;
 
@@ -55,8 +55,8 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Merged>,
     let Some(&latest) = numbers.last() else { return Err(Error::no_batch(target, store.as_ref())) };
     let last = request.last.unwrap_or(latest);
     let chain = match request.first {
-        Some(first) => Chain::between(store.as_ref(), target, first, last)?,
-        None => Chain::from_full(store.as_ref(), target, last)?,
+        Some(first) => BatchRun::between(store.as_ref(), target, first, last)?,
+        None => BatchRun::from_full(store.as_ref(), target, last)?,
     };
     let run = chain.run();
     if chain.links.len() < 2 || reader::runs(store.as_ref(), target, last - 1)?.contains(&run) {
@@ -69,7 +69,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Merged>,
     let (mut merged, mut parts) = (Vec::new(), Vec::new());
     for of_table in chain.tables().into_values() {
         let started = Instant::now();
-        let part = merge(&writer, reading, &of_table)?;
+        let part = compact_part(&writer, reading, &of_table)?;
         merged.push(describe(&chain, &part, started));
         parts.push(part);
         fault::point(Point::CompactPartWritten);
@@ -83,19 +83,19 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Merged>,
 }
 
 /// Batches that follow on each other.
-struct Chain {
+struct BatchRun {
     /// What is applied in place of each.
     manifests: Vec<Manifest>,
     /// The number and the id of each.
     links: Vec<Link>,
 }
 
-impl Chain {
+impl BatchRun {
     /// Reads what begins with the latest full batch, compacted or not.
-    fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<Chain, Error> {
+    fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun, Error> {
         let runs = reader::runs(store, target, 0)?;
         let full = runs.into_iter().rev().find(|run| run.is_full() && run.last <= last);
-        let mut chain = Chain { manifests: Vec::new(), links: Vec::new() };
+        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new() };
         for number in (1..=last).rev() {
             if let Some(run) = full
                 && run.last == number
@@ -116,8 +116,8 @@ impl Chain {
         Err(Error::NoFullBatch { target: target.to_owned() })
     }
 
-    fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<Chain, Error> {
-        let mut chain = Chain { manifests: Vec::new(), links: Vec::new() };
+    fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<BatchRun, Error> {
+        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new() };
         for number in first..=last.max(first) {
             let manifest = manifest(store, target, number)?;
             let id = manifest.id;
@@ -132,7 +132,7 @@ impl Chain {
     }
 
     /// Makes sure that each batch follows on the one before it, or is full.
-    fn checked(self, target: &str) -> Result<Chain, Error> {
+    fn checked(self, target: &str) -> Result<BatchRun, Error> {
         for (manifest, before) in self.manifests.iter().skip(1).zip(&self.links) {
             if manifest.kind != Kind::Full && manifest.previous != Some(before.id) {
                 return Err(Error::BrokenChain { target: target.to_owned(), number: manifest.number });
@@ -153,9 +153,9 @@ impl Chain {
         before.into_iter().chain(within).collect()
     }
 
-    fn run(&self) -> Run {
+    fn run(&self) -> BatchRange {
         let last = self.links.last().map_or(0, |link| link.number);
-        Run { last, after: self.follows().first().map_or(0, |link| link.number) }
+        BatchRange { last, after: self.follows().first().map_or(0, |link| link.number) }
     }
 
     /// The parts of each table, in order.
@@ -179,7 +179,7 @@ fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest, Er
     })
 }
 
-fn publish(writer: Writer, chain: &Chain, parts: Vec<Part>) -> Result<(), Error> {
+fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<(), Error> {
     let (Some(last), Some(link)) = (chain.manifests.last(), chain.links.last()) else { return Ok(()) };
     let follows = chain.follows();
     let header = Header {
@@ -196,7 +196,7 @@ fn publish(writer: Writer, chain: &Chain, parts: Vec<Part>) -> Result<(), Error>
     })
 }
 
-fn describe(chain: &Chain, part: &Part, started: Instant) -> Merged {
+fn describe(chain: &BatchRun, part: &Part, started: Instant) -> Merged {
     Merged {
         batch: chain.links.last().map_or(0, |link| link.number),
         batches: chain.links.len(),

@@ -20,7 +20,7 @@ pub struct Request<'a> {
 
 /// Removes batches of a target from a store, the oldest first.
 pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>, Error> {
-    let from = query::read(
+    let from = query::in_snapshot(
         "SELECT pg_catalog.to_char((pg_catalog.now() - $1::pg_catalog.float8 * '1 microsecond'::pg_catalog.interval) AT TIME ZONE 'UTC',
                                    'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
         &[Some(&request.older_than.to_string())],

@@ -28,7 +28,7 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
             return Err(unknown(target)?);
         }
         catalog::reset_target(target, Some(tracked.id))?;
-        let table = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.display());
+        let table = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.qualified());
         return Ok(format!("the next export of target \"{target}\" sends table \"{table}\" in full"));
     }
     let forgotten = catalog::forget_receipts(target)?;

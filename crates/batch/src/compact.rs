@@ -44,7 +44,7 @@ pub struct Reading<'a> {
 }
 
 /// Merges the parts that batches have of one table, at least one, in order. The later ones follow on the first.
-pub fn merge(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> Result<Part, Error> {
+pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> Result<Part, Error> {
     // What a full part replaces is not looked at.
     let first = run.iter().rposition(|(_, part)| part.kind == Kind::Full).unwrap_or(0);
     let run = &run[first..];
@@ -69,7 +69,7 @@ pub fn merge(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> R
         let shares = keys.saturating_mul(KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
         for share in 0..shares {
             let share = Share { reading, run, share, shares };
-            share.merge(&mut ids, &mut records)?;
+            share.compact_part(&mut ids, &mut records)?;
         }
     }
     Ok(merged.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
@@ -145,7 +145,11 @@ struct Share<'a> {
 
 impl Share<'_> {
     /// Writes what is left of ids and records, and counts them.
-    fn merge(&self, ids: &mut (u64, FileWriter), records: &mut (u64, FileWriter)) -> Result<(), Error> {
+    fn compact_part(
+        &self,
+        ids: &mut (u64, FileWriter),
+        records: &mut (u64, FileWriter),
+    ) -> Result<(), Error> {
         let key_of_id = |line: &[u8]| digest(line.strip_suffix(b"\n").unwrap_or(line));
         let mut latest = HashMap::<Digested, u32>::new();
         for (place, (manifest, part)) in (0..).zip(self.run) {

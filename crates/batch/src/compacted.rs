@@ -34,14 +34,14 @@ pub struct Link {
 
 /// Which batches a compacted one stands for, as its name says it. Sorted by where they end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Run {
+pub struct BatchRange {
     /// The number of the last of them.
     pub last: u64,
     /// The number of the one before the first; 0 if it is full, and so stands for everything.
     pub after: u64,
 }
 
-impl Run {
+impl BatchRange {
     /// Says whether the compacted batch stands by itself.
     pub fn is_full(self) -> bool {
         self.after == 0
@@ -64,12 +64,12 @@ pub fn put_cumulative(store: &dyn Store, manifest: Manifest, follows: Vec<Link>)
 
 impl Compacted {
     /// Returns which batches it stands for.
-    pub fn run(&self) -> Run {
-        Run { last: self.batch.number, after: self.follows.first().map_or(0, |link| link.number) }
+    pub fn run(&self) -> BatchRange {
+        BatchRange { last: self.batch.number, after: self.follows.first().map_or(0, |link| link.number) }
     }
 
     /// Reads what was found at `path` where the batch that stands for `run` is expected.
-    pub(super) fn parse(json: &[u8], path: &str, target: &str, run: Run) -> Result<Self, Error> {
+    pub(super) fn parse(json: &[u8], path: &str, target: &str, run: BatchRange) -> Result<Self, Error> {
         manifest::read_strictly(json, path, |compacted: &Self| {
             if compacted.batch.target != target || compacted.run() != run {
                 return Err(format!(

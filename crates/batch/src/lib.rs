@@ -23,10 +23,10 @@ mod writer;
 use std::io;
 
 pub use columns::fingerprint;
-pub use compact::{Reading, merge};
-pub use compacted::{Compacted, Link, Run, put_cumulative};
+pub use compact::{Reading, compact_part};
+pub use compacted::{BatchRange, Compacted, Link, put_cumulative};
 pub use fields::Without;
-pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Part, Source};
+pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Origin, Part};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use retention::{COMPACTION_MAX, Keep, Removed, expire};
 pub use writer::{PartWriter, Writer, other_attempts, sweep};

@@ -32,7 +32,7 @@ pub struct Manifest {
     /// The id of the batch before this one, if there is one.
     pub previous: Option<Uuid>,
     pub kind: Kind,
-    pub source: Source,
+    pub source: Origin,
     /// The snapshot up to which the target is exported with this batch.
     pub position: String,
     /// ISO 8601 in UTC.
@@ -46,7 +46,7 @@ pub struct Manifest {
 pub struct Header {
     pub previous: Option<Uuid>,
     pub kind: Kind,
-    pub source: Source,
+    pub source: Origin,
     pub position: String,
     pub created_at: String,
 }
@@ -72,7 +72,7 @@ impl Kind {
 /// The database that a batch comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct Origin {
     pub system_identifier: String,
     pub database: String,
     pub database_oid: u32,
@@ -218,7 +218,7 @@ impl Manifest {
 
     /// Every text, for PostgreSQL's texts cannot hold what JSON's can.
     fn texts(&self) -> impl Iterator<Item = &String> {
-        let Source {
+        let Origin {
             system_identifier,
             database,
             lsn,

@@ -7,7 +7,7 @@
 use uuid::Uuid;
 
 use super::Error;
-use super::compacted::Run;
+use super::compacted::BatchRange;
 use super::manifest::Compression;
 use store::{Store, encode};
 
@@ -47,19 +47,19 @@ pub(super) fn compacted_end(number: u64) -> String {
 }
 
 /// Which batches the compacted one with that name stands for, unless it is the name of something else.
-pub(super) fn compacted_run(name: &str) -> Option<Run> {
+pub(super) fn compacted_run(name: &str) -> Option<BatchRange> {
     let (last, after) = name.strip_suffix(".json")?.split_once('-')?;
-    let run = Run { last: last.parse().ok()?, after: after.parse().ok()? };
+    let run = BatchRange { last: last.parse().ok()?, after: after.parse().ok()? };
     let is_run = in_range(run.last) && run.after < run.last && compacted_name(run) == name;
     is_run.then_some(run)
 }
 
-fn compacted_name(run: Run) -> String {
+fn compacted_name(run: BatchRange) -> String {
     format!("{:010}-{:010}.json", run.last, run.after)
 }
 
 /// A compacted batch.
-pub(super) fn compacted(target: &str, run: Run) -> Result<String, Error> {
+pub(super) fn compacted(target: &str, run: BatchRange) -> Result<String, Error> {
     checked(run.last)?;
     Ok(format!("{}/{}", compacted_folder(target)?, compacted_name(run)))
 }

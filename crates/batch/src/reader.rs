@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufReader, Read, Take};
 use percent_encoding::percent_decode_str;
 use zstd::stream::read::Decoder;
 
-use super::compacted::{Compacted, Run};
+use super::compacted::{BatchRange, Compacted};
 use super::hashed::Hashed;
 use super::manifest::{self, Compression, File, MANIFEST_BYTES_MAX, Manifest, Part};
 use super::receipt::{RECEIPT_BYTES_MAX, Receipt};
@@ -52,13 +52,13 @@ pub fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest
 }
 
 /// Lists the compacted batches of a target that end after a number, those that end first first.
-pub fn runs(store: &dyn Store, target: &str, after: u64) -> Result<Vec<Run>, Error> {
+pub fn runs(store: &dyn Store, target: &str, after: u64) -> Result<Vec<BatchRange>, Error> {
     let names = store.list(&path::compacted_folder(target)?, &path::compacted_end(after))?;
     Ok(names.iter().filter_map(|name| path::compacted_run(name)).collect())
 }
 
 /// Reads what a compacted batch says.
-pub fn compacted(store: &dyn Store, target: &str, run: Run) -> Result<Compacted, Error> {
+pub fn compacted(store: &dyn Store, target: &str, run: BatchRange) -> Result<Compacted, Error> {
     let (json, path) = json(store, &path::compacted(target, run)?, MANIFEST_BYTES_MAX)?;
     Compacted::parse(&json, &path, target, run)
 }

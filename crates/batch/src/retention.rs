@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::compacted::Run;
+use super::compacted::BatchRange;
 use super::manifest::{Kind, Manifest};
 use super::{Error, path, reader};
 use store::Store;
@@ -86,7 +86,7 @@ fn first_needed(
     store: &dyn Store,
     target: &str,
     numbers: &[u64],
-    runs: &[Run],
+    runs: &[BatchRange],
 ) -> Result<Option<u64>, Error> {
     for run in runs.iter().rev().filter(|run| run.is_full()) {
         match reader::compacted(store, target, *run) {
@@ -130,7 +130,7 @@ fn remove_data(
     target: &str,
     last: u64,
     ids: &HashSet<Uuid>,
-    left: &[Run],
+    left: &[BatchRange],
 ) -> Result<(), Error> {
     for number in store.list(&path::all_data(target)?, "")?.iter().filter_map(|name| path::data_number(name))
     {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, BatchRow, Published, Received, Source, Target, Tracked};
+use crate::catalog::{self, BatchRow, Published, Received, SourceIdentity, Target, Tracked};
 use crate::error::{Error, TableName};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
@@ -19,7 +19,7 @@ use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::source::fork::{self, Fork, Healing};
-use crate::source::restriction::{self, Seen};
+use crate::source::restriction::{self, ViewOfTable};
 use crate::source::shadow;
 use crate::source::track;
 use crate::table::key::{self, Key, KeyColumn};
@@ -105,7 +105,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     // before the lock.
     let before = Snapshot::latest();
     let target = catalog::target(request.target)?;
-    let fork = fork::look(store.as_ref(), request.target, target.as_ref(), &source)?;
+    let fork = fork::inspect(store.as_ref(), request.target, target.as_ref(), &source)?;
     let mut candidates = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
@@ -239,7 +239,7 @@ fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>, Error> {
     if tracked.is_empty() {
         return Err(Error::NothingTracked);
     }
-    let given = restriction::given(target, tracked)?;
+    let given = restriction::tables_for(target, tracked)?;
     if given.is_empty() {
         return Err(Error::NothingGiven { target: target.to_owned() });
     }
@@ -249,10 +249,10 @@ fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>, Error> {
 fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate, Error> {
     let gone = || Error::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
-    shadow::keep(tracked.id)?;
+    shadow::hold_segments(tracked.id)?;
     let fresh = Snapshot::latest();
     let mut shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
-    let name = shape.called();
+    let name = shape.name_for_errors();
     if table.is_partitioned() {
         table::lock_descendants(tracked.relation, Lock::Read);
     }
@@ -261,7 +261,7 @@ fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Ca
     }
     let changed = || Error::KeyChanged { table: name.clone() };
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
-    let rows = shape.own_rows();
+    let rows = shape.as_from_item();
     let seen =
         view.map(|view| restriction::see_through(view, &table, &mut shape, &columns_of_key)).transpose()?;
     require_readable(&table, seen.as_ref(), &name, caller)?;
@@ -278,7 +278,7 @@ fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Ca
     drop(fresh);
     let mut fingerprint = fingerprint(&shape, &key);
     let rows = match seen {
-        Some(Seen { rows, definition, .. }) => {
+        Some(ViewOfTable { rows, definition, .. }) => {
             fingerprint = format!("{fingerprint} {definition}");
             rows
         }
@@ -291,12 +291,12 @@ fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Ca
 /// reads the table.
 fn require_readable(
     table: &Table,
-    seen: Option<&Seen>,
+    seen: Option<&ViewOfTable>,
     name: &TableName,
     caller: &Caller,
 ) -> Result<(), Error> {
     let (read, reader) = seen.map_or((table, caller.role()), |seen| (&seen.view, table.owner()));
-    if !read.grants(caller.role(), &[Right::Select]) {
+    if !read.allows(caller.role(), &[Right::Select]) {
         let table = seen.map_or(name, |seen| &seen.name).clone();
         return Err(Error::NoPrivilege { table, privilege: "SELECT" });
     }
@@ -335,7 +335,7 @@ fn heal(
 
 /// Returns the instant of the active snapshot. A transaction id that healing has assigned counts as in progress.
 fn current_moment() -> Result<Moment, Error> {
-    let rows = query::read(
+    let rows = query::in_snapshot(
         "SELECT pg_catalog.pg_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn(),
                 pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
         &[],
@@ -350,7 +350,11 @@ fn current_moment() -> Result<Moment, Error> {
 
 /// Returns the target's position if it means anything here. Restored into another cluster or database, it does not: its
 /// transaction ids are those of another history.
-fn usable_position<'a>(target: Option<&'a Target>, source: &Source, now: &Position) -> Option<&'a Position> {
+fn usable_position<'a>(
+    target: Option<&'a Target>,
+    source: &SourceIdentity,
+    now: &Position,
+) -> Option<&'a Position> {
     let (position, identity) = target?.position.as_ref()?;
     (*identity == source.identity && position.xmax() <= now.xmax()).then_some(position)
 }
@@ -363,7 +367,7 @@ fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
         .into_iter()
         .filter_map(|candidate| {
             let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?.clone();
-            let table = candidate.shape.called();
+            let table = candidate.shape.name_for_errors();
             Some(if seen.is_intact {
                 Ok(Candidate { tracked: seen, ..candidate })
             } else {
@@ -461,18 +465,18 @@ fn columns(shape: &Shape) -> Vec<batch::Column> {
 fn fingerprint(shape: &Shape, key: &[KeyColumn]) -> String {
     let sent = batch::fingerprint(&columns(shape), &key_names(key));
     let numbers = shape.columns.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>();
-    format!("{sent} {} {}", numbers.join(","), shape.display())
+    format!("{sent} {} {}", numbers.join(","), shape.qualified())
 }
 
 fn key_names(key: &[KeyColumn]) -> Vec<String> {
     key.iter().map(|column| column.name.clone()).collect()
 }
 
-fn header(fork: &Fork, source: &Source, moment: &Moment, kind: Kind) -> Header {
+fn header(fork: &Fork, source: &SourceIdentity, moment: &Moment, kind: Kind) -> Header {
     Header {
         previous: fork.previous,
         kind,
-        source: batch::Source {
+        source: batch::Origin {
             system_identifier: source.identity.system_identifier.clone(),
             database: source.database_name.clone(),
             database_oid: source.identity.database,
@@ -489,7 +493,12 @@ fn header(fork: &Fork, source: &Source, moment: &Moment, kind: Kind) -> Header {
 /// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax; the log is
 /// flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and the commit is forced to
 /// be durable, so that no crash forgets the position.
-fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Written) -> Result<(), Error> {
+fn publish(
+    target: &str,
+    store: &Arc<dyn Store>,
+    source: &SourceIdentity,
+    written: Written,
+) -> Result<(), Error> {
     let Written { number, writer, header, parts, position, full, has_healed, follows } = written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
@@ -535,7 +544,7 @@ fn publish(target: &str, store: &Arc<dyn Store>, source: &Source, written: Writt
 /// the locks, so it is left to another export.
 ///
 /// Prepared, the transaction would leave that to the next one of this backend, which may be of another level.
-fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &Source) {
+fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &SourceIdentity) {
     let identity = source.identity.clone();
     transaction::refuse_prepare();
     if transaction::is_read_committed() {

@@ -125,17 +125,17 @@ impl Shadow {
 pub struct Recorder<'a> {
     shadow: &'a Shadow,
     open: Option<(Append, u64)>,
-    run: Option<Run>,
+    run: Option<KeyRun>,
 }
 
 /// Changes of one kind to consecutive keys, which are one row of the shadow.
-struct Run {
+struct KeyRun {
     op: Op,
     first: Datum,
     length: i16,
 }
 
-impl Run {
+impl KeyRun {
     /// Says whether a key is the next one. Integers of both types are sign-extended in a datum (postgres.h), and none of them
     /// follows the largest: a row that has that key exists before.
     fn goes_on_with(&self, op: Op, key: Datum) -> bool {
@@ -159,7 +159,7 @@ impl<'a> Recorder<'a> {
                     Some(run) if run.goes_on_with(op, first) => run.length += 1,
                     _ => {
                         self.end_run()?;
-                        self.run = Some(Run { op, first, length: 1 });
+                        self.run = Some(KeyRun { op, first, length: 1 });
                     }
                 }
                 Ok(())
@@ -189,7 +189,7 @@ impl<'a> Recorder<'a> {
 
     fn end_run(&mut self) -> Result<(), Error> {
         match self.run.take() {
-            Some(Run { op, first, length }) => self.append(op, length, std::iter::once((first, false))),
+            Some(KeyRun { op, first, length }) => self.append(op, length, std::iter::once((first, false))),
             None => Ok(()),
         }
     }
@@ -229,7 +229,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
         .collect::<String>();
     for n in [0, 1] {
         let segment = segment(id, n);
-        query::write(
+        query::now(
             &format!(
                 "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL,
                                          run pg_catalog.int2 NOT NULL{columns}) USING heap"
@@ -245,19 +245,19 @@ pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
     let segments = format!("{}, {}", segment(id, 0), segment(id, 1));
     let former = readers(id)?;
     for role in &former {
-        query::write(&format!("REVOKE ALL ON {segments} FROM {role}"), &[])?;
+        query::now(&format!("REVOKE ALL ON {segments} FROM {role}"), &[])?;
     }
     let owner = query::quote_identifier(owner);
-    query::write(&format!("GRANT SELECT ON {segments} TO {owner}"), &[])?;
-    query::write(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
-    query::write(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {owner}"), &[])?;
+    query::now(&format!("GRANT SELECT ON {segments} TO {owner}"), &[])?;
+    query::now(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
+    query::now(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {owner}"), &[])?;
     former.iter().try_for_each(|role| revoke_unused(role))
 }
 
 /// Drops the shadow of a table, and takes back what its reader had for it.
 pub fn drop_tables(id: i32) -> Result<(), Error> {
     let readers = readers(id)?;
-    query::write(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
+    query::now(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
     readers.iter().try_for_each(|role| revoke_unused(role))
 }
 
@@ -266,7 +266,7 @@ fn readers(id: i32) -> Result<Vec<String>, Error> {
     let readers = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
                      FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
                     WHERE c.oid = pg_catalog.to_regclass($1) AND a.grantee NOT IN (0, c.relowner)";
-    query::write(readers, &[Some(&segment(id, 0))])?.iter().map(|row| row.get(0)).collect()
+    query::now(readers, &[Some(&segment(id, 0))])?.iter().map(|row| row.get(0)).collect()
 }
 
 /// What turns a run into keys.
@@ -278,9 +278,9 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
                                  WHERE c.relnamespace = 'table_export'::pg_catalog.regnamespace
                                    AND a.grantee <> c.relowner
                                    AND pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) = $1)";
-    if !query::write(reads, &[Some(role)])?.first().is_some_and(|row| row.flag(0)) {
-        query::write(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
-        query::write(&format!("REVOKE EXECUTE ON FUNCTION {SERIES} FROM {role}"), &[])?;
+    if !query::now(reads, &[Some(role)])?.first().is_some_and(|row| row.flag(0)) {
+        query::now(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
+        query::now(&format!("REVOKE EXECUTE ON FUNCTION {SERIES} FROM {role}"), &[])?;
     }
     Ok(())
 }
@@ -289,7 +289,7 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
 ///
 /// An export holds this lock from before its snapshot until its position is committed. A target whose position is not
 /// committed yet (its first export, or one after a reset) is seen by nobody, and would lose what others have passed.
-pub fn keep(id: i32) -> Result<(), Error> {
+pub fn hold_segments(id: i32) -> Result<(), Error> {
     for n in [0, 1] {
         segment_table(id, n, Lock::Read)?;
     }
@@ -323,7 +323,7 @@ fn has_runs(segment: &Table) -> bool {
 
 /// Says whether a role may read the shadow, as the owner of the table must.
 pub fn is_readable_by(id: i32, role: Oid) -> Result<bool, Error> {
-    Ok(segment_table(id, 0, Lock::Read)?.grants(role, &[Right::Select]))
+    Ok(segment_table(id, 0, Lock::Read)?.allows(role, &[Right::Select]))
 }
 
 /// What lies in a shadow after a position, seen in the active snapshot.
@@ -336,7 +336,7 @@ pub struct Pending {
 
 /// Looks for changes after a position.
 pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending, Error> {
-    let rows = query::read(
+    let rows = query::in_snapshot(
         &format!(
             "SELECT count(*) > 0, count(*) FILTER (WHERE op IN ('{}', '{}')) > 0 FROM {} WHERE {}",
             Op::Truncate as u8 as char,
@@ -423,10 +423,10 @@ fn both_segments(id: i32) -> String {
 pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     let name = format!("pg_temp.healed_{id}");
     let like = segment(id, 0);
-    query::write(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
-    query::write(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op, DROP COLUMN run"), &[])?;
-    query::write(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
-    let rows = query::write("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[Some(&name)])?;
+    query::now(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
+    query::now(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op, DROP COLUMN run"), &[])?;
+    query::now(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
+    let rows = query::now("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[Some(&name)])?;
     let oid: u32 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
     Ok((Oid::from(oid), name))
 }
@@ -474,7 +474,8 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
         let wanted_by = wanted_by()?;
         // What may be asked for once more is sealed first, so that it can be said from where on nothing is missing.
         let is_settled = sealed_by.is_some() || guc::replay_batches() == 0;
-        let may_go = (wanted_by.is_empty() && is_settled) || (is_too_large && let_go(id, &wanted_by)?);
+        let may_go =
+            (wanted_by.is_empty() && is_settled) || (is_too_large && release_targets(id, &wanted_by)?);
         if !may_go {
             if sealed_by.is_none() {
                 catalog::seal_segment(id)?;
@@ -483,7 +484,7 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
         }
         // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
-        query::write(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
+        query::now(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
         catalog::truncate_segment(id, sealed_by)?;
         fault::point(Point::ExportSegmentTruncated);
     }
@@ -497,8 +498,8 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
 
 /// Lets go of targets that a shadow has become too large for, unless one of them is just being changed. None of them is
 /// exporting: its export would hold a lock in the way of ours, or wait for it and look at its tables again.
-fn let_go(id: i32, targets: &[String]) -> Result<bool, Error> {
-    let Some(table) = catalog::let_go(id, targets)? else { return Ok(false) };
+fn release_targets(id: i32, targets: &[String]) -> Result<bool, Error> {
+    let Some(table) = catalog::release_targets(id, targets)? else { return Ok(false) };
     for target in targets {
         pgrx::warning!(
             "the next export of target \"{target}\" sends table \"{table}\" in full, \
@@ -510,7 +511,7 @@ fn let_go(id: i32, targets: &[String]) -> Result<bool, Error> {
 
 fn bytes(id: i32, n: i16) -> Result<i64, Error> {
     let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass)", segment(id, n));
-    query::write(&sql, &[])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
+    query::now(&sql, &[])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
 }
 
 /// Returns how many committed changes a shadow holds, and the bytes of both segments.
@@ -523,7 +524,7 @@ pub fn size(id: i32) -> Result<(i64, i64), Error> {
         segment(id, 0),
         segment(id, 1)
     );
-    let rows = query::read(&sql, &[])?;
+    let rows = query::in_snapshot(&sql, &[])?;
     let row = rows.first().ok_or(Error::ShadowMissing { id })?;
     Ok((row.get(0)?, row.get(1)?))
 }
@@ -538,7 +539,7 @@ pub fn size_after(tracked: &Tracked, position: &Position) -> Result<(i64, i64), 
            FROM {segments} WHERE {}",
         position.changes_after()
     );
-    let rows = query::read(&sql, &[])?;
+    let rows = query::in_snapshot(&sql, &[])?;
     let row = rows.first().ok_or(Error::ShadowMissing { id: tracked.id })?;
     Ok((row.get(0)?, row.optional(1)?.unwrap_or(0)))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
-use crate::{COMPACTION_MAX, Keep, Link, Reading, Removed, Run, expire, leave_receipt, merge};
+use crate::{BatchRange, COMPACTION_MAX, Keep, Link, Reading, Removed, compact_part, expire, leave_receipt};
 use crate::{Receipt, compacted::Compacted};
 
 type State = BTreeMap<String, String>;
@@ -66,7 +66,7 @@ fn compacted(place: &Place, run: &[Manifest], memory: u64) -> Result<Part, Error
     let writer = place.writer(run.last().unwrap().number, Compression::Zstd);
     let reading = Reading { store: &*place.store, memory, interrupted: || false };
     let parts = run.iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
-    let part = merge(&writer, reading, &parts)?;
+    let part = compact_part(&writer, reading, &parts)?;
     let full = part.kind == Kind::Full;
     let link = |manifest: &Manifest| Link { number: manifest.number, id: manifest.id };
     let follows = if full { vec![] } else { run[..run.len() - 1].iter().map(link).collect() };
@@ -76,7 +76,7 @@ fn compacted(place: &Place, run: &[Manifest], memory: u64) -> Result<Part, Error
 }
 
 /// Reads a step out of the compacted batch with that name.
-fn read(place: &Place, run: Run) -> Step {
+fn read(place: &Place, run: BatchRange) -> Step {
     let compacted = reader::compacted(&*place.store, TARGET, run).unwrap();
     let [ids, records] = <[_; 2]>::try_from(read_all(&*place.store, &compacted.batch).unwrap()).unwrap();
     let [ids, records] = [ids, records].map(|content| String::from_utf8(content).unwrap());
@@ -136,13 +136,13 @@ proptest! {
         }
         let last = batches.len() as u64;
         compacted(&place, &batches, memory).unwrap();
-        let Step::Replace(rows) = read(&place, Run { last, after: 0 }) else { panic!("it is not full") };
+        let Step::Replace(rows) = read(&place, BatchRange { last, after: 0 }) else { panic!("it is not full") };
         prop_assert_eq!(&rows, &states[batches.len()]);
         if batches.len() > 2 {
             let part = compacted(&place, &batches[1..], memory);
             // Of a run with a full part in it the same full part comes out, and there is one already.
             if let Ok(Part { kind: Kind::Changes, .. }) = part {
-                let step = read(&place, Run { last, after: 2 });
+                let step = read(&place, BatchRange { last, after: 2 });
                 for state in &states[1..] {
                     let mut state = state.clone();
                     apply(&mut state, &step);
@@ -207,7 +207,7 @@ fn a_compaction_stops_when_it_is_told_to() {
     for run in [&parts[..1], &parts[..]] {
         let writer = place.writer(2, Compression::Zstd);
         let reading = Reading { store: &*place.store, memory: 1 << 20, interrupted: || true };
-        let stopped = merge(&writer, reading, run);
+        let stopped = compact_part(&writer, reading, run);
         assert!(matches!(stopped, Err(Error::Store(store::Error::Interrupted { .. }))));
     }
 }
@@ -231,7 +231,7 @@ fn a_compacted_batch_is_read_strictly() {
     let place = Place::new();
     let batches = publish(&place, &[change(&[("1\ta", Some("x"))]), change(&[]), change(&[])]);
     compacted(&place, &batches[1..], 1 << 20).unwrap();
-    let run = Run { last: 3, after: 2 };
+    let run = BatchRange { last: 3, after: 2 };
     assert_eq!(reader::runs(&*place.store, TARGET, 0).unwrap(), [run]);
     assert!(reader::runs(&*place.store, TARGET, 3).unwrap().is_empty());
     let path = path::compacted(TARGET, run).unwrap();
@@ -265,7 +265,7 @@ fn the_examples_of_the_specification_are_a_compacted_batch_and_a_receipt() {
     let mut json: Value = serde_json::from_str(examples.next().unwrap()).unwrap();
     manifest["previous"] = json["follows"][0]["id"].clone();
     json["batch"] = manifest;
-    let run = Run { last: 42, after: 30 };
+    let run = BatchRange { last: 42, after: 30 };
     let compacted = Compacted::parse(json.to_string().as_bytes(), "example", TARGET, run).unwrap();
     assert!(specification.contains(compacted.render().unwrap().0.rsplit('/').next().unwrap()));
     let receipt = Receipt::parse(examples.next().unwrap().as_bytes(), "example", TARGET, 42).unwrap();
@@ -318,7 +318,7 @@ fn what_a_chain_needs_never_expires() {
     assert_eq!(place.store.list(&format!("{TARGET}/data"), "").unwrap().len(), 3);
     compacted(&place, &batches[3..], 1 << 20).unwrap();
     assert_eq!(expired(&place, LATER, 0, false), [4, 5], "the last one is what others compare with");
-    read(&place, Run { last: 6, after: 0 });
+    read(&place, BatchRange { last: 6, after: 0 });
 }
 
 #[test]
@@ -339,10 +339,10 @@ fn compacted_batches_expire_with_those_that_they_stand_for() {
     let folder = place.directory.path().join(path::attempts(TARGET, 2).unwrap());
     fs::create_dir(folder.join(old.to_string())).unwrap();
     assert_eq!(expired(&place, LATER, 0, false), [1, 2, 3]);
-    assert_eq!(runs(), [Run { last: 3, after: 2 }, Run { last: 6, after: 5 }]);
+    assert_eq!(runs(), [BatchRange { last: 3, after: 2 }, BatchRange { last: 6, after: 5 }]);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "the one that is under way stays");
-    read(&place, Run { last: 3, after: 2 });
-    read(&place, Run { last: 6, after: 5 });
+    read(&place, BatchRange { last: 3, after: 2 });
+    read(&place, BatchRange { last: 6, after: 5 });
     drop(writer);
 }
 

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::reader::{self, FileReader};
-use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Part, Source, Writer, path};
+use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Writer, path};
 use super::{other_attempts, sweep};
 use store::Store;
 
@@ -87,7 +87,7 @@ fn header(kind: Kind) -> Header {
     Header {
         previous: None,
         kind,
-        source: Source {
+        source: Origin {
             system_identifier: "7300000000000000000".into(),
             database: "shop".into(),
             database_oid: 16384,
