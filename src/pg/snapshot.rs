@@ -17,6 +17,13 @@ impl Snapshot {
     }
 }
 
+/// Runs a closure in a snapshot of this very moment: see [`Snapshot::latest`].
+#[allow(dead_code)]
+pub fn latest<T>(run: impl FnOnce() -> T) -> T {
+    let _active = Snapshot::latest();
+    run()
+}
+
 impl Drop for Snapshot {
     fn drop(&mut self) {
         if !std::thread::panicking() {

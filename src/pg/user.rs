@@ -76,6 +76,20 @@ impl Caller {
         switch(table.owner(), flag as i32)
     }
 
+    /// Runs a closure as the caller.
+    #[allow(dead_code)]
+    pub fn as_caller<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _acting = self.act();
+        run()
+    }
+
+    /// Runs a closure as the owner of a user's table: see [`Caller::act_as_owner`].
+    #[allow(dead_code)]
+    pub fn as_owner<T>(&self, table: &Table, run: impl FnOnce() -> T) -> T {
+        let _acting = self.act_as_owner(table);
+        run()
+    }
+
     fn has_rights_of(&self, role: Oid) -> bool {
         // SAFETY: both are ids of roles.
         unsafe { pg_sys::has_privs_of_role(self.role, role) }
