@@ -1,7 +1,7 @@
 //! What an error says beside its message: SQLSTATE, DETAIL and HINT, one arm for each error.
 //!
-//! The matches are exhaustive, so a new error does not compile before all three are decided. A HINT that ends with a
-//! statement ends with its semicolon: it can be pasted.
+//! The matches are exhaustive, so a new error does not compile before all three are decided. A HINT that ends
+//! with a statement ends with its semicolon: it can be pasted.
 
 use std::io;
 

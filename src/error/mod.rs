@@ -1,7 +1,8 @@
 //! Every error that the extension raises itself: its message here, its SQLSTATE, DETAIL and HINT in `facts`.
 //!
-//! Messages follow PostgreSQL's style: lower case, no full stop, names in double quotes. Each says what happened and to
-//! which object. DETAIL says what is known about it. HINT says what to do; a statement in it can be pasted.
+//! Messages follow PostgreSQL's style: lower case, no full stop, names in double quotes. Each says what
+//! happened and to which object. DETAIL says what is known about it. HINT says what to do; a statement in it
+//! can be pasted.
 
 mod facts;
 

@@ -1,7 +1,5 @@
 //! Appending rows to a heap that has no index, constraint or trigger: no SQL.
 
-#![expect(ffi_unwind_calls, reason = "called inside a guard")]
-
 use pgrx::PgMemoryContexts;
 use pgrx::pg_sys::{self, Datum, Oid};
 
@@ -9,7 +7,7 @@ use crate::pg::keys::CHUNK_ROWS;
 use crate::pg::table::{Lock, Table};
 use crate::pg::{compat, direct};
 
-/// Rows on their way into a table. They are written by `write`, or earlier when there are many.
+/// Collects rows for a table. `write` writes them; `push` does so by itself for each [`CHUNK_ROWS`] rows.
 pub struct Append {
     table: Table,
     width: usize,
@@ -18,9 +16,10 @@ pub struct Append {
     values: Vec<Datum>,
     nulls: Vec<bool>,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
-    /// Where in a row each column is, and its length, if that is the same in all rows without nulls; else nothing.
+    /// The offset and length of each column in a row, if they are the same in all rows without nulls; else
+    /// empty.
     places: Vec<(usize, i16)>,
-    /// What is left behind when many rows are written: the rows themselves, and 8 bytes for each.
+    /// Holds the rows while many are written, and the 8 bytes that each leaves behind.
     scratch: Option<PgMemoryContexts>,
 }
 
@@ -42,7 +41,8 @@ impl Append {
         })
     }
 
-    /// Adds a row, given as one value a column. What the values point to must stay there until the row is written.
+    /// Adds a row, given as one value a column. What the values point to must stay there until the row is
+    /// written.
     pub fn push(&mut self, values: impl Iterator<Item = (Datum, bool)>) {
         if self.rows == CHUNK_ROWS {
             self.write();
@@ -54,7 +54,8 @@ impl Append {
         self.rows += 1;
     }
 
-    /// Writes what has been added. One row is cheaper by itself: a multi-insert locks and logs as a bulk load (heapam.c).
+    /// Writes the rows that have been added. A single row is inserted by itself, which is cheaper: a
+    /// multi-insert locks and logs as a bulk load does (heapam.c).
     pub fn write(&mut self) {
         match self.rows {
             0 => {}
@@ -80,10 +81,12 @@ impl Append {
         self.rows = 0;
     }
 
+    #[expect(ffi_unwind_calls, reason = "all three calls are inside `guarded`")]
     fn write_one(&mut self) {
         let (relation, descriptor) = (self.table.relation(), self.table.descriptor());
         let (values, nulls) = (self.values.as_mut_ptr(), self.nulls.as_mut_ptr());
-        // SAFETY: an open heap, locked against everything but other writers, and one value for each of its columns.
+        // SAFETY: an open heap, locked against everything but other writers, and one value for each of its
+        // columns.
         unsafe {
             direct::guarded(|| {
                 let tuple = direct::heap_form_tuple(descriptor, values, nulls);
@@ -93,8 +96,9 @@ impl Append {
         }
     }
 
-    /// Makes a slot for each row. They need not be dropped: their descriptor is a copy that nobody counts, and all of
-    /// it lies in the memory context of the trigger.
+    /// Makes a slot for each row. They need not be dropped: their descriptor is a copy without a reference
+    /// count, and everything is in the memory context of the trigger.
+    #[expect(ffi_unwind_calls, reason = "both calls are inside `guarded`")]
     fn prepare_slots(&mut self) {
         let (missing, descriptor) = (self.rows.saturating_sub(self.slots.len()), self.table.descriptor());
         if self.slots.is_empty() {
@@ -115,14 +119,15 @@ impl Append {
         }
     }
 
+    #[expect(ffi_unwind_calls, reason = "all calls are inside `guarded`")]
     fn write_many(&mut self) {
         let (relation, descriptor) = (self.table.relation(), self.table.descriptor());
         let (places, rows) = (&self.places, self.rows);
         let (values, nulls) =
             (self.values.chunks_exact_mut(self.width), self.nulls.chunks_exact_mut(self.width));
         let slots = &mut self.slots;
-        // SAFETY: an open heap, locked against everything but other writers; a slot for each row, and one value for each
-        // of its columns. Each slot owns its row until that is written.
+        // SAFETY: an open heap, locked against everything but other writers; a slot for each row, and one
+        // value for each of its columns. Each slot owns its row until that is written.
         unsafe {
             direct::guarded(|| {
                 let mut first: pg_sys::HeapTuple = std::ptr::null_mut();
@@ -150,8 +155,8 @@ impl Append {
     }
 }
 
-/// Where the columns of a table are in its rows, and their lengths, if all are stored by value and none is null; else
-/// nothing.
+/// Where the columns of a table are in its rows, and their lengths, if all are stored by value and none is
+/// null; else nothing.
 fn places(descriptor: &pg_sys::TupleDescData) -> Vec<(usize, i16)> {
     let mut places = Vec::new();
     let mut end = 0_usize;
@@ -173,12 +178,13 @@ fn places(descriptor: &pg_sys::TupleDescData) -> Vec<(usize, i16)> {
     places
 }
 
-/// Makes a row like another one, with other values. Forming each anew was half of what writing it costs: 600 of 1,140
-/// instructions (callgrind, an integer key).
+/// Makes a row like another one, with other values. Forming each anew was half of what writing it costs: 600
+/// of 1,140 instructions (callgrind, an integer key).
 ///
 /// # Safety
 ///
 /// To be called inside [`direct::guarded`]. The row is of the table that the places are of, and has no nulls.
+#[expect(ffi_unwind_calls, reason = "the caller is inside `guarded`")]
 unsafe fn like(row: pg_sys::HeapTuple, places: &[(usize, i16)], values: &[Datum]) -> pg_sys::HeapTuple {
     // SAFETY: heap_form_tuple puts the row right behind its head, in one piece.
     unsafe {

@@ -29,11 +29,11 @@ pub fn listen() {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), Datum::null()) };
 }
 
-/// Returns what is remembered about a table under a number, or remembers what `build` makes of it and of another table,
-/// which it names.
+/// Returns what is remembered about a table under a number, or remembers what `build` makes of it and of
+/// another table, which it names.
 ///
-/// Locks that `build` takes bring news, which may be of these very tables: then the result is good for now, and is not
-/// remembered.
+/// Locks that `build` takes bring news, which may be of these very tables: then the result is good for now,
+/// and is not remembered.
 pub fn remember<T: 'static, E>(key: Key, build: impl FnOnce() -> Result<(T, Oid), E>) -> Result<Rc<T>, E> {
     let known = ENTRIES.with_borrow(|entries| entries.get(&ordered(key)).map(|entry| entry.value.clone()));
     if let Some(value) = known.and_then(|value| value.downcast::<T>().ok()) {

@@ -1,8 +1,9 @@
 //! PostgreSQL's own COPY, with a Rust `Write` or `Read` at its other end.
 //!
-//! COPY TO can call us back for each row only from version 16 on, so it is given a pipe to write to, and a thread
-//! that knows nothing of PostgreSQL carries what arrives there into the sink: compression and hashing run on another
-//! core. COPY FROM asks for bytes through a callback that has no argument of ours, so its source waits in a stack.
+//! COPY TO can call us back for each row only from version 16 on, so it is given a pipe to write to, and a
+//! thread that knows nothing of PostgreSQL carries what arrives there into the sink: compression and hashing
+//! run on another core. COPY FROM asks for bytes through a callback that has no argument of ours, so its
+//! source waits in a stack.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int, c_void};
@@ -21,13 +22,14 @@ use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{encoding, interrupts, settings};
 
-/// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by default.
+/// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by
+/// default.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Runs `COPY (query) TO` in the active snapshot and returns the number of rows, and the sink to be finished.
 ///
-/// `format` is `text`, `csv` or `binary`; the encoding is always UTF-8. Whoever is the current user must be allowed to
-/// read what the query reads.
+/// `format` is `text`, `csv` or `binary`; the encoding is always UTF-8. The current user must have the right
+/// to read what the query reads.
 pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &str, sink: W) -> Result<(u64, W), Error> {
     let query = encoding::to_server(query)?;
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
@@ -53,8 +55,8 @@ pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &str, sink: W) ->
 }
 
 fn copy_query_to_file(query: &CStr, format: &CStr, path: &CStr) -> u64 {
-    // SAFETY: as DoCopy does it (copy.c); everything is allocated in the current memory context. The caller checks
-    // rights by being the current user when the executor starts.
+    // SAFETY: as DoCopy does it (copy.c); everything is allocated in the current memory context. The caller
+    // checks rights by being the current user when the executor starts.
     unsafe {
         let state = pg_sys::make_parsestate(std::ptr::null_mut());
         (*state).p_sourcetext = query.as_ptr();
@@ -79,7 +81,8 @@ fn copy_query_to_file(query: &CStr, format: &CStr, path: &CStr) -> u64 {
     }
 }
 
-/// A pipe, and the thread between it and the sink. The thread ends with the sink when the pipe is closed at its other end.
+/// A pipe, and the thread between it and the sink. The thread ends with the sink when the pipe is closed at
+/// its other end.
 struct Pump<W> {
     pipe: Option<OwnedFd>,
     thread: Option<JoinHandle<io::Result<W>>>,
@@ -98,7 +101,7 @@ impl<W: Write + Send + 'static> Pump<W> {
         let carry = move || {
             interrupts::work_until(Arc::clone(&end));
             let reader = std::fs::File::from(reader);
-            // The flag is up before the pipe is closed: whoever finds the pipe closed can rely on it.
+            // The flag is up before the pipe is closed: a reader that finds the pipe closed can rely on it.
             pump(&reader, sink, &end).inspect_err(|_| failure.store(true, Ordering::SeqCst))
         };
         let blocked = signals::block()?;
@@ -133,7 +136,8 @@ impl<W> Drop for Pump<W> {
     fn drop(&mut self) {
         self.abandoned.store(true, Ordering::SeqCst);
         if let (Some(pipe), Some(_)) = (&self.pipe, &self.thread) {
-            // It may be reading, and a COPY that has failed keeps its own end of the pipe open until the transaction ends.
+            // It may be reading, and a COPY that has failed keeps its own end of the pipe open until the
+            // transaction ends.
             let _ = rustix::io::write(pipe, &[0]);
             let _ = self.join();
         }
@@ -177,7 +181,8 @@ pub fn copy_from(
     Ok(rows)
 }
 
-/// Reads rows as `COPY table (columns) FROM` would, but into staged rows of the table's columns. Returns how many.
+/// Reads rows as `COPY table (columns) FROM` would, but into staged rows of the table's columns. Returns how
+/// many.
 pub fn stage_from(
     table: &Table,
     rows: &mut Staged,
@@ -186,9 +191,10 @@ pub fn stage_from(
 ) -> Result<u64, Error> {
     let source = CopyInput::push(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
-    // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which are those of
-    // the staged rows here: else it would compute a default, or draw from a sequence, for each row and column that is
-    // not in the file (copyfrom.c, BeginCopyFrom). The copy of the struct outlives the COPY.
+    // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which
+    // are those of the staged rows here: else it would compute a default, or draw from a sequence, for each
+    // row and column that is not in the file (copyfrom.c, BeginCopyFrom). The copy of the struct outlives the
+    // COPY.
     let mut relation = unsafe { *table.relation() };
     relation.rd_att = rows.descriptor();
     // SAFETY: as above; the state lives in a memory context of COPY's own.
@@ -197,8 +203,8 @@ pub fn stage_from(
     let columns = unsafe { (*rows.descriptor()).natts as usize };
     let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); columns], vec![false; columns]);
     let mut row_context = pgrx::PgMemoryContexts::new("pg_table_export row");
-    // SAFETY: there is room for a value and a null flag of each column. What a row allocates lives until the next one,
-    // and the staged rows are copies (copyfromparse.c, NextCopyFrom).
+    // SAFETY: there is room for a value and a null flag of each column. What a row allocates lives until the
+    // next one, and the staged rows are copies (copyfromparse.c, NextCopyFrom).
     while unsafe {
         row_context.switch_to(|_| {
             let (values_ptr, nulls_ptr) = (values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -282,8 +288,8 @@ impl CopyInput {
 }
 
 impl CopyInput {
-    /// Reads what COPY has left, which is nothing but the end of the stream: there, and only there, a source tells
-    /// whether all of it was what it should be.
+    /// Reads what COPY has left, which is nothing but the end of the stream: there, and only there, a source
+    /// tells whether all of it was what it should be.
     fn finish(self) -> Result<(), Error> {
         let source = SOURCES.with_borrow_mut(|sources| sources.pop());
         source.map_or(Ok(0), |mut source| io::copy(&mut source, &mut io::sink()))?;

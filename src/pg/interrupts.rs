@@ -1,4 +1,4 @@
-//! Whether a statement is to end: for whatever waits without PostgreSQL's own latches, on any thread.
+//! Whether a statement is to end: for code that waits without PostgreSQL's latches, on any thread.
 
 use std::cell::OnceCell;
 use std::ptr::read_volatile;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pgrx::pg_sys;
 
 thread_local! {
-    /// On a thread that works for the backend's: raised when nobody waits for the work any more.
+    /// On a thread that works for the backend's: raised when the backend no longer waits for the work.
     static ABANDONED: OnceCell<Arc<AtomicBool>> = const { OnceCell::new() };
 }
 
@@ -17,10 +17,10 @@ pub fn work_until(abandoned: Arc<AtomicBool>) {
     ABANDONED.with(|own| own.set(abandoned)).unwrap_or_default();
 }
 
-/// Says whether to stop waiting. The reason is PostgreSQL's to say: CHECK_FOR_INTERRUPTS raises it.
+/// Says whether to stop waiting. CHECK_FOR_INTERRUPTS then raises the error that says why.
 ///
-/// On the backend's own thread all else that is asked of a backend is done meanwhile (postgres.c, ProcessInterrupts):
-/// DROP DATABASE, for one, waits for an answer of every backend.
+/// On the backend's own thread this also serves other requests to the backend (postgres.c,
+/// ProcessInterrupts): DROP DATABASE, for example, waits for an answer of every backend.
 pub fn pending() -> bool {
     // SAFETY: flags that signal handlers of the backend set, read as they read them.
     let ends = unsafe {

@@ -1,7 +1,5 @@
 //! Keys: the values of some columns of many rows, read at once.
 
-#![expect(ffi_unwind_calls, reason = "called inside a guard")]
-
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{PgMemoryContexts, varsize_any};
 
@@ -26,8 +24,8 @@ pub struct Keys<'a> {
     columns: &'a [Column],
     deepest: i16,
     values: Vec<(Datum, bool)>,
-    /// Where values are copied to that are not in the datum itself: from the second batch on a context of our own, which
-    /// each batch empties. A statement with few rows does not need it.
+    /// Where values are copied to that are not in the datum itself: from the second batch on a context of our
+    /// own, which each batch empties. A statement with few rows does not need it.
     copies: Option<PgMemoryContexts>,
     started: bool,
 }
@@ -75,8 +73,10 @@ impl<'a> Keys<'a> {
     /// # Safety
     ///
     /// To be called inside [`direct::guarded`]. The slot holds a row of the table that the columns are of.
+    #[expect(ffi_unwind_calls, reason = "the caller is inside `guarded`")]
     pub(super) unsafe fn add(&mut self, slot: *mut pg_sys::TupleTableSlot) {
-        // SAFETY: slot_getsomeattrs_int fills both arrays as far as it is told; columns not by value have copies.
+        // SAFETY: slot_getsomeattrs_int fills both arrays as far as it is told; columns not by value have
+        // copies.
         unsafe {
             if (*slot).tts_nvalid < self.deepest {
                 direct::slot_getsomeattrs_int(slot, i32::from(self.deepest));
@@ -95,8 +95,10 @@ impl<'a> Keys<'a> {
     /// # Safety
     ///
     /// As for [`Keys::add`].
+    #[expect(ffi_unwind_calls, reason = "the caller is inside `guarded`")]
     unsafe fn copy(&self, value: Datum, column: &Column) -> Datum {
-        // SAFETY: the value is of the column's type; after an error PostgreSQL chooses the memory context itself.
+        // SAFETY: the value is of the column's type; after an error PostgreSQL chooses the memory context
+        // itself.
         unsafe {
             let former = pg_sys::CurrentMemoryContext;
             if let Some(copies) = &self.copies {
@@ -111,12 +113,13 @@ impl<'a> Keys<'a> {
 
 impl Column {
     /// Compares two values byte by byte.
+    #[expect(ffi_unwind_calls, reason = "the call is inside `guarded`")]
     fn same(self, a: Datum, b: Datum) -> bool {
         if self.by_value {
             return a == b;
         }
-        // SAFETY: two values of the column's type. Only those that may be equal though their bytes differ (one is
-        // compressed) are left to datum.c.
+        // SAFETY: two values of the column's type. Only those that may be equal though their bytes differ
+        // (one is compressed) are left to datum.c.
         unsafe {
             let bytes = |value: Datum| {
                 let start = value.cast_mut_ptr::<u8>();

@@ -1,15 +1,14 @@
-//! Errors that PostgreSQL raises: where they come from is told in their DETAIL.
+//! Adds to the DETAIL of an error that PostgreSQL raises where it arose.
 //!
-//! PostgreSQL's own CONTEXT ("COPY t, line 3") does not survive the way through Rust frames, so what we know about the
-//! place is added here.
+//! PostgreSQL's own CONTEXT ("COPY t, line 3") does not survive the way through Rust frames.
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgTryBuilder};
 
 use crate::error::Error;
 
-/// Runs something, and adds a sentence to the DETAIL of an error that PostgreSQL raises meanwhile, unless `cause` finds
-/// an error of ours behind it.
+/// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it, unless `cause`
+/// finds an error of the extension behind it.
 pub fn with_detail<T>(
     place: &str,
     cause: impl Fn() -> Option<Error>,

@@ -1,4 +1,5 @@
-//! One row of one of our own tables by its integer id, without SQL: for the trigger, which may not plan queries.
+//! One row of one of our own tables by its integer id, without SQL: for the trigger, which may not plan
+//! queries.
 
 use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -46,8 +47,8 @@ impl Tuple {
 pub fn by_id<T>(table: Oid, index: Oid, id: i32, look: impl FnOnce(&Tuple) -> T) -> Option<T> {
     let table = Table::open(table, Lock::Read)?;
     let mut key = pg_sys::ScanKeyData::default();
-    // SAFETY: an open table and its index over one integer column; a null snapshot is a fresh catalog snapshot
-    // (genam.c, systable_beginscan). The tuple is looked at before the scan ends.
+    // SAFETY: an open table and its index over one integer column; a null snapshot is a fresh catalog
+    // snapshot (genam.c, systable_beginscan). The tuple is looked at before the scan ends.
     unsafe {
         pg_sys::ScanKeyInit(
             &raw mut key,

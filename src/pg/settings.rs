@@ -13,7 +13,7 @@ const PINNED: &[(&CStr, &CStr)] = &[
     (c"datestyle", c"ISO, YMD"),
     (c"extra_float_digits", c"3"),
     (c"intervalstyle", c"postgres"),
-    // It would take longer than what it makes faster.
+    // Compiling would take longer than it saves.
     (c"jit", c"off"),
     (c"lc_monetary", c"C"),
     (c"quote_all_identifiers", c"off"),
@@ -34,13 +34,14 @@ pub fn pin() -> Settings {
     pin_to(PINNED)
 }
 
-/// Makes the client's encoding UTF-8, which COPY's option leaves alone in format binary: there the send and receive
-/// functions of types convert, to and from the client's encoding (pqformat.c).
+/// Makes the client's encoding UTF-8, which COPY's option leaves alone in format binary: there the send and
+/// receive functions of types convert, to and from the client's encoding (pqformat.c).
 pub fn pin_client_encoding() -> Settings {
     pin_to(&[(c"client_encoding", c"UTF8")])
 }
 
-/// Makes a join look up rows one by one where it can: the planner thinks that every look-up by place reads another page.
+/// Makes a join look up rows one by one where it can: the planner assumes that each look-up by ctid reads
+/// another page.
 pub fn pin_nested_loops() -> Settings {
     pin_to(&[(c"enable_hashjoin", c"off"), (c"enable_mergejoin", c"off")])
 }

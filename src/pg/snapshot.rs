@@ -27,7 +27,8 @@ pub fn latest<T>(run: impl FnOnce() -> T) -> T {
 impl Drop for Snapshot {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: the top of the stack is the one pushed by `latest`: guards are dropped in reverse order.
+            // SAFETY: the top of the stack is the one pushed by `latest`: guards are dropped in reverse
+            // order.
             unsafe { pg_sys::PopActiveSnapshot() };
         }
     }

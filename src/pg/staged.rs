@@ -1,5 +1,5 @@
-//! Rows that a query can name as a table: a tuplestore, which spills to disk beyond work_mem, known to SPI under a
-//! name. It costs no catalog rows, as a temporary table would with every import.
+//! Rows that a query can name as a table: a tuplestore, which spills to disk beyond work_mem, known to SPI
+//! under a name. It costs no catalog rows, as a temporary table would with every import.
 
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -20,8 +20,8 @@ pub struct Staged {
 impl Staged {
     /// Makes an empty set of rows with the given columns (attribute numbers) of a table, under their names.
     pub fn like(name: &'static CStr, table: &Table, attnums: &[i16]) -> Staged {
-        // SAFETY: the descriptor lives in the current memory context, that of the function call; each attribute number
-        // is one of the open table's.
+        // SAFETY: the descriptor lives in the current memory context, that of the function call; each
+        // attribute number is one of the open table's.
         let descriptor = unsafe {
             let descriptor = pg_sys::CreateTemplateTupleDesc(attnums.len() as i32);
             for (column, &attnum) in (1..).zip(attnums) {
@@ -35,7 +35,8 @@ impl Staged {
     }
 
     fn without_columns(name: &'static CStr) -> Staged {
-        // SAFETY: the tuplestore lives in the current memory context and belongs to the current resource owner.
+        // SAFETY: the tuplestore lives in the current memory context and belongs to the current resource
+        // owner.
         let store = unsafe { pg_sys::tuplestore_begin_heap(false, false, pg_sys::work_mem) };
         Staged { name, store, descriptor: std::ptr::null_mut(), rows: 0 }
     }
@@ -86,7 +87,8 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            // SAFETY: made by `like` or by a receiver; after an error the abort of the transaction frees both.
+            // SAFETY: made by `like` or by a receiver; after an error the abort of the transaction frees
+            // both.
             unsafe {
                 pg_sys::tuplestore_end(self.store);
                 if !self.descriptor.is_null() {
@@ -108,7 +110,8 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Makes a receiver for as many sets as there are names. Called before SPI is, whose memory does not last.
+    /// Makes a receiver for as many sets as there are names. Called before SPI is, whose memory does not
+    /// last.
     pub(super) fn of(names: &[&'static CStr]) -> Receiver {
         let callbacks = pg_sys::DestReceiver {
             receiveSlot: Some(receive),
@@ -138,7 +141,8 @@ unsafe extern "C-unwind" fn start(
     _operation: i32,
     columns: pg_sys::TupleDesc,
 ) {
-    // SAFETY: the executor hands back the pointer that it was given, that of a `Receiver` that outlives the query.
+    // SAFETY: the executor hands back the pointer that it was given, that of a `Receiver` that outlives the
+    // query.
     unsafe {
         let receiver = &mut *receiver.cast::<Receiver>();
         let before = pg_sys::MemoryContextSwitchTo(receiver.context);

@@ -55,7 +55,7 @@ impl Table {
         (!relation.is_null()).then(|| Table { relation })
     }
 
-    /// Locks and opens a table if nobody holds a lock in the way.
+    /// Locks and opens a table if no conflicting lock is held.
     pub fn open_if_free(oid: Oid, lock: Lock) -> Option<Table> {
         // SAFETY: any oid may be locked; the lock is released at the end of the transaction.
         let free = unsafe { pg_sys::ConditionalLockRelationOid(oid, lock.mode()) };
@@ -232,7 +232,8 @@ fn inheritors(table: Oid, lock_mode: pg_sys::LOCKMODE) -> Vec<Oid> {
     #[expect(ffi_unwind_calls, reason = "called inside pg_guard_ffi_boundary")]
     // SAFETY: a null pointer asks for no counts (pg_inherits.c).
     let find = || unsafe { find_all_inheritors(table, lock_mode, std::ptr::null_mut()) };
-    // SAFETY: nothing in the closure is dropped; the list lives in the current memory context, and holds oids.
+    // SAFETY: nothing in the closure is dropped; the list lives in the current memory context, and holds
+    // oids.
     unsafe { pgrx::PgList::<Oid>::from_pg(pg_sys::ffi::pg_guard_ffi_boundary(find)).iter_oid().collect() }
 }
 

@@ -10,7 +10,8 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, PgXactCallbackEvent};
 
 use crate::error::Error;
 
-/// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be executed.
+/// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be
+/// executed.
 pub fn require_writable(function: &'static CStr) -> Result<(), Error> {
     // SAFETY: reads shared memory.
     if unsafe { pg_sys::RecoveryInProgress() } {
@@ -34,7 +35,7 @@ pub fn xid() -> u64 {
     unsafe { pg_sys::GetTopFullTransactionId() }.value
 }
 
-/// Says whether each statement of the transaction sees what has been committed meanwhile.
+/// Says whether each statement of the transaction takes a snapshot of its own.
 pub fn is_read_committed() -> bool {
     // SAFETY: a plain variable of the backend.
     unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
@@ -43,8 +44,9 @@ pub fn is_read_committed() -> bool {
 /// Makes durable everything up to the last record that this transaction wrote to the log, and with it every
 /// commit that any snapshot taken before could see.
 pub fn flush_log() {
-    // SAFETY: XactLastRecEnd is the end of a record that exists (xlog.c). The insert position would not do: at
-    // the boundary of a page it lies after a header that nobody has written yet, and XLogFlush refuses it.
+    // SAFETY: XactLastRecEnd is the end of a record that exists (xlog.c). The insert position would not do:
+    // at the boundary of a page it lies after a page header that has not been written yet, and XLogFlush
+    // refuses it.
     unsafe { pg_sys::XLogFlush(pg_sys::XactLastRecEnd) };
 }
 
@@ -88,10 +90,11 @@ pub struct Obstacle {
     pub hint: Option<String>,
 }
 
-/// Does something, and undoes whatever it has done to the database. Returns the error that it met. One that tells the statement
-/// to end is raised as ever.
+/// Runs a closure in a subtransaction and rolls it back. Returns the error that the closure met; an error
+/// that ends the statement (a cancel, a shutdown) is raised.
 pub fn dry_run(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacle>, Error> {
-    // SAFETY: plain variables of the backend; as plpgsql does around a block with an EXCEPTION clause (pl_exec.c).
+    // SAFETY: plain variables of the backend; as plpgsql does around a block with an EXCEPTION clause
+    // (pl_exec.c).
     let (context, owner) = unsafe {
         let before = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -127,8 +130,8 @@ fn ends_statement(code: PgSqlErrorCode) -> bool {
     matches!(code, ERRCODE_QUERY_CANCELED | ERRCODE_ADMIN_SHUTDOWN | ERRCODE_CRASH_SHUTDOWN)
 }
 
-/// Runs something as the last thing before the transaction commits; not if it is rolled back. An error of ours becomes a
-/// warning: what the transaction has done does not depend on it.
+/// Runs a closure as the last step before the transaction commits; not if it is rolled back. An error of the
+/// extension becomes a warning: the transaction does not depend on the closure.
 pub fn before_commit(run: impl FnOnce() -> Result<(), Error> + 'static) {
     let run = move || {
         if let Err(error) = run() {
@@ -138,14 +141,16 @@ pub fn before_commit(run: impl FnOnce() -> Result<(), Error> + 'static) {
     pgrx::register_xact_callback(PgXactCallbackEvent::PreCommit, AssertUnwindSafe(run));
 }
 
-/// Refuses PREPARE TRANSACTION from here on: the lock of the target would stay with nobody to wait for.
+/// Refuses PREPARE TRANSACTION from here on: the lock of the target would stay, without a process to wait
+/// for.
 pub fn refuse_prepare() {
     pgrx::register_xact_callback(PgXactCallbackEvent::PrePrepare, || {
         ErrorReport::from(Error::Prepared).report(PgLogLevel::ERROR);
     });
 }
 
-/// In a snapshot of the past what has been exported, or applied, since would stay.
+/// Refuses REPEATABLE READ and SERIALIZABLE: their snapshot can be older than the last export or import,
+/// whose rows the function would then overlook.
 pub fn require_read_committed(function: &'static str) -> Result<(), Error> {
     if is_read_committed() { Ok(()) } else { Err(Error::OldSnapshot { function }) }
 }

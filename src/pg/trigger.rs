@@ -1,7 +1,5 @@
 //! A firing of a trigger: what happened, to which table, and the rows before and after.
 
-#![expect(ffi_unwind_calls, reason = "called inside a guard")]
-
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
@@ -126,12 +124,14 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// Reads the next rows, as many as a batch holds; fewer are the last. They are good until the next call.
+    #[expect(ffi_unwind_calls, reason = "all calls are inside `guarded`")]
     pub fn read(&mut self) -> &Keys<'a> {
         self.keys.clear();
         let Rows { source, descriptor, keys, .. } = self;
-        // SAFETY: trigger.c keeps store and slots until the trigger returns, and the table open. Other triggers of the
-        // statement read the same store with pointers of their own, and do not rely on the place of pointer 0
-        // (nodeNamedtuplestorescan.c). A row need not be copied, since the slot is read before the store moves on.
+        // SAFETY: trigger.c keeps store and slots until the trigger returns, and the table open. Other
+        // triggers of the statement read the same store with pointers of their own, and do not rely on the
+        // place of pointer 0 (nodeNamedtuplestorescan.c). A row need not be copied, since the slot is read
+        // before the store moves on.
         unsafe {
             direct::guarded(|| {
                 if let RowSource::Table(store) = *source {

@@ -1,8 +1,8 @@
 //! Whose rights the code that runs has.
 //!
-//! Three roles take part: the caller, whose rights are checked; the owner of the extension, who reads and writes
-//! our own tables; the owner of a user's table, as whom that table is read and written, so that code attached to
-//! it (triggers, expressions of indexes, policies) never gains the rights of whoever calls us.
+//! Three roles take part: the caller, whose rights are checked; the owner of the extension, who reads and
+//! writes our own tables; the owner of a user's table, as whom that table is read and written, so that code
+//! attached to it (triggers, expressions of indexes, policies) never gains the rights of the caller.
 
 use std::ffi::CStr;
 
@@ -11,15 +11,16 @@ use pgrx::pg_sys::{self, Oid};
 use crate::error::Error;
 use crate::pg::table::Table;
 
-/// A change of the current user that ends when this value is dropped, and with it every setting that was changed
-/// meanwhile: code of that user must not decide what search_path our own queries run with.
+/// A change of the current user that ends when this value is dropped, and with it every setting that was
+/// changed meanwhile: code of that user must not decide what search_path our own queries run with.
 pub struct ActingAs {
     user: Oid,
     context: i32,
     level: i32,
 }
 
-/// Whoever has called one of our functions. While this value lives, the owner of the extension acts.
+/// The role that has called one of our functions. While this value lives, the owner of the extension is the
+/// current user.
 pub struct Caller {
     role: Oid,
     _acting: ActingAs,
@@ -56,15 +57,15 @@ impl Caller {
         self.has_rights_of(unsafe { pg_sys::get_role_oid(role.as_ptr(), false) })
     }
 
-    /// Acts as the caller himself.
+    /// Acts as the caller.
     pub fn act(&self) -> ActingAs {
         switch(self.role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32)
     }
 
     /// Acts as the owner of a user's table.
     ///
-    /// An owner who could not become the caller by himself is confined to a security-restricted operation, as
-    /// PostgreSQL confines him in REINDEX or in logical replication (usercontext.c, SwitchToUntrustedUser).
+    /// An owner that may not SET ROLE to the caller is confined to a security-restricted operation, as in
+    /// REINDEX or in logical replication (usercontext.c, SwitchToUntrustedUser).
     pub fn act_as_owner(&self, table: &Table) -> ActingAs {
         // SAFETY: both are ids of roles.
         let trusted = unsafe { pg_sys::has_privs_of_role(table.owner(), self.role) };
@@ -123,7 +124,8 @@ impl Drop for ActingAs {
 fn extension_owner() -> Result<Oid, Error> {
     // SAFETY: a C string; missing_ok, so InvalidOid if there is no such schema.
     let schema = unsafe { pg_sys::get_namespace_oid(super::SCHEMA.as_ptr(), true) };
-    // SAFETY: a syscache look-up by the oid of the schema, released again; the struct is read while it is pinned.
+    // SAFETY: a syscache look-up by the oid of the schema, released again; the struct is read while it is
+    // pinned.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
         let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(schema));

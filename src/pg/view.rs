@@ -15,8 +15,8 @@ pub struct Shown {
 
 /// Returns what a view shows of a table, row by row, or what keeps it from being that.
 ///
-/// Of each row must follow, from that row alone, whether the view shows it, and as what: else its rows would change without
-/// a change of the table.
+/// Of each row must follow, from that row alone, whether the view shows it, and as what: else its rows would
+/// change without a change of the table.
 pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, &'static str> {
     if !view.is_view() {
         return Err("It is not a view.");
@@ -76,8 +76,8 @@ fn only_entry(query: &pg_sys::Query) -> Option<(i32, &pg_sys::RangeTblEntry)> {
     }
 }
 
-/// Says whether what a query uses of its table are columns by name: a row as a whole gets more columns without any row
-/// changing, and VACUUM FULL gives rows another place.
+/// Says whether what a query uses of its table are columns by name: a row as a whole gets more columns
+/// without any row changing, and VACUUM FULL gives rows another place.
 fn has_only_columns(query: &pg_sys::Query, place: i32) -> bool {
     let mut used = std::ptr::null_mut();
     // SAFETY: expressions of the query, which has no subquery; the set is palloc'd (var.c, bitmapset.c).
