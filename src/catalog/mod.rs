@@ -1,6 +1,9 @@
 //! The rows of the extension's own tables in the schema `table_export`, and the identity of this database.
 //!
-//! Only this folder queries those tables. Everything here runs as the owner of the extension, whose tables they are.
+//! Only this folder queries those tables. Everything here runs as the owner of the extension, to whom they belong, and
+//! under [`crate::pg::settings::pin`]: search_path is `pg_catalog, pg_temp`, so no name in a query here needs
+//! `pg_catalog.` before it. PostgreSQL never looks for functions or operators in pg_temp, and finds relations and types
+//! in pg_catalog first (namespace.c).
 
 mod copy;
 pub mod position;
@@ -11,13 +14,13 @@ use crate::error::Error;
 use crate::pg::query::{in_snapshot, now};
 
 pub use copy::{
-    Mapping, add_receipt, emptied_copy, forget_receipts, last_receipt, mapping, notify, put_copy,
+    AppliedRow, Mapping, add_receipt, emptied_copy, forget_receipts, last_receipt, mapping, notify, put_copy,
     put_mapping, remove_copy, remove_mapping,
 };
 pub use target::{
-    BatchRow, Published, Received, Restriction, Target, add_batch, move_position, published_since,
+    Published, PublishedRow, Received, Restriction, Target, add_batch, move_position, published_since,
     put_restriction, release_targets, release_unrestricted, remove_restrictions, remove_target, reset_target,
-    restrictions, target, target_names, wanted_by,
+    restrictions, target, target_names, targets_needing,
 };
 pub use tracked::{
     Segments, Tracked, TrackedKey, create_protection, create_triggers, drop_protection, drop_triggers,
@@ -25,22 +28,22 @@ pub use tracked::{
     tracked_table, truncate_segment,
 };
 
-/// Which database this is: what a position, and a chain of batches, belongs to.
+/// Which database this is: what a position and a chain of batches belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster, as initdb has numbered it.
+    /// The number that initdb has given the cluster.
     pub system_identifier: String,
-    /// The database in it.
+    /// The oid of the database in the cluster.
     pub database: u32,
 }
 
-/// What a manifest says about its source beside its identity.
+/// What a manifest says about its source.
 pub struct SourceIdentity {
-    /// The identity.
+    /// The cluster and the database.
     pub identity: Identity,
     /// The name of the database.
     pub database_name: String,
-    /// The history of the cluster's log that we are on: a promotion begins a new one.
+    /// The current timeline of the cluster: a promotion begins a new one.
     pub timeline: u32,
     /// The server's version, as `server_version` gives it.
     pub server_version: String,
@@ -50,13 +53,7 @@ pub struct SourceIdentity {
 
 /// Returns what this database is.
 pub fn source() -> Result<SourceIdentity, Error> {
-    let rows = in_snapshot(
-        "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), d.oid, d.datname,
-                pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8),
-                pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1), pg_catalog.pg_encoding_to_char(d.encoding)
-           FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()",
-        &[],
-    )?;
+    let rows = in_snapshot(include_str!("source.sql"), &[])?;
     let row = rows.first().ok_or_else(|| Error::Internal("this database is not in pg_database".into()))?;
     let timeline: String = row.get(3)?;
     Ok(SourceIdentity {
@@ -71,36 +68,37 @@ pub fn source() -> Result<SourceIdentity, Error> {
 /// Takes the lock of a target until the end of the transaction. It assigns no transaction id.
 pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
     let key = format!("pg_table_export {purpose} {target}");
-    let lock = "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
-    if in_snapshot(lock, &[Some(&key)])?.first().is_some_and(|row| row.flag(0)) {
+    let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))";
+    if in_snapshot(lock, &[&key])?.first().is_some_and(|row| row.flag(0)) {
         return Ok(());
     }
-    let holder = "SELECT l.pid FROM pg_catalog.pg_locks AS l, pg_catalog.hashtextextended($1, 0) AS k (key)
+    // How pg_locks shows the two halves of the key of an advisory lock: lockfuncs.c.
+    let holder = "SELECT l.pid FROM pg_locks AS l, hashtextextended($1, 0) AS k (key)
                    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-                     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-                     AND (l.classid::pg_catalog.int8 << 32) | l.objid::pg_catalog.int8 = k.key";
-    let pid = in_snapshot(holder, &[Some(&key)])?.first().map(|row| row.optional(0)).transpose()?.flatten();
+                     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                     AND (l.classid::int8 << 32) | l.objid::int8 = k.key";
+    let pid = in_snapshot(holder, &[&key])?.first().map(|row| row.optional(0)).transpose()?.flatten();
     Err(Error::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid })
 }
 
-/// Returns the name of an event trigger of ours that somebody has disabled, if there is one: DDL may have changed rows.
+/// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, if there is one: DDL may have
+/// changed rows without being noticed.
 pub fn disabled_event_trigger() -> Result<Option<String>, Error> {
-    let sql = "SELECT e.evtname
-                 FROM pg_catalog.pg_event_trigger AS e JOIN pg_catalog.pg_proc AS p ON p.oid = e.evtfoid
-                WHERE p.pronamespace = 'table_export'::pg_catalog.regnamespace AND e.evtenabled <> 'A'
+    let sql = "SELECT e.evtname FROM pg_event_trigger AS e JOIN pg_proc AS p ON p.oid = e.evtfoid
+                WHERE p.pronamespace = 'table_export'::regnamespace AND e.evtenabled <> 'A'
                 ORDER BY e.evtname LIMIT 1";
     in_snapshot(sql, &[])?.first().map(|row| row.get(0)).transpose()
 }
 
-/// Forgets batches of a target up to a number, but the last that was published, and the last that was applied.
+/// Forgets the batches of a target up to a number, published and applied, except the last one of each kind.
 pub fn forget_batches(target: &str, number: u64) -> Result<(), Error> {
     for table in ["batch", "receipt"] {
         let sql = format!(
             "DELETE FROM table_export.{table} AS b
-              WHERE b.target = $1 AND b.number <= $2::pg_catalog.int8
-                AND b.number < (SELECT pg_catalog.max(l.number) FROM table_export.{table} AS l WHERE l.target = $1)"
+              WHERE b.target = $1 AND b.number <= $2
+                AND b.number < (SELECT max(l.number) FROM table_export.{table} AS l WHERE l.target = $1)"
         );
-        now(&sql, &[Some(target), Some(&number.to_string())])?;
+        now(&sql, &[&target, &number])?;
     }
     Ok(())
 }

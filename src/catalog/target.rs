@@ -1,8 +1,9 @@
-//! `table_export.target` and what belongs to a target at the source: the tables that it has received, the batches
-//! published for it, and its restriction.
+//! `table_export.target` and what the source knows of a target: the tables that it has received, the batches published
+//! for it, and its restriction.
 //!
-//! Invariant: a shadow retains the changes that a position in these tables does not see. A target without a row in
-//! `target_table` for a tracked table needs nothing from its shadow: the next export sends the table in full.
+//! Invariant: a shadow retains the changes that the position of a target does not see, if the target has a row in
+//! `target_table` for the tracked table. Without that row the next export sends the table in full, and the target needs
+//! nothing from the shadow.
 
 use crate::catalog::Identity;
 use crate::catalog::position::Position;
@@ -13,7 +14,7 @@ use crate::pg::query::{Row, in_snapshot, now};
 
 /// A target, as its last committed export has left it.
 pub struct Target {
-    /// What the position belongs to; `None` before the first export and after a reset.
+    /// The position and the database that it belongs to; `None` before the first export and after a reset.
     pub position: Option<(Position, Identity)>,
     /// The number of the last batch, 0 if there is none.
     pub number: u64,
@@ -37,7 +38,7 @@ pub struct Received {
 pub fn target(name: &str) -> Result<Option<Target>, Error> {
     let rows = in_snapshot(
         "SELECT position, system_identifier, database, number, batch FROM table_export.target WHERE name = $1",
-        &[Some(name)],
+        &[&name],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
     let position = match (row.optional(0)?, row.optional(1)?, row.optional(2)?) {
@@ -46,18 +47,17 @@ pub fn target(name: &str) -> Result<Option<Target>, Error> {
         }
         _ => None,
     };
+    let received =
+        |row: &Row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)?, number: row.get(2)? });
     let tables = in_snapshot(
         "SELECT tracked, fingerprint, number FROM table_export.target_table WHERE target = $1",
-        &[Some(name)],
+        &[&name],
     )?;
     Ok(Some(Target {
         position,
         number: row.get(3)?,
         batch: row.optional(4)?,
-        tables: tables
-            .iter()
-            .map(|row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)?, number: row.get(2)? }))
-            .collect::<Result<_, Error>>()?,
+        tables: tables.iter().map(received).collect::<Result<_, Error>>()?,
     }))
 }
 
@@ -68,56 +68,49 @@ pub fn target_names() -> Result<Vec<String>, Error> {
 
 /// Makes a target start again from a full batch, or one of its tables only.
 pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
-    match tracked {
-        Some(tracked) => {
-            let sql =
-                "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2::pg_catalog.int4";
-            now(sql, &[Some(name), Some(&tracked.to_string())])?;
-        }
-        None => {
-            now(
-                "INSERT INTO table_export.target (name) VALUES ($1)
-                 ON CONFLICT (name) DO UPDATE
-                    SET position = NULL, system_identifier = NULL, database = NULL",
-                &[Some(name)],
-            )?;
-            now("DELETE FROM table_export.target_table WHERE target = $1", &[Some(name)])?;
-        }
+    if let Some(tracked) = tracked {
+        let sql = "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2";
+        now(sql, &[&name, &tracked])?;
+        return Ok(());
     }
+    now(
+        "INSERT INTO table_export.target (name) VALUES ($1)
+         ON CONFLICT (name) DO UPDATE SET position = NULL, system_identifier = NULL, database = NULL",
+        &[&name],
+    )?;
+    now("DELETE FROM table_export.target_table WHERE target = $1", &[&name])?;
     Ok(())
 }
 
 /// Forgets a target, and says whether there was one.
 pub fn remove_target(name: &str) -> Result<bool, Error> {
-    Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[Some(name)])?.is_empty())
+    Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
 }
 
-/// Moves the position of a target that wants nothing of what lies between.
+/// Moves the position of a target that needs nothing of what lies between.
 pub fn move_position(name: &str, position: &Position) -> Result<(), Error> {
-    let sql = "UPDATE table_export.target SET position = $2::pg_catalog.pg_snapshot WHERE name = $1";
-    now(sql, &[Some(name), Some(&position.to_string())])?;
+    let sql = "UPDATE table_export.target SET position = $2::pg_snapshot WHERE name = $1";
+    now(sql, &[&name, &position.to_string()])?;
     Ok(())
 }
 
-/// What is kept of a batch that has been published, or applied.
-pub struct BatchRow<'a> {
+/// A batch that this database publishes, as `table_export.batch` keeps it.
+pub struct PublishedRow<'a> {
     /// The target.
     pub target: &'a str,
-    /// Its number.
+    /// Its place in the chain of the target's batches.
     pub number: u64,
-    /// Its id.
+    /// The UUID of the batch.
     pub id: String,
-    /// The id of the batch before it.
+    /// The UUID of the batch before it.
     pub previous: Option<String>,
     /// `full` or `changes`
     pub kind: &'static str,
     /// How many tables are in it.
     pub tables: usize,
-    /// Keys that changed; at the destination: rows deleted.
+    /// How many keys have changed.
     pub ids: u64,
-    /// At the destination: rows updated.
-    pub updated: u64,
-    /// Records; at the destination: rows inserted.
+    /// How many records it holds.
     pub records: u64,
     /// The size of its files.
     pub bytes: u64,
@@ -125,202 +118,187 @@ pub struct BatchRow<'a> {
     pub exported_at: &'a str,
 }
 
-/// Writes down a batch, and the new position of its target, with the tables that it has received in full.
+/// Records a batch and the new position of its target, and the tables that the target has received in full with it.
 pub fn add_batch(
-    batch: &BatchRow,
+    batch: &PublishedRow,
     store: &str,
     position: &Position,
     identity: &Identity,
     full: &[Received],
     has_healed: bool,
 ) -> Result<(), Error> {
+    let position = position.to_string();
+    let (target, number, id) = (&batch.target, &batch.number, &batch.id);
     now(
-        "INSERT INTO table_export.target AS t
-                (name, position, system_identifier, database, number, batch, exported_at)
-         VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4::pg_catalog.oid, $5::pg_catalog.int8,
-                 $6::pg_catalog.uuid, $7::pg_catalog.timestamptz)
-         ON CONFLICT (name) DO UPDATE
-            SET position = excluded.position, system_identifier = excluded.system_identifier,
-                database = excluded.database, number = excluded.number, batch = excluded.batch,
-                exported_at = excluded.exported_at",
+        include_str!("put_target.sql"),
         &[
-            Some(batch.target),
-            Some(&position.to_string()),
-            Some(&identity.system_identifier),
-            Some(&identity.database.to_string()),
-            Some(&batch.number.to_string()),
-            Some(&batch.id),
-            Some(batch.exported_at),
+            target,
+            &position,
+            &identity.system_identifier,
+            &Oid::from(identity.database),
+            number,
+            id,
+            &batch.exported_at,
         ],
     )?;
     now(
         "INSERT INTO table_export.batch
                 (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at, position,
                  has_healed)
-         VALUES ($1, $2::pg_catalog.int8, $3::pg_catalog.uuid, $4::pg_catalog.uuid, $5, $6::pg_catalog.int4,
-                 $7::pg_catalog.int8, $8::pg_catalog.int8, $9::pg_catalog.int8, $10,
-                 $11::pg_catalog.timestamptz, $12::pg_catalog.pg_snapshot, $13::pg_catalog.bool)",
+         VALUES ($1, $2, $3::uuid, $4::uuid, $5, $6, $7, $8, $9, $10, $11::timestamptz, $12::pg_snapshot, $13)",
         &[
-            Some(batch.target),
-            Some(&batch.number.to_string()),
-            Some(&batch.id),
-            batch.previous.as_deref(),
-            Some(batch.kind),
-            Some(&batch.tables.to_string()),
-            Some(&batch.ids.to_string()),
-            Some(&batch.records.to_string()),
-            Some(&batch.bytes.to_string()),
-            Some(store),
-            Some(batch.exported_at),
-            Some(&position.to_string()),
-            Some(&has_healed.to_string()),
+            target,
+            number,
+            id,
+            &batch.previous,
+            &batch.kind,
+            &batch.tables,
+            &batch.ids,
+            &batch.records,
+            &batch.bytes,
+            &store,
+            &batch.exported_at,
+            &position,
+            &has_healed,
         ],
     )?;
-    for received in full {
-        now(
-            "INSERT INTO table_export.target_table (target, tracked, fingerprint, number)
-             VALUES ($1, $2::pg_catalog.int4, $3, $4::pg_catalog.int8)
-             ON CONFLICT (target, tracked) DO UPDATE SET fingerprint = excluded.fingerprint, number = excluded.number",
-            &[
-                Some(batch.target),
-                Some(&received.tracked.to_string()),
-                Some(&received.fingerprint),
-                Some(&received.number.to_string()),
-            ],
-        )?;
-    }
+    full.iter().try_for_each(|received| put_received(batch.target, received))
+}
+
+fn put_received(target: &str, received: &Received) -> Result<(), Error> {
+    let sql =
+        "INSERT INTO table_export.target_table (target, tracked, fingerprint, number) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (target, tracked) DO UPDATE
+                  SET fingerprint = excluded.fingerprint, number = excluded.number";
+    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number])?;
     Ok(())
 }
 
 /// A batch that this database has published.
 pub struct Published {
-    /// Its number.
+    /// Its place in the chain of the target's batches.
     pub number: u64,
-    /// Its id.
+    /// The UUID of the batch.
     pub id: String,
     /// The position of its target then.
     pub position: Position,
-    /// It holds keys of batches that this database had not known.
+    /// Whether it holds keys of batches that this database had not known.
     pub has_healed: bool,
 }
 
 /// Returns the batches of a target from a number on, in order.
 pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>, Error> {
     let sql = "SELECT number, id, position, has_healed FROM table_export.batch
-                WHERE target = $1 AND number >= $2::pg_catalog.int8 ORDER BY number";
+                WHERE target = $1 AND number >= $2 ORDER BY number";
     let published = |row: &Row| {
         let (number, id, position) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(Published { number, id, position, has_healed: row.flag(3) })
     };
-    in_snapshot(sql, &[Some(target), Some(&number.to_string())])?.iter().map(published).collect()
+    in_snapshot(sql, &[&target, &number])?.iter().map(published).collect()
 }
 
-/// Returns the targets that still want a change in a segment that nobody has written to since `sealed_by`, or, without
-/// that, whatever it holds: for the next batch, or for one that stands in for the last `pg_table_export.replay_batches`. Positions of another database want nothing: their targets are sent everything in full.
-pub fn wanted_by(
+/// The positions whose changes the shadow of a tracked table retains, as rows (name, position, xmax, xip): those of all
+/// targets that have received the table, and those of their last batches, because `replay_batches` lets a later batch
+/// replace that many. A position of another database needs nothing: its target is sent everything in full.
+///
+/// $1 = id of the tracked table, $2 = system identifier, $3 = oid of the database, $4 = replay_batches. OFFSET 0 makes
+/// PostgreSQL take positions apart once, not with every change.
+const RETAINED_POSITIONS: &str = "
+    SELECT t.name, p.position, pg_snapshot_xmax(p.position) AS xmax, ARRAY(SELECT pg_snapshot_xip(p.position)) AS xip
+      FROM table_export.target AS t
+      JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1
+     CROSS JOIN LATERAL (
+           SELECT t.position
+            UNION ALL
+           SELECT b.position FROM table_export.batch AS b
+            WHERE b.target = t.name AND b.number >= m.number AND b.number >= t.number - $4 AND b.number < t.number
+           ) AS p
+     WHERE t.system_identifier = $2 AND t.database = $3
+    OFFSET 0";
+
+/// The condition that a position `r` needs something from a segment. A sealed one holds nothing that a position needs
+/// if it sees the transaction that has sealed the segment; of any other the changes themselves are looked at.
+fn needs_segment(segment: &str, sealed_by: Option<u64>) -> String {
+    match sealed_by {
+        Some(xid) => format!("NOT pg_visible_in_snapshot('{xid}', r.position)"),
+        None => format!("EXISTS (SELECT FROM {segment} AS s WHERE s.xid >= r.xmax OR s.xid = ANY (r.xip))"),
+    }
+}
+
+/// Returns the targets that still need a change in a segment, for the next batch or for one that replaces the last
+/// `pg_table_export.replay_batches`. The segment has either been sealed by a transaction, or is not sealed.
+pub fn targets_needing(
     id: i32,
     segment: &str,
     sealed_by: Option<u64>,
     identity: &Identity,
 ) -> Result<Vec<String>, Error> {
-    let wanted = match sealed_by {
-        Some(xid) => format!("NOT pg_catalog.pg_visible_in_snapshot('{xid}', t.position)"),
-        None => format!("EXISTS (SELECT FROM {segment} AS s WHERE s.xid >= t.xmax OR s.xid = ANY (t.xip))"),
-    };
-    // What a position consists of is looked up once, not with every change.
     let sql = format!(
-        "SELECT DISTINCT t.name
-           FROM (SELECT t.name, p.position, pg_catalog.pg_snapshot_xmax(p.position) AS xmax,
-                        ARRAY(SELECT pg_catalog.pg_snapshot_xip(p.position)) AS xip
-                   FROM table_export.target AS t
-                   JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1::pg_catalog.int4
-                  CROSS JOIN LATERAL (
-                        SELECT t.position
-                         UNION ALL
-                        SELECT b.position FROM table_export.batch AS b
-                         WHERE b.target = t.name AND b.number >= m.number
-                           AND b.number >= t.number - $4::pg_catalog.int4 AND b.number < t.number) AS p
-                  WHERE t.system_identifier = $2 AND t.database = $3::pg_catalog.oid
-                 OFFSET 0) AS t
-          WHERE {wanted}
-          ORDER BY t.name"
+        "SELECT DISTINCT r.name FROM ({RETAINED_POSITIONS}) AS r WHERE {} ORDER BY r.name",
+        needs_segment(segment, sealed_by)
     );
-    let parameters = [
-        Some(id.to_string()),
-        Some(identity.system_identifier.clone()),
-        Some(identity.database.to_string()),
-        Some(guc::replay_batches().to_string()),
-    ];
-    now(&sql, &parameters.each_ref().map(|p| p.as_deref()))?.iter().map(|row| row.get(0)).collect()
+    let database = Oid::from(identity.database);
+    let rows = now(&sql, &[&id, &identity.system_identifier, &database, &guc::replay_batches()])?;
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Makes the next exports of targets send a table in full, so that they hold nothing of its shadow back. Returns the name
-/// of the table; `None` if one of the targets is just being changed, and none was let go.
+/// Makes the next exports of targets send a table in full, so that its shadow retains nothing for them. Returns the name
+/// of the table; `None` if another transaction is changing one of the targets, and then releases none.
 pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
-    let names = serde_json::to_string(targets).map_err(|error| Error::Internal(error.to_string()))?;
-    let parameters = [Some(id.to_string()), Some(names)];
-    let parameters = parameters.each_ref().map(|p| p.as_deref());
-    let theirs = "tracked = $1::pg_catalog.int4
-                  AND target IN (SELECT pg_catalog.jsonb_array_elements_text($2::pg_catalog.jsonb))";
-    let lock = format!("SELECT FROM table_export.target_table WHERE {theirs} FOR UPDATE SKIP LOCKED");
-    if now(&lock, &parameters)?.len() < targets.len() {
+    let lock = "SELECT FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)
+                   FOR UPDATE SKIP LOCKED";
+    if now(lock, &[&id, &targets])?.len() < targets.len() {
         return Ok(None);
     }
-    now(&format!("DELETE FROM table_export.target_table WHERE {theirs}"), &parameters)?;
-    let table = "SELECT relation FROM table_export.tracked WHERE id = $1::pg_catalog.int4";
-    now(table, &[Some(&id.to_string())])?.first().map(|row| row.get(0)).transpose()
+    now("DELETE FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)", &[&id, &targets])?;
+    let table = "SELECT relation FROM table_export.tracked WHERE id = $1";
+    now(table, &[&id])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// A table that a restricted target gets.
 pub struct Restriction {
-    /// The table.
+    /// The tracked table.
     pub relation: Oid,
-    /// The view that it is seen through.
+    /// The view that it is exported through; `None` if it is exported whole.
     pub view: Option<Oid>,
 }
 
 /// Returns the tables that a target is restricted to; empty if it gets all.
 pub fn restrictions(target: &str) -> Result<Vec<Restriction>, Error> {
-    let sql = "SELECT relation::pg_catalog.oid, view::pg_catalog.oid FROM table_export.restriction
-                WHERE target = $1 ORDER BY relation";
+    let sql =
+        "SELECT relation::oid, view::oid FROM table_export.restriction WHERE target = $1 ORDER BY relation";
     let restriction = |row: &Row| {
         Ok(Restriction {
             relation: Oid::from(row.get::<u32>(0)?),
             view: row.optional::<u32>(1)?.map(Oid::from),
         })
     };
-    in_snapshot(sql, &[Some(target)])?.iter().map(restriction).collect()
+    in_snapshot(sql, &[&target])?.iter().map(restriction).collect()
 }
 
-/// Writes down that a target gets a table.
+/// Records that a target gets a table.
 pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<(), Error> {
-    let view = view.map(|view| view.to_u32().to_string());
-    now(
-        "INSERT INTO table_export.restriction (target, relation, view)
-         VALUES ($1, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.oid::pg_catalog.regclass)
-         ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view",
-        &[Some(target), Some(&relation.to_u32().to_string()), view.as_deref()],
-    )?;
+    let sql = "INSERT INTO table_export.restriction (target, relation, view)
+               VALUES ($1, $2::regclass, $3::regclass)
+               ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view";
+    now(sql, &[&target, &relation, &view])?;
     Ok(())
 }
 
-/// Takes a table from a restricted target, or ends the restriction.
+/// Takes a table from a restricted target; `None` ends the restriction.
 pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<(), Error> {
-    let sql = "DELETE FROM table_export.restriction
-                WHERE target = $1 AND ($2 IS NULL OR relation = $2::pg_catalog.oid)";
-    let relation = relation.map(|relation| relation.to_u32().to_string());
-    now(sql, &[Some(target), relation.as_deref()])?;
+    let sql = "DELETE FROM table_export.restriction WHERE target = $1 AND ($2 IS NULL OR relation = $2)";
+    now(sql, &[&target, &relation])?;
     Ok(())
 }
 
-/// Lets a restricted target hold nothing back of the tables that it does not get.
+/// Makes shadows retain nothing for a restricted target of the tables that it does not get.
 pub fn release_unrestricted(target: &str) -> Result<(), Error> {
-    now(
-        "DELETE FROM table_export.target_table AS m
-          WHERE m.target = $1
-            AND NOT EXISTS (SELECT FROM table_export.restriction AS r JOIN table_export.tracked AS t ON t.relation = r.relation
-                             WHERE r.target = m.target AND t.id = m.tracked)",
-        &[Some(target)],
-    )?;
+    let sql = "DELETE FROM table_export.target_table AS m
+                WHERE m.target = $1
+                  AND NOT EXISTS (SELECT FROM table_export.restriction AS r
+                                    JOIN table_export.tracked AS t ON t.relation = r.relation
+                                   WHERE r.target = m.target AND t.id = m.tracked)";
+    now(sql, &[&target])?;
     Ok(())
 }

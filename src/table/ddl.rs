@@ -13,8 +13,8 @@ pub fn statement(table: &str, mut lines: Vec<String>, key: &[String]) -> String 
 }
 
 /// Returns the definition of a column; its type and its collation are as SQL says them.
-pub fn column(name: &str, definition: &str, collation: Option<&str>, not_null: bool) -> String {
+pub fn column(name: &str, type_with_modifier: &str, collation: Option<&str>, not_null: bool) -> String {
     let collate = collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default();
     let not_null = if not_null { " NOT NULL" } else { "" };
-    format!("{} {definition}{collate}{not_null}", quote_identifier(name))
+    format!("{} {type_with_modifier}{collate}{not_null}", quote_identifier(name))
 }
