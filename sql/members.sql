@@ -20,15 +20,27 @@ WITH RECURSIVE ancestor (tracked, relation) AS (
 SELECT m.tracked,
        m.relation,
        s.by_row,
-       -- Of tgtype, 60 are the bits of the events, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE, and 1 is that of FOR EACH ROW.
-       (SELECT pg_catalog.count(DISTINCT g.tgtype & 60) = 4
+       (SELECT pg_catalog.count(DISTINCT e.events) = 4
           FROM pg_catalog.pg_trigger AS g
-         WHERE g.tgrelid = m.relation AND g.tgenabled = 'A'
-           AND g.tgqual IS NULL AND g.tgattr = ''
-           AND (g.tgtype & 32 <> 0 OR g.tgtype & 1 <> 0 AND m.has_rows
-                OR NOT s.by_row AND (g.tgoldtable IS NOT NULL OR g.tgtype & 24 = 0) AND (g.tgnewtable IS NOT NULL OR g.tgtype & 20 = 0))
+         -- The bits of tgtype: 1 FOR EACH ROW, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE (pg_trigger.h).
+         CROSS JOIN LATERAL (
+               SELECT g.tgtype & (4 | 8 | 16 | 32) AS events,
+                      (g.tgtype & 1) <> 0 AS is_for_each_row,
+                      (g.tgtype & 32) <> 0 AS is_for_truncate,
+                      (g.tgtype & (8 | 16)) <> 0 AS has_old_rows,
+                      (g.tgtype & (4 | 16)) <> 0 AS has_new_rows) AS e
+         WHERE g.tgrelid = m.relation
+           AND g.tgenabled = 'A'
+           AND g.tgqual IS NULL
+           AND g.tgattr = ''
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
-           AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS is_intact
+           AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+           -- Row triggers see the rows of the table itself only. Statement triggers see rows in transition tables.
+           AND (e.is_for_truncate
+                OR (e.is_for_each_row AND m.has_rows)
+                OR (NOT s.by_row
+                    AND (g.tgoldtable IS NOT NULL OR NOT e.has_old_rows)
+                    AND (g.tgnewtable IS NOT NULL OR NOT e.has_new_rows)))) AS is_intact
   FROM (SELECT a.tracked, a.relation, a.relation = t.relation
           FROM ancestor AS a JOIN table_export.tracked AS t ON t.id = a.tracked
          UNION ALL
