@@ -1,5 +1,6 @@
--- The extension's own tables, in the schema table_export. They belong to the owner of the extension, and no other role
--- has rights on them: the tx_ functions check the rights of the caller, and then read and write them as that owner.
+-- The extension's own tables, in the schema table_export. They belong to the owner of the extension, and no
+-- other role has rights on them: the tx_ functions check the rights of the caller, and then read and write
+-- them as that owner.
 
 CREATE SCHEMA table_export;
 COMMENT ON SCHEMA table_export IS 'catalog and shadow tables of the extension pg_table_export';
@@ -172,7 +173,8 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.copy', '');
--- A dump has the rows of this table and of the tables that it names, or those of neither (--no-unlogged-table-data).
+-- A dump has the rows of this table and of the tables that it names, or those of neither
+-- (--no-unlogged-table-data).
 SELECT pg_catalog.pg_extension_config_dump('table_export.unlogged_copy', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.restriction', '');

@@ -172,8 +172,8 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'capture_wrapper';
 COMMENT ON FUNCTION table_export.capture() IS 'the trigger of tracked tables: appends the keys that a statement touched to the shadow';
 
--- generate_series with another estimate. The planner expects a thousand rows of each call of generate_series, and an
--- export of a few changes would read the whole table. Most runs of keys are short.
+-- generate_series with another estimate. The planner expects a thousand rows of each call of generate_series,
+-- and an export of a few changes would read the whole table. Most runs of keys are short.
 CREATE FUNCTION table_export.series(integer, integer)
 RETURNS SETOF integer
 LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE ROWS 5

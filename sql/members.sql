@@ -1,7 +1,7 @@
--- The members of a tracked table: the tables through which statements can write to it. A statement fires the triggers
--- of the table that it names, and no others, so each member needs all four triggers, unchanged and ENABLE ALWAYS. The
--- rows of a partitioned table are those of its partitions. A statement on an ancestor of a table, partitioned or
--- inherited from, writes to the table as well.
+-- The members of a tracked table: the tables through which statements can write to it. A statement fires the
+-- triggers of the table that it names, and no others, so each member needs all four triggers, unchanged and
+-- ENABLE ALWAYS. The rows of a partitioned table are those of its partitions. A statement on an ancestor of a
+-- table, partitioned or inherited from, writes to the table as well.
 CREATE VIEW table_export.member AS
 WITH RECURSIVE ancestor (tracked, relation) AS (
     SELECT t.id, t.relation::pg_catalog.oid
@@ -36,7 +36,8 @@ SELECT m.tracked,
            AND g.tgattr = ''
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
            AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
-           -- Row triggers see the rows of the table itself only. Statement triggers see rows in transition tables.
+           -- Row triggers see the rows of the table itself only. Statement triggers see rows in transition
+           -- tables.
            AND (e.is_for_truncate
                 OR (e.is_for_each_row AND m.has_rows)
                 OR (NOT s.by_row
@@ -47,8 +48,9 @@ SELECT m.tracked,
          UNION ALL
         SELECT p.tracked, p.relation, true FROM partition AS p) AS m (tracked, relation, has_rows)
   LEFT JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
- -- A subscription fires no statement triggers except those of TRUNCATE, and only the row triggers of the partition that
- -- it writes to. It never writes through an ancestor, whose row triggers would not see the rows of the children.
+ -- A subscription fires no statement triggers except those of TRUNCATE, and only the row triggers of the
+ -- partition that it writes to. It never writes through an ancestor, whose row triggers would not see the
+ -- rows of the children.
  CROSS JOIN LATERAL (
        SELECT m.has_rows AND c.relkind = 'r'
           AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
@@ -67,9 +69,9 @@ COMMENT ON VIEW table_export.intact IS 'whether every change of a tracked table 
 COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all its members are in place';
 
--- Members that have none of the triggers yet, or lack those that a subscription fires; and tables that still have
--- triggers but are no longer members. A tracked table without triggers is not among them: if its triggers have been
--- dropped, changes were lost, and creating the triggers again would hide that.
+-- Members that have none of the triggers yet, or lack those that a subscription fires; and tables that still
+-- have triggers but are no longer members. A tracked table without triggers is not among them: if its
+-- triggers have been dropped, changes were lost, and creating the triggers again would hide that.
 CREATE VIEW table_export.stray AS
 WITH captured (tracked, relation, is_settled) AS (
     SELECT t.id, g.tgrelid,
@@ -84,7 +86,8 @@ WITH captured (tracked, relation, is_settled) AS (
       FROM table_export.member AS m
      WHERE m.by_row AND NOT m.is_intact
         OR NOT EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.relation = m.relation)
-           -- While a dump is restored, the tracked table itself has no triggers yet, and neither have its members.
+           -- While a dump is restored, the tracked table itself has no triggers yet, and neither have its
+           -- members.
            AND EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.is_settled)
      UNION ALL
     SELECT c.tracked, c.relation, false, false
@@ -96,8 +99,8 @@ SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
            WHEN 'p' THEN s.by_row OR pg_catalog.pg_relation_size(c.oid) > 0
                          OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
                                      WHERE pg_catalog.pg_relation_size(p.relid) > 0)
-           -- An ancestor, or a table of a subscription. It brings and takes no rows, but rows could be written through it
-           -- before it had triggers.
+           -- An ancestor, or a table of a subscription. It brings and takes no rows, but rows could be
+           -- written through it before it had triggers.
            ELSE s.joins
        END AS holds_rows
   FROM stray AS s

@@ -14,8 +14,8 @@ END
 $$;
 COMMENT ON FUNCTION table_export.refuse_write() IS 'the trigger of protected copies: refuses what no import writes';
 
--- The partitions of a table must refuse writes as well. They inherit a row trigger, and later partitions do, too. There
--- are no row triggers for TRUNCATE, so each partition gets a trigger of its own.
+-- The partitions of a table must refuse writes as well. They inherit a row trigger, and later partitions do,
+-- too. There are no row triggers for TRUNCATE, so each partition gets a trigger of its own.
 CREATE FUNCTION table_export.create_protection(relation regclass)
 RETURNS void
 LANGUAGE plpgsql

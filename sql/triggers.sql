@@ -1,9 +1,10 @@
--- The triggers of tracked tables, and the event triggers for DDL that no trigger on a table sees. Such DDL changes the
--- values of rows, removes rows, or lets statements write without firing the triggers. The extension's own DDL on triggers
--- fires the event triggers as well; the setting table_export.works tells them to ignore it.
+-- The triggers of tracked tables, and the event triggers for DDL that no trigger on a table sees. Such DDL
+-- changes the values of rows, removes rows, or lets statements write without firing the triggers. The
+-- extension's own DDL on triggers fires the event triggers as well; the setting table_export.works tells them
+-- to ignore it.
 
--- A statement fires the triggers of the table that it names, so each member of a tracked table has its own. They are
--- ENABLE ALWAYS, so that they fire for writes under session_replication_role = replica as well.
+-- A statement fires the triggers of the table that it names, so each member of a tracked table has its own.
+-- They are ENABLE ALWAYS, so that they fire for writes under session_replication_role = replica as well.
 CREATE FUNCTION table_export.create_triggers(tracked table_export.tracked, relation regclass, by_row boolean)
 RETURNS void
 LANGUAGE plpgsql SET table_export.works = on
@@ -91,8 +92,8 @@ END
 $$;
 COMMENT ON FUNCTION table_export.capture_rewrite() IS 'notes that DDL has rewritten a tracked table';
 
--- The numbers of a key's columns survive a renaming, the names survive a restore. After either, this renews the one by
--- the other.
+-- The numbers of a key's columns survive a renaming, the names survive a restore. After either, this renews
+-- the one by the other.
 CREATE FUNCTION table_export.renew_keys()
 RETURNS void
 LANGUAGE sql
@@ -116,10 +117,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION table_export.renew_keys() IS 'renews what is remembered of the keys of tracked tables';
 
--- Gives triggers to new members (partitions that are created or attached, parents that a table begins to inherit from)
--- and drops those of former ones. Tables to which a subscription begins to write get row triggers. A member that comes or
--- goes with rows in it is noted, because no trigger has seen these rows. So is a member whose triggers ALTER TABLE has
--- disabled: what is written until they are enabled again is not captured.
+-- Gives triggers to new members (partitions that are created or attached, parents that a table begins to
+-- inherit from) and drops those of former ones. Tables to which a subscription begins to write get row
+-- triggers. A member that comes or goes with rows in it is noted, because no trigger has seen these rows. So
+-- is a member whose triggers ALTER TABLE has disabled: what is written until they are enabled again is not
+-- captured.
 CREATE FUNCTION table_export.follow_members()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -153,9 +155,9 @@ END
 $$;
 COMMENT ON FUNCTION table_export.follow_members() IS 'gives triggers to new members of tracked tables, and takes them from former ones';
 
--- Notes two things. A partition that is dropped takes its rows along: its triggers are dropped because of it, not by name
--- (NOT original). Triggers that are dropped by name (original) may be created again, but what is written in between is not
--- captured.
+-- Notes two things. A partition that is dropped takes its rows along: its triggers are dropped because of it,
+-- not by name (NOT original). Triggers that are dropped by name (original) may be created again, but what is
+-- written in between is not captured.
 CREATE FUNCTION table_export.capture_drop()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

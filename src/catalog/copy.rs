@@ -1,5 +1,5 @@
-//! What the destination remembers: receipts of the batches that it has applied, the tables that hold copies, and
-//! the tables that have another name here than at the source.
+//! What the destination remembers: receipts of the batches that it has applied, the tables that hold copies,
+//! and the tables that have another name here than at the source.
 //!
 //! Invariant: a receipt is written by the transaction that applies its batch.
 
@@ -105,8 +105,8 @@ pub fn forget_receipts(target: &str) -> Result<bool, Error> {
     Ok(!now(sql, &[&target])?.is_empty())
 }
 
-/// Records that a table shows what a batch of a target holds. Of an unlogged table this is recorded in an unlogged table
-/// as well: a crash empties both.
+/// Records that a table shows what a batch of a target holds. Of an unlogged table this is recorded in an
+/// unlogged table as well: a crash empties both.
 pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<(), Error> {
     if is_unlogged {
         let sql = "INSERT INTO table_export.unlogged_copy (target, relation) VALUES ($1, $2::regclass)

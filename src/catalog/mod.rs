@@ -1,9 +1,9 @@
 //! The rows of the extension's own tables in the schema `table_export`, and the identity of this database.
 //!
-//! Only this folder queries those tables. Everything here runs as the owner of the extension, to whom they belong, and
-//! under [`crate::pg::settings::pin`]: search_path is `pg_catalog, pg_temp`, so no name in a query here needs
-//! `pg_catalog.` before it. PostgreSQL never looks for functions or operators in pg_temp, and finds relations and types
-//! in pg_catalog first (namespace.c).
+//! Only this folder queries those tables. Everything here runs as the owner of the extension, to whom they
+//! belong, and under [`crate::pg::settings::pin`]: search_path is `pg_catalog, pg_temp`, so no name in a
+//! query here needs `pg_catalog.` before it. PostgreSQL never looks for functions or operators in pg_temp,
+//! and finds relations and types in pg_catalog first (namespace.c).
 
 mod copy;
 pub mod position;
@@ -81,8 +81,8 @@ pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
     Err(Error::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid })
 }
 
-/// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, if there is one: DDL may have
-/// changed rows without being noticed.
+/// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, if there is one: DDL may
+/// have changed rows without being noticed.
 pub fn disabled_event_trigger() -> Result<Option<String>, Error> {
     let sql = "SELECT e.evtname FROM pg_event_trigger AS e JOIN pg_proc AS p ON p.oid = e.evtfoid
                 WHERE p.pronamespace = 'table_export'::regnamespace AND e.evtenabled <> 'A'

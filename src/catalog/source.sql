@@ -1,4 +1,5 @@
--- What this database is, for the manifest of a batch. The first eight digits of a WAL file's name are the timeline.
+-- What this database is, for the manifest of a batch. The first eight digits of a WAL file's name are the
+-- timeline.
 SELECT (SELECT system_identifier FROM pg_control_system()),
        d.oid,
        d.datname,

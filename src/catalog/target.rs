@@ -1,9 +1,9 @@
-//! `table_export.target` and what the source knows of a target: the tables that it has received, the batches published
-//! for it, and its restriction.
+//! `table_export.target` and what the source knows of a target: the tables that it has received, the batches
+//! published for it, and its restriction.
 //!
-//! Invariant: a shadow retains the changes that the position of a target does not see, if the target has a row in
-//! `target_table` for the tracked table. Without that row the next export sends the table in full, and the target needs
-//! nothing from the shadow.
+//! Invariant: a shadow retains the changes that the position of a target does not see, if the target has a
+//! row in `target_table` for the tracked table. Without that row the next export sends the table in full, and
+//! the target needs nothing from the shadow.
 
 use crate::catalog::Identity;
 use crate::catalog::position::Position;
@@ -37,7 +37,8 @@ pub struct Received {
 /// Returns a target in the active snapshot; `None` if there is no such target.
 pub fn target(name: &str) -> Result<Option<Target>, Error> {
     let rows = in_snapshot(
-        "SELECT position, system_identifier, database, number, batch FROM table_export.target WHERE name = $1",
+        "SELECT position, system_identifier, database, number, batch
+           FROM table_export.target WHERE name = $1",
         &[&name],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -118,7 +119,8 @@ pub struct PublishedRow<'a> {
     pub exported_at: &'a str,
 }
 
-/// Records a batch and the new position of its target, and the tables that the target has received in full with it.
+/// Records a batch and the new position of its target, and the tables that the target has received in full
+/// with it.
 pub fn add_batch(
     batch: &PublishedRow,
     store: &str,
@@ -143,9 +145,10 @@ pub fn add_batch(
     )?;
     now(
         "INSERT INTO table_export.batch
-                (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at, position,
-                 has_healed)
-         VALUES ($1, $2, $3::uuid, $4::uuid, $5, $6, $7, $8, $9, $10, $11::timestamptz, $12::pg_snapshot, $13)",
+                (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at,
+                 position, has_healed)
+         VALUES ($1, $2, $3::uuid, $4::uuid, $5, $6, $7, $8, $9, $10, $11::timestamptz,
+                 $12::pg_snapshot, $13)",
         &[
             target,
             number,
@@ -197,27 +200,31 @@ pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>, Erro
     in_snapshot(sql, &[&target, &number])?.iter().map(published).collect()
 }
 
-/// The positions whose changes the shadow of a tracked table retains, as rows (name, position, xmax, xip): those of all
-/// targets that have received the table, and those of their last batches, because `replay_batches` lets a later batch
-/// replace that many. A position of another database needs nothing: its target is sent everything in full.
+/// The positions whose changes the shadow of a tracked table retains, as rows (name, position, xmax, xip):
+/// those of all targets that have received the table, and those of their last batches, because
+/// `replay_batches` lets a later batch replace that many. A position of another database needs nothing: its
+/// target is sent everything in full.
 ///
-/// $1 = id of the tracked table, $2 = system identifier, $3 = oid of the database, $4 = replay_batches. OFFSET 0 makes
-/// PostgreSQL take positions apart once, not with every change.
+/// $1 = id of the tracked table, $2 = system identifier, $3 = oid of the database, $4 = replay_batches.
+/// OFFSET 0 makes PostgreSQL take positions apart once, not with every change.
 const RETAINED_POSITIONS: &str = "
-    SELECT t.name, p.position, pg_snapshot_xmax(p.position) AS xmax, ARRAY(SELECT pg_snapshot_xip(p.position)) AS xip
+    SELECT t.name, p.position, pg_snapshot_xmax(p.position) AS xmax,
+           ARRAY(SELECT pg_snapshot_xip(p.position)) AS xip
       FROM table_export.target AS t
       JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1
      CROSS JOIN LATERAL (
            SELECT t.position
             UNION ALL
            SELECT b.position FROM table_export.batch AS b
-            WHERE b.target = t.name AND b.number >= m.number AND b.number >= t.number - $4 AND b.number < t.number
+            WHERE b.target = t.name AND b.number >= m.number
+              AND b.number >= t.number - $4 AND b.number < t.number
            ) AS p
      WHERE t.system_identifier = $2 AND t.database = $3
     OFFSET 0";
 
-/// The condition that a position `r` needs something from a segment. A sealed one holds nothing that a position needs
-/// if it sees the transaction that has sealed the segment; of any other the changes themselves are looked at.
+/// The condition that a position `r` needs something from a segment. A sealed one holds nothing that a
+/// position needs if it sees the transaction that has sealed the segment; of any other the changes themselves
+/// are looked at.
 fn needs_segment(segment: &str, sealed_by: Option<u64>) -> String {
     match sealed_by {
         Some(xid) => format!("NOT pg_visible_in_snapshot('{xid}', r.position)"),
@@ -225,8 +232,9 @@ fn needs_segment(segment: &str, sealed_by: Option<u64>) -> String {
     }
 }
 
-/// Returns the targets that still need a change in a segment, for the next batch or for one that replaces the last
-/// `pg_table_export.replay_batches`. The segment has either been sealed by a transaction, or is not sealed.
+/// Returns the targets that still need a change in a segment, for the next batch or for one that replaces the
+/// last `pg_table_export.replay_batches`. The segment has either been sealed by a transaction, or is not
+/// sealed.
 pub fn targets_needing(
     id: i32,
     segment: &str,
@@ -242,8 +250,9 @@ pub fn targets_needing(
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// Makes the next exports of targets send a table in full, so that its shadow retains nothing for them. Returns the name
-/// of the table; `None` if another transaction is changing one of the targets, and then releases none.
+/// Makes the next exports of targets send a table in full, so that its shadow retains nothing for them.
+/// Returns the name of the table; `None` if another transaction is changing one of the targets, and then
+/// releases none.
 pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
     let lock = "SELECT FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)
                    FOR UPDATE SKIP LOCKED";

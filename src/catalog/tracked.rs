@@ -1,8 +1,9 @@
-//! `table_export.tracked`: the tracked tables, their members and triggers, and the two segments of each shadow.
+//! `table_export.tracked`: the tracked tables, their members and triggers, and the two segments of each
+//! shadow.
 //!
-//! A segment is sealed once all transactions that could write to it have ended. `sealed_by` is then a transaction
-//! that began after that: a position that sees it needs nothing from the segment. Invariant: `sealed_by` always
-//! tells of the segment that is not current.
+//! A segment is sealed once all transactions that could write to it have ended. `sealed_by` is then a
+//! transaction that began after that: a position that sees it needs nothing from the segment. Invariant:
+//! `sealed_by` always tells of the segment that is not current.
 
 use crate::error::Error;
 use crate::pg::Oid;
@@ -44,8 +45,8 @@ impl TrackedKey {
         self.names.iter().map(|name| table.column(name)).collect()
     }
 
-    /// Returns the columns of the same names in a table that `relation` inherits from, or that inherits from it: there
-    /// they may have other numbers. `None` if one of them does not exist there.
+    /// Returns the columns of the same names in a table that `relation` inherits from, or that inherits from
+    /// it: there they may have other numbers. `None` if one of them does not exist there.
     pub fn columns_of_relative(&self, relation: Oid, relative: &Table) -> Result<Option<Vec<i16>>, Error> {
         let names = if self.relation == relation {
             let name = |&attnum| table::column_name(relation, attnum);
@@ -171,8 +172,8 @@ pub fn members(id: i32) -> Result<Vec<Member>, Error> {
     now(sql, &[&id])?.iter().map(member).collect()
 }
 
-/// Locks the row of a tracked table and returns what it says of the segments; `None` if another transaction has locked
-/// it. A `sealed_by` that this cluster has not reached yet came with a dump, and counts as none.
+/// Locks the row of a tracked table and returns what it says of the segments; `None` if another transaction
+/// has locked it. A `sealed_by` that this cluster has not reached yet came with a dump, and counts as none.
 pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
     let sql = "SELECT segment, CASE WHEN sealed_by < pg_current_xact_id() THEN sealed_by END, truncated_by
                  FROM table_export.tracked WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED";
@@ -189,8 +190,8 @@ pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
     Ok(())
 }
 
-/// Records that the segment that is not current has been truncated. What it held was written before the segment was
-/// sealed; if it was not sealed, before this transaction.
+/// Records that the segment that is not current has been truncated. What it held was written before the
+/// segment was sealed; if it was not sealed, before this transaction.
 pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
     let sql = "UPDATE table_export.tracked SET truncated_by = COALESCE($2::xid8, pg_current_xact_id())
                 WHERE id = $1";

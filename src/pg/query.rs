@@ -1,7 +1,8 @@
-//! SQL inside the backend: typed parameters in, rows as text out. The caller chooses which snapshot a query sees.
+//! SQL inside the backend: typed parameters in, rows as text out. The caller chooses which snapshot a query
+//! sees.
 //!
-//! pgrx's own SPI client chooses between the active snapshot and a fresh one by itself, and assigns a transaction id.
-//! An export must decide both, so this module calls SPI directly.
+//! pgrx's own SPI client chooses between the active snapshot and a fresh one by itself, and assigns a
+//! transaction id. An export must decide both, so this module calls SPI directly.
 
 use std::ffi::CStr;
 use std::str::FromStr;
@@ -46,7 +47,8 @@ impl Row {
 
 /// A Rust type that stands for an SQL type.
 ///
-/// A transaction id has none: there is no cast from bigint to xid8. It goes as text, with `::xid8` in the query.
+/// A transaction id has none: there is no cast from bigint to xid8. It goes as text, with `::xid8` in the
+/// query.
 pub trait Value {
     /// The oid of the SQL type.
     const TYPE: Oid;
@@ -194,7 +196,7 @@ impl Value for [String] {
     }
 }
 
-/// Runs a query in the active snapshot: it sees that instant and nothing later, and assigns no transaction id.
+/// Runs a query in the active snapshot. It sees that instant and nothing later, and assigns no transaction id.
 pub fn in_snapshot(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], true).map(|(rows, _)| rows)
 }
@@ -209,8 +211,8 @@ pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
     execute(sql, &[], relations, false).map(|(_, processed)| processed)
 }
 
-/// Runs a query that names staged rows as tables, and stages what it returns in sets of these names: the last column of
-/// the query, an integer, says in which, counted from 0.
+/// Runs a query that names staged rows as tables, and stages the rows that it returns in sets of these names.
+/// The last column of the query, an integer, is the number of the set, counted from 0.
 pub fn stage<const N: usize>(
     sql: &str,
     relations: &[&Staged],
@@ -248,7 +250,8 @@ fn execute(
     let mut types = parameters.iter().map(|value| value.type_oid()).collect::<Vec<_>>();
     let nulls = values.iter().map(|value| if value.is_some() { b' ' } else { b'n' }).collect::<Vec<_>>();
     let mut datums = values.into_iter().map(|value| value.unwrap_or(Datum::null())).collect::<Vec<_>>();
-    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call (spi.c).
+    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call
+    // (spi.c).
     let status = unsafe {
         pg_sys::SPI_execute_with_args(
             sql.as_ptr(),
@@ -281,7 +284,8 @@ fn fetch(table: *mut pg_sys::SPITupleTable, count: usize) -> Result<Vec<Row>, Er
         .map(|&tuple| {
             (1..=columns)
                 .map(|column| {
-                    // SAFETY: column is within the descriptor; null or a palloc'd C string (spi.c, SPI_getvalue).
+                    // SAFETY: column is within the descriptor; null or a palloc'd C string (spi.c,
+                    // SPI_getvalue).
                     let value = unsafe { pg_sys::SPI_getvalue(tuple, descriptor, column) };
                     // SAFETY: not null, so a C string that lives until SPI_finish.
                     (!value.is_null())

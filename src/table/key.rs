@@ -1,7 +1,8 @@
 //! The key of a table: the columns that tell its rows apart.
 //!
-//! In: a table, and which key of it is meant. Out: its columns, with what a query needs to compare them as the index
-//! does. Invariant: the columns are those of a valid unique btree index without a predicate and without expressions.
+//! In: a table, and which key of it is meant. Out: its columns, with what a query needs to compare them as
+//! the index does. Invariant: the columns are those of a valid unique btree index without a predicate and
+//! without expressions.
 
 use crate::error::Error;
 use crate::pg::Oid;

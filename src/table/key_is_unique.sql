@@ -1,5 +1,6 @@
--- Whether no two rows of a table can have one key: $1 = oid of the table, $2 = names of the key's columns. What a
--- DEFERRABLE constraint allows for a while, it allows for good under session_replication_role = replica.
+-- Whether no two rows of a table can have one key: $1 = oid of the table, $2 = names of the key's columns.
+-- A DEFERRABLE constraint does not count: under session_replication_role = replica it is never checked, so
+-- duplicates that it allows until the end of the transaction would stay.
 SELECT EXISTS (
     SELECT FROM pg_index AS i
      WHERE i.indrelid = $1

@@ -1,8 +1,10 @@
--- The columns that an UPDATE must not change in place; null stands for all of them: $1 = oid of the table, $2 = names of
--- the key's columns. They are those of unique indexes and exclusion constraints besides the key, of the table and its
--- partitions, because rows of one batch may have swapped values, and an index looks at each row by itself; and
--- GENERATED ALWAYS identities, which no UPDATE may set. A unique index that has all columns of the key in it sees no
--- conflict that the key does not see.
+-- The columns that an UPDATE must not change in place; null stands for all of them.
+-- $1 = oid of the table, $2 = names of the key's columns.
+--
+-- These are the columns of unique indexes and exclusion constraints besides the key, of the table and its
+-- partitions: rows of one batch may have swapped values, and an index checks each row by itself. GENERATED
+-- ALWAYS identities are among them, too, because no UPDATE may set them. A unique index that contains all
+-- columns of the key finds no conflict that the key does not find.
 WITH relation AS (
     SELECT $1 AS oid
      UNION
@@ -27,7 +29,7 @@ WITH relation AS (
                                     AND d.refclassid = 'pg_class'::regclass
                                     AND d.refobjid = i.indrelid
      UNION
-    -- A row that moves to another partition meets the indexes there; 0 stands for an expression.
+    -- A row that moves to another partition is checked by the indexes there; 0 stands for an expression.
     SELECT p.partrelid, CASE a.attnum WHEN 0 THEN -1 ELSE a.attnum END
       FROM relation AS r
       JOIN pg_partitioned_table AS p ON p.partrelid = r.oid

@@ -1,6 +1,7 @@
-//! The shape of a table as PostgreSQL's catalog tells it: what it is, its columns, its key.
+//! The shape of a table as PostgreSQL's catalog tells it: its kind, its columns, and which of them an UPDATE
+//! must not change.
 //!
-//! Track, export and import all look at tables through here, so that they agree on what a column or a key is.
+//! Track, export and import all read the catalog through this file, so that they agree on what a column is.
 
 use crate::error::{Error, TableName};
 use crate::pg::query::{self, quote_identifier};
@@ -45,8 +46,8 @@ pub struct Column {
 }
 
 impl Shape {
-    /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot taken after
-    /// that: a lock may have waited for an ALTER TABLE.
+    /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot
+    /// taken after that: a lock may have waited for an ALTER TABLE.
     pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
         let rows = query::in_snapshot(include_str!("shape.sql"), &[&table])?;
         let Some(row) = rows.first() else { return Ok(None) };
@@ -61,7 +62,7 @@ impl Shape {
         }))
     }
 
-    /// Says what it is if it is no table of a user's own.
+    /// Returns what it is, for an error, if it is not a table of a user.
     pub fn not_a_table(&self) -> Option<&'static str> {
         match self.kind {
             _ if self.is_system => Some("a system table"),
@@ -87,19 +88,19 @@ impl Shape {
         query::quote_qualified(&self.schema, &self.name)
     }
 
-    /// Returns what names its rows in a query, quoted: those of a partitioned table are in its partitions, but children of
-    /// a plain one have rows of their own.
+    /// Returns the item of FROM for its rows, quoted. The rows of a partitioned table are in its partitions,
+    /// but children of a plain table have rows of their own.
     pub fn as_from_item(&self) -> String {
         let only = if self.kind == 'p' { "" } else { "ONLY " };
         format!("{only}{}", self.quoted())
     }
 
-    /// Returns the name as errors take it.
+    /// Returns the name in the form that errors take.
     pub fn name_for_errors(&self) -> TableName {
         TableName::new(&self.schema, &self.name)
     }
 
-    /// Returns the qualified name as results say it.
+    /// Returns the qualified name without quotes, for results.
     pub fn qualified(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
@@ -132,20 +133,21 @@ pub fn type_with_modifier(column: &Column, typmod: i32) -> Result<String, Error>
     rows.first().ok_or_else(|| Error::Internal("format_type returned nothing".into()))?.get(0)
 }
 
-/// Returns a type that a manifest names, as DDL would write it here; `None` if there is no such type. The name comes
-/// from outside: it is only compared, never parsed.
+/// Returns a type that a manifest names, as DDL would write it here; `None` if there is no such type. The
+/// name comes from outside: it is only compared, never parsed.
 pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<String>, Error> {
     let sql = "SELECT format_type(t.oid, $2) FROM pg_type AS t WHERE format_type(t.oid, NULL) = $1";
     query::in_snapshot(sql, &[&type_name, &typmod])?.first().map(|row| row.get(0)).transpose()
 }
 
-/// Returns a collation that a manifest names, as SQL writes it here; `None` if there is no such collation. The name
-/// comes from outside: it is only compared, never parsed.
+/// Returns a collation that a manifest names, as SQL writes it here; `None` if there is no such collation.
+/// The name comes from outside: it is only compared, never parsed.
 pub fn known_collation(name: &str) -> Result<Option<String>, Error> {
     let sql = "SELECT format('%I.%I', n.nspname, c.collname)
                  FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace
                 WHERE format('%I.%I', n.nspname, c.collname) = $1
-                  AND c.collencoding IN (-1, (SELECT encoding FROM pg_database WHERE datname = current_database()))";
+                  AND c.collencoding IN (-1, (SELECT d.encoding FROM pg_database AS d
+                                               WHERE d.datname = current_database()))";
     query::in_snapshot(sql, &[&name])?.first().map(|row| row.get(0)).transpose()
 }
 
