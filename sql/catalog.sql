@@ -1,5 +1,6 @@
--- Our own tables. They live in the schema table_export, belong to the owner of the extension, and nobody
--- else may touch them: the tx_ functions read and write them on a caller's behalf after checking its rights.
+-- The extension's own tables, in the schema table_export. They belong to the owner of the extension, and no
+-- other role has rights on them: the tx_ functions check the rights of the caller, and then read and write
+-- them as that owner.
 
 CREATE SCHEMA table_export;
 COMMENT ON SCHEMA table_export IS 'catalog and shadow tables of the extension pg_table_export';
@@ -22,7 +23,7 @@ COMMENT ON COLUMN table_export.tracked.relation_oid IS 'the table that the colum
 COMMENT ON COLUMN table_export.tracked.key          IS 'the columns of the key by number, which survives their renaming';
 COMMENT ON COLUMN table_export.tracked.key_names    IS 'the columns of the key by name, which survives a dump';
 COMMENT ON COLUMN table_export.tracked.segment      IS 'the segment of the shadow that changes are appended to';
-COMMENT ON COLUMN table_export.tracked.sealed_by    IS 'the transaction after which nobody writes to the other segment; a position that sees it needs nothing from there; NULL: somebody may still write';
+COMMENT ON COLUMN table_export.tracked.sealed_by    IS 'the transaction after which no transaction writes to the other segment; a position that sees it needs nothing from there; NULL: transactions may still write to it';
 COMMENT ON COLUMN table_export.tracked.truncated_by IS 'a position that sees this transaction misses nothing of what has been truncated; NULL: nothing has been';
 COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 
@@ -128,7 +129,7 @@ COMMENT ON COLUMN table_export.copy.target   IS 'the target whose batches are ap
 COMMENT ON COLUMN table_export.copy.relation IS 'the table';
 COMMENT ON COLUMN table_export.copy.number   IS 'the last batch that held something of it';
 
--- After a crash PostgreSQL empties it, together with the tables that it names.
+-- Unlogged, because a crash must empty it together with the tables that it names.
 CREATE UNLOGGED TABLE table_export.unlogged_copy (
     target   text     NOT NULL,
     relation regclass NOT NULL,
@@ -164,7 +165,7 @@ COMMENT ON COLUMN table_export.restriction.target   IS 'the target, which need n
 COMMENT ON COLUMN table_export.restriction.relation IS 'the table';
 COMMENT ON COLUMN table_export.restriction.view     IS 'the view that it is exported through; NULL: it is exported whole';
 
--- What pg_dump must carry; without this the rows of an extension's tables are left out.
+-- The tables whose rows pg_dump must include: it leaves out those of an extension's tables otherwise.
 SELECT pg_catalog.pg_extension_config_dump('table_export.tracked', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.tracked_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.target', '');
@@ -172,7 +173,8 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.copy', '');
--- Both it and the tables that it names are in a dump, or neither is (--no-unlogged-table-data).
+-- A dump has the rows of this table and of the tables that it names, or those of neither
+-- (--no-unlogged-table-data).
 SELECT pg_catalog.pg_extension_config_dump('table_export.unlogged_copy', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.mapping', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.restriction', '');

@@ -1,5 +1,5 @@
--- The functions. Those called tx_ are for people; the others, in table_export, are ours.
--- Nobody but a superuser may call anything until told so by GRANT EXECUTE.
+-- The functions. Users call those whose names begin with tx_; those in the schema table_export are internal.
+-- Only superusers may call them until GRANT EXECUTE is given.
 
 CREATE FUNCTION tx_track(relation regclass, key_index text DEFAULT NULL,
                          OUT tracked text, OUT key text[], OUT shadow text)
@@ -172,8 +172,8 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'capture_wrapper';
 COMMENT ON FUNCTION table_export.capture() IS 'the trigger of tracked tables: appends the keys that a statement touched to the shadow';
 
--- generate_series, but for what the planner expects of it: a thousand rows of each call, with which an export of a few changes
--- would read the whole table. Most runs are short.
+-- generate_series with another estimate. The planner expects a thousand rows of each call of generate_series,
+-- and an export of a few changes would read the whole table. Most runs of keys are short.
 CREATE FUNCTION table_export.series(integer, integer)
 RETURNS SETOF integer
 LANGUAGE internal IMMUTABLE STRICT PARALLEL SAFE ROWS 5

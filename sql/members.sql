@@ -1,6 +1,7 @@
--- Through which tables statements can write to a tracked one, and whether each of these has all four triggers, unchanged
--- and ENABLE ALWAYS: a statement fires those of the table that it names, and no others. The rows of a partitioned table are
--- those of its partitions; a statement on an ancestor of any table, partitioned or inherited from, writes to it as well.
+-- The members of a tracked table: the tables through which statements can write to it. A statement fires the
+-- triggers of the table that it names, and no others, so each member needs all four triggers, unchanged and
+-- ENABLE ALWAYS. The rows of a partitioned table are those of its partitions. A statement on an ancestor of a
+-- table, partitioned or inherited from, writes to the table as well.
 CREATE VIEW table_export.member AS
 WITH RECURSIVE ancestor (tracked, relation) AS (
     SELECT t.id, t.relation::pg_catalog.oid
@@ -20,22 +21,36 @@ WITH RECURSIVE ancestor (tracked, relation) AS (
 SELECT m.tracked,
        m.relation,
        s.by_row,
-       -- Of tgtype, 60 are the bits of the events, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE, and 1 is that of FOR EACH ROW.
-       (SELECT pg_catalog.count(DISTINCT g.tgtype & 60) = 4
+       (SELECT pg_catalog.count(DISTINCT e.events) = 4
           FROM pg_catalog.pg_trigger AS g
-         WHERE g.tgrelid = m.relation AND g.tgenabled = 'A'
-           AND g.tgqual IS NULL AND g.tgattr = ''
-           AND (g.tgtype & 32 <> 0 OR g.tgtype & 1 <> 0 AND m.has_rows
-                OR NOT s.by_row AND (g.tgoldtable IS NOT NULL OR g.tgtype & 24 = 0) AND (g.tgnewtable IS NOT NULL OR g.tgtype & 20 = 0))
+         -- The bits of tgtype: 1 FOR EACH ROW, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE (pg_trigger.h).
+         CROSS JOIN LATERAL (
+               SELECT g.tgtype & (4 | 8 | 16 | 32) AS events,
+                      (g.tgtype & 1) <> 0 AS is_for_each_row,
+                      (g.tgtype & 32) <> 0 AS is_for_truncate,
+                      (g.tgtype & (8 | 16)) <> 0 AS has_old_rows,
+                      (g.tgtype & (4 | 16)) <> 0 AS has_new_rows) AS e
+         WHERE g.tgrelid = m.relation
+           AND g.tgenabled = 'A'
+           AND g.tgqual IS NULL
+           AND g.tgattr = ''
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
-           AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea) AS is_intact
+           AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+           -- Row triggers see the rows of the table itself only. Statement triggers see rows in transition
+           -- tables.
+           AND (e.is_for_truncate
+                OR (e.is_for_each_row AND m.has_rows)
+                OR (NOT s.by_row
+                    AND (g.tgoldtable IS NOT NULL OR NOT e.has_old_rows)
+                    AND (g.tgnewtable IS NOT NULL OR NOT e.has_new_rows)))) AS is_intact
   FROM (SELECT a.tracked, a.relation, a.relation = t.relation
           FROM ancestor AS a JOIN table_export.tracked AS t ON t.id = a.tracked
          UNION ALL
         SELECT p.tracked, p.relation, true FROM partition AS p) AS m (tracked, relation, has_rows)
   LEFT JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
- -- What a subscription applies fires no statement triggers but those of TRUNCATE, and only row triggers of the partition. It writes
- -- to the rows of the very table that it names, never through an ancestor, whose row triggers would see nothing of its children.
+ -- A subscription fires no statement triggers except those of TRUNCATE, and only the row triggers of the
+ -- partition that it writes to. It never writes through an ancestor, whose row triggers would not see the
+ -- rows of the children.
  CROSS JOIN LATERAL (
        SELECT m.has_rows AND c.relkind = 'r'
           AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
@@ -54,8 +69,9 @@ COMMENT ON VIEW table_export.intact IS 'whether every change of a tracked table 
 COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all its members are in place';
 
--- Members that have none of the triggers yet, or not those that a subscription fires, and tables that have triggers still and are
--- no members any more. The tracked table itself is none that lacks them: whoever has dropped its triggers has missed changes.
+-- Members that have none of the triggers yet, or lack those that a subscription fires; and tables that still
+-- have triggers but are no longer members. A tracked table without triggers is not among them: if its
+-- triggers have been dropped, changes were lost, and creating the triggers again would hide that.
 CREATE VIEW table_export.stray AS
 WITH captured (tracked, relation, is_settled) AS (
     SELECT t.id, g.tgrelid,
@@ -70,7 +86,8 @@ WITH captured (tracked, relation, is_settled) AS (
       FROM table_export.member AS m
      WHERE m.by_row AND NOT m.is_intact
         OR NOT EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.relation = m.relation)
-           -- While a dump is restored, the tracked table itself lacks triggers, and those of its members are still to come.
+           -- While a dump is restored, the tracked table itself has no triggers yet, and neither have its
+           -- members.
            AND EXISTS (SELECT FROM captured AS c WHERE c.tracked = m.tracked AND c.is_settled)
      UNION ALL
     SELECT c.tracked, c.relation, false, false
@@ -82,7 +99,8 @@ SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
            WHEN 'p' THEN s.by_row OR pg_catalog.pg_relation_size(c.oid) > 0
                          OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
                                      WHERE pg_catalog.pg_relation_size(p.relid) > 0)
-           -- An ancestor, or a subscription: it brings and takes no rows, but could write them before there were triggers.
+           -- An ancestor, or a table of a subscription. It brings and takes no rows, but rows could be
+           -- written through it before it had triggers.
            ELSE s.joins
        END AS holds_rows
   FROM stray AS s

@@ -1,5 +1,5 @@
--- The triggers of protected copies. They are ordinary ones, so they do not fire under session_replication_role = replica, which
--- is how imports write, and logical replication.
+-- The triggers of protected copies. They are ENABLE, not ENABLE ALWAYS, so that they do not fire under
+-- session_replication_role = replica, under which imports and logical replication write.
 
 CREATE FUNCTION table_export.refuse_write()
 RETURNS trigger
@@ -14,7 +14,8 @@ END
 $$;
 COMMENT ON FUNCTION table_export.refuse_write() IS 'the trigger of protected copies: refuses what no import writes';
 
--- The partitions of a table must refuse as well. A row trigger is theirs too, also of those that come later; TRUNCATE has none.
+-- The partitions of a table must refuse writes as well. They inherit a row trigger, and later partitions do,
+-- too. There are no row triggers for TRUNCATE, so each partition gets a trigger of its own.
 CREATE FUNCTION table_export.create_protection(relation regclass)
 RETURNS void
 LANGUAGE plpgsql

@@ -1,9 +1,10 @@
--- The triggers of tracked tables, and the event triggers that note DDL which no trigger on a table sees: it gives rows other
--- values, takes them away, or opens a way to write around the triggers.
--- What we do to triggers ourselves fires event triggers as well; by the setting table_export.works they know it.
+-- The triggers of tracked tables, and the event triggers for DDL that no trigger on a table sees. Such DDL
+-- changes the values of rows, removes rows, or lets statements write without firing the triggers. The
+-- extension's own DDL on triggers fires the event triggers as well; the setting table_export.works tells them
+-- to ignore it.
 
--- A statement fires the triggers of the table that it names, so each member of a tracked table has its own. ALWAYS: also for
--- writes made under session_replication_role = replica.
+-- A statement fires the triggers of the table that it names, so each member of a tracked table has its own.
+-- They are ENABLE ALWAYS, so that they fire for writes under session_replication_role = replica as well.
 CREATE FUNCTION table_export.create_triggers(tracked table_export.tracked, relation regclass, by_row boolean)
 RETURNS void
 LANGUAGE plpgsql SET table_export.works = on
@@ -36,7 +37,7 @@ END
 $$;
 COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean) IS 'makes the triggers of one member of a tracked table';
 
--- Those of all members, and of what has been a member.
+-- Drops the triggers of all members and of former members, or those of some relations.
 CREATE FUNCTION table_export.drop_triggers(tracked table_export.tracked, relations regclass[] DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SET table_export.works = on
@@ -58,7 +59,7 @@ END
 $$;
 COMMENT ON FUNCTION table_export.drop_triggers(table_export.tracked, regclass[]) IS 'drops the triggers of a tracked table, or those on some of its members';
 
--- Op F: anything may have changed. The next export sends the table in full.
+-- Op F says that anything may have changed. The next export sends the table in full.
 CREATE FUNCTION table_export.note(tracked table_export.tracked)
 RETURNS void
 LANGUAGE plpgsql
@@ -66,10 +67,10 @@ AS $$
 DECLARE
     current_segment regclass;
 BEGIN
-    -- Locked, the segment stays the current one until the transaction ends.
+    -- The lock on the row keeps the segment current until the transaction ends.
     SELECT pg_catalog.to_regclass(pg_catalog.format('table_export.shadow_%s_%s', t.id, t.segment)) INTO STRICT current_segment
       FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
-    -- Without its shadow no export is possible, so there is nothing to note, and no reason for DDL to fail.
+    -- Without the shadow no export is possible. There is nothing to note then, and DDL need not fail.
     IF current_segment IS NOT NULL THEN
         EXECUTE pg_catalog.format('INSERT INTO %s (xid, op, run) VALUES (pg_catalog.pg_current_xact_id(), ''F'', 1)', current_segment);
     END IF;
@@ -77,7 +78,7 @@ END
 $$;
 COMMENT ON FUNCTION table_export.note(table_export.tracked) IS 'notes in the shadow of a tracked table that anything may have changed';
 
--- ALTER TABLE … TYPE … USING and the like. VACUUM FULL and CLUSTER do not fire it: they change no value.
+-- For ALTER TABLE … TYPE … USING and the like. VACUUM FULL and CLUSTER do not fire it; they change no values.
 CREATE FUNCTION table_export.capture_rewrite()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -91,7 +92,8 @@ END
 $$;
 COMMENT ON FUNCTION table_export.capture_rewrite() IS 'notes that DDL has rewritten a tracked table';
 
--- The numbers of a key's columns survive their renaming, and its names a restore; each is renewed by the other in time.
+-- The numbers of a key's columns survive a renaming, the names survive a restore. After either, this renews
+-- the one by the other.
 CREATE FUNCTION table_export.renew_keys()
 RETURNS void
 LANGUAGE sql
@@ -115,9 +117,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION table_export.renew_keys() IS 'renews what is remembered of the keys of tracked tables';
 
--- Partitions that are created, attached and detached, parents that a table inherits from: they get triggers, or lose them.
--- Tables that a subscription begins to write to get others. What comes or goes with rows in it is noted: which rows, no trigger has seen.
--- So is what ALTER TABLE leaves without its triggers: nobody will know of what is written until they are enabled again.
+-- Gives triggers to new members (partitions that are created or attached, parents that a table begins to
+-- inherit from) and drops those of former ones. Tables to which a subscription begins to write get row
+-- triggers. A member that comes or goes with rows in it is noted, because no trigger has seen these rows. So
+-- is a member whose triggers ALTER TABLE has disabled: what is written until they are enabled again is not
+-- captured.
 CREATE FUNCTION table_export.follow_members()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -151,8 +155,9 @@ END
 $$;
 COMMENT ON FUNCTION table_export.follow_members() IS 'gives triggers to new members of tracked tables, and takes them from former ones';
 
--- The rows of a partition go with it. Its triggers go because it does, which is how they differ from those of the tracked table
--- itself. Triggers that somebody drops may come back, but what is written before that, nobody will know.
+-- Notes two things. A partition that is dropped takes its rows along: its triggers are dropped because of it,
+-- not by name (NOT original). Triggers that are dropped by name (original) may be created again, but what is
+-- written in between is not captured.
 CREATE FUNCTION table_export.capture_drop()
 RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

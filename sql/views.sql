@@ -1,4 +1,4 @@
--- What there is to look at. Roles with privileges of pg_monitor may look.
+-- The views for users. Roles with the privileges of pg_monitor may read them.
 
 CREATE VIEW tx_tracked AS
 SELECT t.relation AS table_name,

@@ -1,15 +1,16 @@
-//! Positions: up to which instant a target has been exported, and which changes lie after it.
+//! Positions: the instant up to which a target has been exported, and which changes come after it.
 //!
-//! A position is the snapshot that an export has read in. A change belongs to the next batch exactly if its
-//! transaction was not visible in the position: it began after the snapshot (`xid >= xmax`), or was in progress then
-//! (`xid = ANY (xip)`). What is committed by the next snapshot is decided by PostgreSQL itself, because the shadow is
-//! read in that snapshot. Both halves are plain comparisons, so their cost does not grow with the age of the oldest
-//! transaction, as it would with `NOT pg_visible_in_snapshot(xid, position)` over everything from xmin on.
+//! A position is the snapshot that an export has read in. A change belongs to the next batch if and
+//! only if its transaction was not visible in the position: it began after the snapshot (`xid >= xmax`), or
+//! was in progress then (`xid = ANY (xip)`). The shadow is read in the snapshot of the next export, so
+//! PostgreSQL itself decides what has been committed by then. Both conditions are plain comparisons: their
+//! cost does not grow with the age of the oldest transaction, as that of
+//! `NOT pg_visible_in_snapshot(xid, position)` over everything from xmin on would.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A snapshot in the terms of PostgreSQL's type `pg_snapshot`. All ids are of top-level transactions.
+/// A snapshot, with the parts of PostgreSQL's type `pg_snapshot`. All ids are of top-level transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     xmin: u64,
@@ -28,9 +29,10 @@ impl Position {
         xid < self.xmax && !self.xip.contains(&xid)
     }
 
-    /// Counts a transaction as in progress, so that what it still writes comes after the position.
+    /// Counts a transaction as in progress, so that its changes come after the position.
     ///
-    /// A snapshot never lists its own transaction: one that has an id when the snapshot is taken must be added.
+    /// A snapshot never lists its own transaction: if that has an id when the snapshot is taken, it must be
+    /// added.
     pub fn add_in_progress(&mut self, xid: u64) {
         if xid < self.xmax
             && let Err(place) = self.xip.binary_search(&xid)
@@ -40,7 +42,9 @@ impl Position {
         }
     }
 
-    /// Returns the SQL condition under which the column `xid` is that of a change after the position.
+    /// Returns the SQL condition that a change with the id `xid` comes after the position.
+    ///
+    /// Qualified, because it becomes part of queries that run as the owner of the table.
     pub fn changes_after(&self) -> String {
         let xip = self.xip.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
         format!(

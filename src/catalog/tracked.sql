@@ -1,9 +1,9 @@
--- The tracked tables in the order of their locks, and whether all their triggers are in place
+-- The tracked tables in the order in which they are locked, and whether all their triggers are in place.
 SELECT t.id,
-       t.relation::pg_catalog.oid,
+       t.relation::oid,
        t.relation_oid,
-       pg_catalog.to_json(t.key),
-       pg_catalog.to_json(t.key_names),
+       to_json(t.key),
+       to_json(t.key_names),
        t.segment,
        t.sealed_by,
        t.truncated_by,

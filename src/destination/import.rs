@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use crate::catalog::{self, BatchRow, SourceIdentity};
+use crate::catalog::{self, AppliedRow, SourceIdentity};
 use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::receipt;
 use crate::error::Error;
@@ -329,17 +329,16 @@ fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<(), Error> {
     Ok(())
 }
 
-fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> BatchRow<'a> {
-    BatchRow {
+fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> AppliedRow<'a> {
+    AppliedRow {
         target: &manifest.target,
         number: manifest.number,
         id: id.to_string(),
-        previous: manifest.previous.map(|id| id.to_string()),
         kind: manifest.kind.name(),
         tables: applied.len(),
-        ids: applied.iter().map(|part| part.changed.deleted).sum(),
+        deleted: applied.iter().map(|part| part.changed.deleted).sum(),
         updated: applied.iter().map(|part| part.changed.updated).sum(),
-        records: applied.iter().map(|part| part.changed.inserted).sum(),
+        inserted: applied.iter().map(|part| part.changed.inserted).sum(),
         bytes: applied.iter().map(|part| part.bytes).sum(),
         exported_at: &manifest.created_at,
     }

@@ -65,7 +65,7 @@ fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
 /// Takes a qualified name apart, as PostgreSQL does.
 fn parse(table: &str) -> Result<(String, String), Error> {
     let sql = "SELECT pg_catalog.to_json(pg_catalog.parse_ident($1))";
-    let rows = query::in_snapshot(sql, &[Some(table)])?;
+    let rows = query::in_snapshot(sql, &[&table])?;
     let parts = rows.first().map(|row| row.json::<Vec<String>>(0)).transpose()?.unwrap_or_default();
     <[String; 2]>::try_from(parts).map(|[schema, name]| (schema, name)).map_err(|_| Error::Argument {
         argument: "source_table",

@@ -225,7 +225,7 @@ fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
         } else {
             theirs.type_name.clone()
         };
-        return Err(Error::ColumnType { table, column, source_type, own: ours.definition.clone() });
+        return Err(Error::ColumnType { table, column, source_type, own: ours.type_with_modifier.clone() });
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
-//! SQL inside the backend: parameters and results as text, and a plain choice of what a query sees.
+//! SQL inside the backend: typed parameters in, rows as text out. The caller chooses which snapshot a query
+//! sees.
 //!
-//! pgrx's own SPI client decides by itself between the active snapshot and a fresh one, and assigns a
-//! transaction id on the way. An export must decide both, so this module talks to SPI directly.
+//! pgrx's own SPI client chooses between the active snapshot and a fresh one by itself, and assigns a
+//! transaction id. An export must decide both, so this module calls SPI directly.
 
 use std::ffi::CStr;
 use std::str::FromStr;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::error::Error;
 use crate::pg::encoding;
@@ -44,15 +45,164 @@ impl Row {
     }
 }
 
-/// Runs a query in the active snapshot: it sees that instant and nothing later, and assigns no transaction id.
+/// A Rust type that stands for an SQL type.
 ///
-/// Parameters are of type text: cast them in the query.
-pub fn in_snapshot(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
+/// A transaction id has none: there is no cast from bigint to xid8. It goes as text, with `::xid8` in the
+/// query.
+pub trait Value {
+    /// The oid of the SQL type.
+    const TYPE: Oid;
+
+    /// Returns the value in the current memory context, `None` for null.
+    fn datum(&self) -> Result<Option<Datum>, Error>;
+}
+
+/// A parameter of a query: a [`Value`] of any type.
+pub trait Parameter {
+    /// Returns the oid of the SQL type.
+    fn type_oid(&self) -> Oid;
+
+    /// Returns the value in the current memory context, `None` for null.
+    fn to_datum(&self) -> Result<Option<Datum>, Error>;
+}
+
+impl<T: Value> Parameter for T {
+    fn type_oid(&self) -> Oid {
+        T::TYPE
+    }
+
+    fn to_datum(&self) -> Result<Option<Datum>, Error> {
+        self.datum()
+    }
+}
+
+impl<T: Value + ?Sized> Value for &T {
+    const TYPE: Oid = T::TYPE;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        T::datum(self)
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    const TYPE: Oid = T::TYPE;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        self.as_ref().map_or(Ok(None), T::datum)
+    }
+}
+
+impl Value for bool {
+    const TYPE: Oid = pg_sys::BOOLOID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        Ok(Some(Datum::from(*self)))
+    }
+}
+
+impl Value for i16 {
+    const TYPE: Oid = pg_sys::INT2OID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        Ok(Some(Datum::from(*self)))
+    }
+}
+
+impl Value for i32 {
+    const TYPE: Oid = pg_sys::INT4OID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        Ok(Some(Datum::from(*self)))
+    }
+}
+
+impl Value for i64 {
+    const TYPE: Oid = pg_sys::INT8OID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        Ok(Some(Datum::from(*self)))
+    }
+}
+
+impl Value for u64 {
+    const TYPE: Oid = pg_sys::INT8OID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        let number = i64::try_from(*self).map_err(|_| Error::Internal(format!("{self} is no bigint")))?;
+        number.datum()
+    }
+}
+
+impl Value for usize {
+    const TYPE: Oid = pg_sys::INT8OID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        (*self as u64).datum()
+    }
+}
+
+impl Value for Oid {
+    const TYPE: Oid = pg_sys::OIDOID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        Ok(Some(Datum::from(self.to_u32())))
+    }
+}
+
+impl Value for str {
+    const TYPE: Oid = pg_sys::TEXTOID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        let text = encoding::to_server(self)?;
+        // SAFETY: a C string in the server's encoding; the copy lives in the current memory context.
+        Ok(Some(Datum::from(unsafe { pg_sys::cstring_to_text(text.as_ptr()) })))
+    }
+}
+
+impl Value for String {
+    const TYPE: Oid = pg_sys::TEXTOID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        self.as_str().datum()
+    }
+}
+
+impl Value for [i16] {
+    const TYPE: Oid = pg_sys::INT2ARRAYOID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        let mut elements = self.iter().map(|&number| Datum::from(number)).collect::<Vec<_>>();
+        // SAFETY: as many elements as said, of the size, kind and alignment that pg_type has for int2.
+        let array = unsafe {
+            let (count, align) = (elements.len() as i32, b's' as std::ffi::c_char);
+            pg_sys::construct_array(elements.as_mut_ptr(), count, pg_sys::INT2OID, 2, true, align)
+        };
+        Ok(Some(Datum::from(array)))
+    }
+}
+
+impl Value for [String] {
+    const TYPE: Oid = pg_sys::TEXTARRAYOID;
+
+    fn datum(&self) -> Result<Option<Datum>, Error> {
+        let elements = self.iter().map(Value::datum).collect::<Result<Option<Vec<_>>, _>>()?;
+        let mut elements = elements.unwrap_or_default();
+        // SAFETY: as many elements as said, of the size, kind and alignment that pg_type has for text.
+        let array = unsafe {
+            let (count, align) = (elements.len() as i32, b'i' as std::ffi::c_char);
+            pg_sys::construct_array(elements.as_mut_ptr(), count, pg_sys::TEXTOID, -1, false, align)
+        };
+        Ok(Some(Datum::from(array)))
+    }
+}
+
+/// Runs a query in the active snapshot. It sees that instant and nothing later, and assigns no transaction id.
+pub fn in_snapshot(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], true).map(|(rows, _)| rows)
 }
 
 /// Runs a query in a fresh snapshot, with the effects of the transaction so far, and returns its rows.
-pub fn now(sql: &str, parameters: &[Option<&str>]) -> Result<Vec<Row>, Error> {
+pub fn now(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], false).map(|(rows, _)| rows)
 }
 
@@ -61,8 +211,8 @@ pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
     execute(sql, &[], relations, false).map(|(_, processed)| processed)
 }
 
-/// Runs a query that names staged rows as tables, and stages what it returns in sets of these names: the last column of
-/// the query, an integer, says in which, counted from 0.
+/// Runs a query that names staged rows as tables, and stages the rows that it returns in sets of these names.
+/// The last column of the query, an integer, is the number of the set, counted from 0.
 pub fn stage<const N: usize>(
     sql: &str,
     relations: &[&Staged],
@@ -86,25 +236,26 @@ pub fn stage<const N: usize>(
 
 fn execute(
     sql: &str,
-    parameters: &[Option<&str>],
+    parameters: &[&dyn Parameter],
     relations: &[&Staged],
     read_only: bool,
 ) -> Result<(Vec<Row>, u64), Error> {
     let sql = encoding::to_server(sql)?;
-    let values =
-        parameters.iter().map(|p| p.map(encoding::to_server).transpose()).collect::<Result<Vec<_>, _>>()?;
     let connection = Connection::open();
     for relation in relations {
         relation.register();
     }
-    let mut types = vec![pg_sys::TEXTOID; values.len()];
-    let mut datums = values.iter().map(|value| text_datum(value.as_deref())).collect::<Vec<_>>();
+    // In the memory context of the connection, which frees the values.
+    let values = parameters.iter().map(|value| value.to_datum()).collect::<Result<Vec<_>, _>>()?;
+    let mut types = parameters.iter().map(|value| value.type_oid()).collect::<Vec<_>>();
     let nulls = values.iter().map(|value| if value.is_some() { b' ' } else { b'n' }).collect::<Vec<_>>();
-    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call (spi.c).
+    let mut datums = values.into_iter().map(|value| value.unwrap_or(Datum::null())).collect::<Vec<_>>();
+    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call
+    // (spi.c).
     let status = unsafe {
         pg_sys::SPI_execute_with_args(
             sql.as_ptr(),
-            values.len() as i32,
+            parameters.len() as i32,
             types.as_mut_ptr(),
             datums.as_mut_ptr(),
             nulls.as_ptr().cast(),
@@ -122,14 +273,6 @@ fn execute(
     Ok((rows, processed))
 }
 
-fn text_datum(value: Option<&CStr>) -> pg_sys::Datum {
-    match value {
-        // SAFETY: a C string in the server's encoding; the copy lives in the current memory context.
-        Some(value) => pg_sys::Datum::from(unsafe { pg_sys::cstring_to_text(value.as_ptr()) }),
-        None => pg_sys::Datum::null(),
-    }
-}
-
 fn fetch(table: *mut pg_sys::SPITupleTable, count: usize) -> Result<Vec<Row>, Error> {
     // SAFETY: SPI_tuptable of a query that returned `count` rows; both stay until SPI_finish.
     let (descriptor, tuples) =
@@ -141,7 +284,8 @@ fn fetch(table: *mut pg_sys::SPITupleTable, count: usize) -> Result<Vec<Row>, Er
         .map(|&tuple| {
             (1..=columns)
                 .map(|column| {
-                    // SAFETY: column is within the descriptor; null or a palloc'd C string (spi.c, SPI_getvalue).
+                    // SAFETY: column is within the descriptor; null or a palloc'd C string (spi.c,
+                    // SPI_getvalue).
                     let value = unsafe { pg_sys::SPI_getvalue(tuple, descriptor, column) };
                     // SAFETY: not null, so a C string that lives until SPI_finish.
                     (!value.is_null())

@@ -105,7 +105,7 @@ fn column(expression: *mut pg_sys::Expr, place: i32) -> Option<i16> {
 
 /// Returns a digest of the definition of a view.
 pub fn definition_digest(view: Oid) -> Result<String, crate::error::Error> {
-    let sql = "SELECT pg_catalog.md5(pg_catalog.pg_get_viewdef($1::pg_catalog.oid))";
-    let rows = crate::pg::query::in_snapshot(sql, &[Some(&view.to_u32().to_string())])?;
+    let sql = "SELECT pg_catalog.md5(pg_catalog.pg_get_viewdef($1))";
+    let rows = crate::pg::query::in_snapshot(sql, &[&view])?;
     rows.first().ok_or_else(|| crate::error::Error::Internal("a view has no definition".into()))?.get(0)
 }

@@ -22,9 +22,10 @@ pub fn create_table(relation: Oid) -> Result<String, Error> {
     let tracked = catalog::tracked_table(relation)?;
     let columns = tracked.map(|tracked| tracked.key.columns(&table)).transpose()?.flatten();
     let key = key::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;
-    let columns = shape.columns.iter().map(|Column { name, definition, collation, not_null, .. }| {
-        ddl::column(name, definition, collation.as_deref(), *not_null)
-    });
+    let columns =
+        shape.columns.iter().map(|Column { name, type_with_modifier, collation, not_null, .. }| {
+            ddl::column(name, type_with_modifier, collation.as_deref(), *not_null)
+        });
     let key = key.into_iter().map(|column| column.name).collect::<Vec<_>>();
     Ok(ddl::statement(&shape.quoted(), columns.collect(), &key))
 }

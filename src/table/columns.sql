@@ -1,17 +1,17 @@
 -- The columns of a relation: $1 = oid
 SELECT a.attnum,
        a.attname,
-       pg_catalog.format_type(a.atttypid, NULL),
+       format_type(a.atttypid, NULL),
        a.atttypmod,
-       pg_catalog.format_type(a.atttypid, a.atttypmod),
+       format_type(a.atttypid, a.atttypmod),
        CASE WHEN a.attcollation <> t.typcollation
-            THEN pg_catalog.format('%I.%I', cn.nspname, co.collname) END,
+            THEN format('%I.%I', cn.nspname, co.collname) END,
        a.attnotnull,
        a.attgenerated <> '',
        a.atttypid
-  FROM pg_catalog.pg_attribute AS a
-  JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-  LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = a.attcollation
-  LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid = co.collnamespace
- WHERE a.attrelid = $1::pg_catalog.oid AND a.attnum > 0 AND NOT a.attisdropped
+  FROM pg_attribute AS a
+  JOIN pg_type AS t ON t.oid = a.atttypid
+  LEFT JOIN pg_collation AS co ON co.oid = a.attcollation
+  LEFT JOIN pg_namespace AS cn ON cn.oid = co.collnamespace
+ WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attnum

@@ -1,16 +1,19 @@
 //! The key of a table: the columns that tell its rows apart.
+//!
+//! In: a table, and which key of it is meant. Out: its columns, with what a query needs to compare them as
+//! the index does. Invariant: the columns are those of a valid unique btree index without a predicate and
+//! without expressions.
 
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::query;
 use crate::pg::table::Table;
-use crate::table::shape::name_array;
 
 /// One column of a key.
 pub struct KeyColumn {
     /// pg_attribute.attnum in the table
     pub attnum: i16,
-    /// The name.
+    /// pg_attribute.attname
     pub name: String,
     /// Whether the column is NOT NULL.
     pub not_null: bool,
@@ -34,16 +37,12 @@ pub enum Key<'a> {
 
 /// Returns the columns of a key; empty if there is no such index, or it is partial or over expressions.
 pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
-    let oid = table.to_u32().to_string();
     let (index, columns) = match key {
         Key::Primary => (None, None),
         Key::Index(name) => (Some(*name), None),
-        Key::Columns(attnums) => {
-            (None, Some(attnums.iter().map(i16::to_string).collect::<Vec<_>>().join(",")))
-        }
+        Key::Columns(attnums) => (None, Some(*attnums)),
     };
-    let columns = columns.map(|columns| format!("{{{columns}}}"));
-    query::in_snapshot(include_str!("key.sql"), &[Some(&oid), index, columns.as_deref()])?
+    query::in_snapshot(include_str!("key.sql"), &[&table, &index, &columns])?
         .iter()
         .map(|row| {
             Ok(KeyColumn {
@@ -60,8 +59,7 @@ pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
 
 /// Says whether no two rows of a table can have one key, given by the names of its columns.
 pub fn is_unique(table: Oid, key: &[String]) -> Result<bool, Error> {
-    let oid = table.to_u32().to_string();
-    let rows = query::in_snapshot(include_str!("key_is_unique.sql"), &[Some(&oid), Some(&name_array(key))])?;
+    let rows = query::in_snapshot(include_str!("key_is_unique.sql"), &[&table, &key])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
@@ -69,10 +67,10 @@ pub fn is_unique(table: Oid, key: &[String]) -> Result<bool, Error> {
 pub fn equality(table: &Table, attnum: i16) -> Result<Option<String>, Error> {
     let Some(operator) = table.equality_operator(attnum) else { return Ok(None) };
     let rows = query::now(
-        "SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
-           FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
-          WHERE o.oid = $1::pg_catalog.oid",
-        &[Some(&operator.to_u32().to_string())],
+        "SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+           FROM pg_operator AS o JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+          WHERE o.oid = $1",
+        &[&operator],
     )?;
     rows.first().map(|row| row.get(0)).transpose()
 }

@@ -1,44 +1,46 @@
--- The columns that an UPDATE must not change in place; null stands for all of them: $1 = oid of the table, $2 = names of
--- the key's columns. They are those of unique indexes and exclusion constraints besides the key, of the table and its
--- partitions, because rows of one batch may have swapped values, and an index looks at each row by itself; and
--- GENERATED ALWAYS identities, which no UPDATE may set. A unique index that has all columns of the key in it sees no
--- conflict that the key does not see.
+-- The columns that an UPDATE must not change in place; null stands for all of them.
+-- $1 = oid of the table, $2 = names of the key's columns.
+--
+-- These are the columns of unique indexes and exclusion constraints besides the key, of the table and its
+-- partitions: rows of one batch may have swapped values, and an index checks each row by itself. GENERATED
+-- ALWAYS identities are among them, too, because no UPDATE may set them. A unique index that contains all
+-- columns of the key finds no conflict that the key does not find.
 WITH relation AS (
-    SELECT $1::pg_catalog.oid AS oid
+    SELECT $1 AS oid
      UNION
-    SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid)
+    SELECT relid FROM pg_partition_tree($1)
 ), index AS (
     SELECT i.indexrelid, i.indrelid, n.attnums,
-           i.indexprs::pg_catalog.text ~ ':varattno 0 ' OR i.indpred::pg_catalog.text ~ ':varattno 0 ' AS is_of_row
+           i.indexprs::text ~ ':varattno 0 ' OR i.indpred::text ~ ':varattno 0 ' AS is_of_row
       FROM relation AS r
-      JOIN pg_catalog.pg_index AS i ON i.indrelid = r.oid AND (i.indisunique OR i.indisexclusion)
-     CROSS JOIN LATERAL (SELECT (i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1] AS attnums) AS n
-     WHERE NOT (i.indisunique AND $2::pg_catalog.text[] <@ ARRAY(
-                    SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
+      JOIN pg_index AS i ON i.indrelid = r.oid AND (i.indisunique OR i.indisexclusion)
+     CROSS JOIN LATERAL (SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS attnums) AS n
+     WHERE NOT (i.indisunique AND $2 <@ ARRAY(
+                    SELECT a.attname::text FROM pg_attribute AS a
                      WHERE a.attrelid = i.indrelid AND a.attnum = ANY (n.attnums)))
 ), used AS (
-    SELECT indrelid AS relation, pg_catalog.unnest(attnums) AS attnum FROM index
+    SELECT indrelid AS relation, unnest(attnums) AS attnum FROM index
      UNION
     -- Columns of expressions and predicates.
-    SELECT i.indrelid, d.refobjsubid::pg_catalog.int2
+    SELECT i.indrelid, d.refobjsubid::int2
       FROM index AS i
-      JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+      JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass
                                     AND d.objid = i.indexrelid
-                                    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                                    AND d.refclassid = 'pg_class'::regclass
                                     AND d.refobjid = i.indrelid
      UNION
-    -- A row that moves to another partition meets the indexes there; 0 stands for an expression.
+    -- A row that moves to another partition is checked by the indexes there; 0 stands for an expression.
     SELECT p.partrelid, CASE a.attnum WHEN 0 THEN -1 ELSE a.attnum END
       FROM relation AS r
-      JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = r.oid
-     CROSS JOIN LATERAL pg_catalog.unnest(p.partattrs::pg_catalog.int2[]) AS a (attnum)
+      JOIN pg_partitioned_table AS p ON p.partrelid = r.oid
+     CROSS JOIN LATERAL unnest(p.partattrs::int2[]) AS a (attnum)
      WHERE EXISTS (SELECT FROM index)
 )
 SELECT CASE WHEN a.attgenerated = '' THEN a.attname END
-  FROM used AS u JOIN pg_catalog.pg_attribute AS a ON a.attrelid = u.relation AND a.attnum = u.attnum
+  FROM used AS u JOIN pg_attribute AS a ON a.attrelid = u.relation AND a.attnum = u.attnum
  WHERE u.attnum > 0
  UNION
 SELECT NULL WHERE EXISTS (SELECT FROM index WHERE is_of_row) OR EXISTS (SELECT FROM used WHERE attnum = -1)
  UNION
-SELECT attname FROM pg_catalog.pg_attribute
- WHERE attrelid = $1::pg_catalog.oid AND attidentity = 'a' AND NOT attisdropped
+SELECT attname FROM pg_attribute
+ WHERE attrelid = $1 AND attidentity = 'a' AND NOT attisdropped

@@ -1,4 +1,4 @@
-//! Tables that the caller must own, and those that are not tracked.
+//! The lock on a table that the caller must own, and the error for a table that is not tracked.
 
 use crate::error::Error;
 use crate::pg::Oid;
@@ -6,7 +6,7 @@ use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::table::shape::Shape;
 
-/// Returns the error for a relation that is not tracked, or not even there.
+/// Returns the error for a relation that is not tracked, or does not exist.
 pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
     match shape {
         Some(shape) => Error::NotTracked { table: shape.name_for_errors() },
@@ -14,7 +14,8 @@ pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
     }
 }
 
-/// Locks a table against writers if the caller owns it. Who does not own it must not make its writers wait.
+/// Locks a table against writers if the caller owns it; `None` if it does not exist. A caller who does not
+/// own it gets an error before the lock is taken, because such a caller must not make writers wait.
 pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     let shape = Shape::of(relation)?;

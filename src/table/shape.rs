@@ -1,6 +1,7 @@
-//! The shape of a table as PostgreSQL's catalog tells it: what it is, its columns, its key.
+//! The shape of a table as PostgreSQL's catalog tells it: its kind, its columns, and which of them an UPDATE
+//! must not change.
 //!
-//! Track, export and import all look at tables through here, so that they agree on what a column or a key is.
+//! Track, export and import all read the catalog through this file, so that they agree on what a column is.
 
 use crate::error::{Error, TableName};
 use crate::pg::query::{self, quote_identifier};
@@ -8,9 +9,9 @@ use crate::pg::{Oid, query::Row};
 
 /// What a table is.
 pub struct Shape {
-    /// The schema of the table.
+    /// pg_namespace.nspname
     pub schema: String,
-    /// The name of the table.
+    /// pg_class.relname
     pub name: String,
     /// pg_class.relkind
     pub kind: char,
@@ -26,14 +27,14 @@ pub struct Shape {
 pub struct Column {
     /// pg_attribute.attnum
     pub attnum: i16,
-    /// The name.
+    /// pg_attribute.attname
     pub name: String,
     /// The type without its modifier, its name qualified unless it is in pg_catalog.
     pub type_name: String,
     /// pg_attribute.atttypmod, -1 for none
     pub typmod: i32,
-    /// The type with its modifier, as DDL says it.
-    pub definition: String,
+    /// The type with its modifier, as DDL writes it.
+    pub type_with_modifier: String,
     /// The collation, quoted and qualified, if it differs from that of the type.
     pub collation: Option<String>,
     /// Whether it is NOT NULL.
@@ -41,17 +42,16 @@ pub struct Column {
     /// Whether it is GENERATED ALWAYS AS (expression).
     pub is_generated: bool,
     /// pg_attribute.atttypid
-    type_oid: String,
+    type_oid: Oid,
 }
 
 impl Shape {
-    /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot taken after
-    /// that: a lock may have waited for an ALTER TABLE.
+    /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot
+    /// taken after that: a lock may have waited for an ALTER TABLE.
     pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
-        let oid = table.to_u32().to_string();
-        let rows = query::in_snapshot(include_str!("shape.sql"), &[Some(&oid)])?;
+        let rows = query::in_snapshot(include_str!("shape.sql"), &[&table])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let columns = query::in_snapshot(include_str!("columns.sql"), &[Some(&oid)])?;
+        let columns = query::in_snapshot(include_str!("columns.sql"), &[&table])?;
         Ok(Some(Shape {
             schema: row.get(0)?,
             name: row.get(1)?,
@@ -62,7 +62,7 @@ impl Shape {
         }))
     }
 
-    /// Says what it is if it is no table of a user's own.
+    /// Returns what it is, for an error, if it is not a table of a user.
     pub fn not_a_table(&self) -> Option<&'static str> {
         match self.kind {
             _ if self.is_system => Some("a system table"),
@@ -88,19 +88,19 @@ impl Shape {
         query::quote_qualified(&self.schema, &self.name)
     }
 
-    /// Returns what names its rows in a query, quoted: those of a partitioned table are in its partitions, but children of
-    /// a plain one have rows of their own.
+    /// Returns the item of FROM for its rows, quoted. The rows of a partitioned table are in its partitions,
+    /// but children of a plain table have rows of their own.
     pub fn as_from_item(&self) -> String {
         let only = if self.kind == 'p' { "" } else { "ONLY " };
         format!("{only}{}", self.quoted())
     }
 
-    /// Returns the name as errors take it.
+    /// Returns the name in the form that errors take.
     pub fn name_for_errors(&self) -> TableName {
         TableName::new(&self.schema, &self.name)
     }
 
-    /// Returns the qualified name as results say it.
+    /// Returns the qualified name without quotes, for results.
     pub fn qualified(&self) -> String {
         format!("{}.{}", self.schema, self.name)
     }
@@ -113,11 +113,11 @@ impl Column {
             name: row.get(1)?,
             type_name: row.get(2)?,
             typmod: row.get(3)?,
-            definition: row.get(4)?,
+            type_with_modifier: row.get(4)?,
             collation: row.optional(5)?,
             not_null: row.flag(6),
             is_generated: row.flag(7),
-            type_oid: row.get(8)?,
+            type_oid: Oid::from(row.get::<u32>(8)?),
         })
     }
 
@@ -127,32 +127,28 @@ impl Column {
     }
 }
 
-/// Returns the type of a column as DDL would say it with another modifier.
+/// Returns the type of a column as DDL would write it with another modifier.
 pub fn type_with_modifier(column: &Column, typmod: i32) -> Result<String, Error> {
-    let sql = "SELECT pg_catalog.format_type($1::pg_catalog.oid, $2::pg_catalog.int4)";
-    let rows = query::in_snapshot(sql, &[Some(&column.type_oid), Some(&typmod.to_string())])?;
+    let rows = query::in_snapshot("SELECT format_type($1, $2)", &[&column.type_oid, &typmod])?;
     rows.first().ok_or_else(|| Error::Internal("format_type returned nothing".into()))?.get(0)
 }
 
-/// Returns a type that a manifest names as DDL would say it here; `None` if there is no such type. The name is only
-/// compared, never parsed.
+/// Returns a type that a manifest names, as DDL would write it here; `None` if there is no such type. The
+/// name comes from outside: it is only compared, never parsed.
 pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<String>, Error> {
-    let sql = "SELECT pg_catalog.format_type(t.oid, $2::pg_catalog.int4) FROM pg_catalog.pg_type AS t
-                WHERE pg_catalog.format_type(t.oid, NULL) = $1";
-    query::in_snapshot(sql, &[Some(type_name), Some(&typmod.to_string())])?
-        .first()
-        .map(|row| row.get(0))
-        .transpose()
+    let sql = "SELECT format_type(t.oid, $2) FROM pg_type AS t WHERE format_type(t.oid, NULL) = $1";
+    query::in_snapshot(sql, &[&type_name, &typmod])?.first().map(|row| row.get(0)).transpose()
 }
 
-/// Returns a collation that a manifest names, as SQL says it here; `None` if there is no such collation. The name is only
-/// compared, never parsed.
+/// Returns a collation that a manifest names, as SQL writes it here; `None` if there is no such collation.
+/// The name comes from outside: it is only compared, never parsed.
 pub fn known_collation(name: &str) -> Result<Option<String>, Error> {
-    let sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.collname)
-                 FROM pg_catalog.pg_collation AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.collnamespace
-                WHERE pg_catalog.format('%I.%I', n.nspname, c.collname) = $1
-                  AND c.collencoding IN (-1, (SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))";
-    query::in_snapshot(sql, &[Some(name)])?.first().map(|row| row.get(0)).transpose()
+    let sql = "SELECT format('%I.%I', n.nspname, c.collname)
+                 FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace
+                WHERE format('%I.%I', n.nspname, c.collname) = $1
+                  AND c.collencoding IN (-1, (SELECT d.encoding FROM pg_database AS d
+                                               WHERE d.datname = current_database()))";
+    query::in_snapshot(sql, &[&name])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// The columns of a table that an UPDATE must not change in place.
@@ -166,12 +162,10 @@ pub enum ColumnsNotUpdatable {
 impl ColumnsNotUpdatable {
     /// Looks them up for a table whose rows are told apart by a key, given by names.
     pub fn of(table: Oid, key: &[String]) -> Result<ColumnsNotUpdatable, Error> {
-        let oid = table.to_u32().to_string();
-        let names =
-            query::in_snapshot(include_str!("not_updatable.sql"), &[Some(&oid), Some(&name_array(key))])?
-                .iter()
-                .map(|row| row.optional(0))
-                .collect::<Result<Option<Vec<_>>, Error>>()?;
+        let names = query::in_snapshot(include_str!("not_updatable.sql"), &[&table, &key])?
+            .iter()
+            .map(|row| row.optional(0))
+            .collect::<Result<Option<Vec<_>>, Error>>()?;
         Ok(names.map_or(ColumnsNotUpdatable::All, ColumnsNotUpdatable::Named))
     }
 
@@ -182,10 +176,4 @@ impl ColumnsNotUpdatable {
             ColumnsNotUpdatable::Named(names) => names.iter().any(|replaced| replaced == name),
         }
     }
-}
-
-/// Writes names as an array literal.
-pub fn name_array(names: &[String]) -> String {
-    let quoted = names.iter().map(|name| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")));
-    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
 }

@@ -4,6 +4,6 @@ SELECT n.nspname,
        c.relkind,
        c.relpersistence,
        n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast', 'table_export') OR c.oid < 16384
-  FROM pg_catalog.pg_class AS c
-  JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
- WHERE c.oid = $1::pg_catalog.oid
+  FROM pg_class AS c
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ WHERE c.oid = $1

@@ -23,7 +23,7 @@ pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>, Erro
     let from = query::in_snapshot(
         "SELECT pg_catalog.to_char((pg_catalog.now() - $1::pg_catalog.float8 * '1 microsecond'::pg_catalog.interval) AT TIME ZONE 'UTC',
                                    'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-        &[Some(&request.older_than.to_string())],
+        &[&request.older_than.to_string()],
     )?;
     let from: String = from.first().ok_or_else(|| Error::Internal("there is no time".into()))?.get(0)?;
     let keep = Keep { from: &from, latest: request.keep_batches, unreceived: request.only_received };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, BatchRow, Published, Received, SourceIdentity, Target, Tracked};
+use crate::catalog::{self, Published, PublishedRow, Received, SourceIdentity, Target, Tracked};
 use crate::error::{Error, TableName};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
@@ -502,7 +502,7 @@ fn publish(
     let Written { number, writer, header, parts, position, full, has_healed, follows } = written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
-    let row = BatchRow {
+    let row = PublishedRow {
         target,
         number,
         id: id.to_string(),
@@ -510,7 +510,6 @@ fn publish(
         kind: header.kind.name(),
         tables: parts.len(),
         ids: parts.iter().map(|part| part.ids).sum(),
-        updated: 0,
         records: parts.iter().map(|part| part.records).sum(),
         bytes: parts.iter().map(Part::bytes).sum(),
         exported_at: &exported_at,

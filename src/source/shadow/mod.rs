@@ -266,7 +266,7 @@ fn readers(id: i32) -> Result<Vec<String>, Error> {
     let readers = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
                      FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
                     WHERE c.oid = pg_catalog.to_regclass($1) AND a.grantee NOT IN (0, c.relowner)";
-    query::now(readers, &[Some(&segment(id, 0))])?.iter().map(|row| row.get(0)).collect()
+    query::now(readers, &[&segment(id, 0)])?.iter().map(|row| row.get(0)).collect()
 }
 
 /// What turns a run into keys.
@@ -278,7 +278,7 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
                                  WHERE c.relnamespace = 'table_export'::pg_catalog.regnamespace
                                    AND a.grantee <> c.relowner
                                    AND pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) = $1)";
-    if !query::now(reads, &[Some(role)])?.first().is_some_and(|row| row.flag(0)) {
+    if !query::now(reads, &[&role])?.first().is_some_and(|row| row.flag(0)) {
         query::now(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
         query::now(&format!("REVOKE EXECUTE ON FUNCTION {SERIES} FROM {role}"), &[])?;
     }
@@ -426,7 +426,7 @@ pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     query::now(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
     query::now(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op, DROP COLUMN run"), &[])?;
     query::now(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
-    let rows = query::now("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[Some(&name)])?;
+    let rows = query::now("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&name])?;
     let oid: u32 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
     Ok((Oid::from(oid), name))
 }
@@ -459,7 +459,7 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     if held > 0 {
         // Asked of one segment: what is let go with the other leaves those who keep up the time to fill half of the limit.
         let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
-        let wanted_by = || catalog::wanted_by(id, &segment(id, idle), sealed_by, identity);
+        let wanted_by = || catalog::targets_needing(id, &segment(id, idle), sealed_by, identity);
         let held_back = |held_back_by| Ok(Rotation { freed: 0, held_back_by });
         // Asked before the lock as well: it stays to the end of the transaction, needed or not.
         if sealed_by.is_some() && !is_too_large {

@@ -1,0 +1,313 @@
+//! `table_export.target` and what the source knows of a target: the tables that it has received, the batches
+//! published for it, and its restriction.
+//!
+//! Invariant: a shadow retains the changes that the position of a target does not see, if the target has a
+//! row in `target_table` for the tracked table. Without that row the next export sends the table in full, and
+//! the target needs nothing from the shadow.
+
+use crate::catalog::Identity;
+use crate::catalog::position::Position;
+use crate::error::Error;
+use crate::guc;
+use crate::pg::Oid;
+use crate::pg::query::{Row, in_snapshot, now};
+
+/// A target, as its last committed export has left it.
+pub struct Target {
+    /// The position and the database that it belongs to; `None` before the first export and after a reset.
+    pub position: Option<(Position, Identity)>,
+    /// The number of the last batch, 0 if there is none.
+    pub number: u64,
+    /// The id of the last batch.
+    pub batch: Option<String>,
+    /// The tracked tables that it has received in full.
+    pub tables: Vec<Received>,
+}
+
+/// A tracked table that a target has received in full.
+pub struct Received {
+    /// The id of the tracked table.
+    pub tracked: i32,
+    /// The columns and key that were sent.
+    pub fingerprint: String,
+    /// The batch that has sent it.
+    pub number: u64,
+}
+
+/// Returns a target in the active snapshot; `None` if there is no such target.
+pub fn target(name: &str) -> Result<Option<Target>, Error> {
+    let rows = in_snapshot(
+        "SELECT position, system_identifier, database, number, batch
+           FROM table_export.target WHERE name = $1",
+        &[&name],
+    )?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let position = match (row.optional(0)?, row.optional(1)?, row.optional(2)?) {
+        (Some(position), Some(system_identifier), Some(database)) => {
+            Some((position, Identity { system_identifier, database }))
+        }
+        _ => None,
+    };
+    let received =
+        |row: &Row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)?, number: row.get(2)? });
+    let tables = in_snapshot(
+        "SELECT tracked, fingerprint, number FROM table_export.target_table WHERE target = $1",
+        &[&name],
+    )?;
+    Ok(Some(Target {
+        position,
+        number: row.get(3)?,
+        batch: row.optional(4)?,
+        tables: tables.iter().map(received).collect::<Result<_, Error>>()?,
+    }))
+}
+
+/// Returns the names of all targets.
+pub fn target_names() -> Result<Vec<String>, Error> {
+    now("SELECT name FROM table_export.target ORDER BY name", &[])?.iter().map(|row| row.get(0)).collect()
+}
+
+/// Makes a target start again from a full batch, or one of its tables only.
+pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
+    if let Some(tracked) = tracked {
+        let sql = "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2";
+        now(sql, &[&name, &tracked])?;
+        return Ok(());
+    }
+    now(
+        "INSERT INTO table_export.target (name) VALUES ($1)
+         ON CONFLICT (name) DO UPDATE SET position = NULL, system_identifier = NULL, database = NULL",
+        &[&name],
+    )?;
+    now("DELETE FROM table_export.target_table WHERE target = $1", &[&name])?;
+    Ok(())
+}
+
+/// Forgets a target, and says whether there was one.
+pub fn remove_target(name: &str) -> Result<bool, Error> {
+    Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
+}
+
+/// Moves the position of a target that needs nothing of what lies between.
+pub fn move_position(name: &str, position: &Position) -> Result<(), Error> {
+    let sql = "UPDATE table_export.target SET position = $2::pg_snapshot WHERE name = $1";
+    now(sql, &[&name, &position.to_string()])?;
+    Ok(())
+}
+
+/// A batch that this database publishes, as `table_export.batch` keeps it.
+pub struct PublishedRow<'a> {
+    /// The target.
+    pub target: &'a str,
+    /// Its place in the chain of the target's batches.
+    pub number: u64,
+    /// The UUID of the batch.
+    pub id: String,
+    /// The UUID of the batch before it.
+    pub previous: Option<String>,
+    /// `full` or `changes`
+    pub kind: &'static str,
+    /// How many tables are in it.
+    pub tables: usize,
+    /// How many keys have changed.
+    pub ids: u64,
+    /// How many records it holds.
+    pub records: u64,
+    /// The size of its files.
+    pub bytes: u64,
+    /// The instant of the source that it shows, in ISO 8601.
+    pub exported_at: &'a str,
+}
+
+/// Records a batch and the new position of its target, and the tables that the target has received in full
+/// with it.
+pub fn add_batch(
+    batch: &PublishedRow,
+    store: &str,
+    position: &Position,
+    identity: &Identity,
+    full: &[Received],
+    has_healed: bool,
+) -> Result<(), Error> {
+    let position = position.to_string();
+    let (target, number, id) = (&batch.target, &batch.number, &batch.id);
+    now(
+        include_str!("put_target.sql"),
+        &[
+            target,
+            &position,
+            &identity.system_identifier,
+            &Oid::from(identity.database),
+            number,
+            id,
+            &batch.exported_at,
+        ],
+    )?;
+    now(
+        "INSERT INTO table_export.batch
+                (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at,
+                 position, has_healed)
+         VALUES ($1, $2, $3::uuid, $4::uuid, $5, $6, $7, $8, $9, $10, $11::timestamptz,
+                 $12::pg_snapshot, $13)",
+        &[
+            target,
+            number,
+            id,
+            &batch.previous,
+            &batch.kind,
+            &batch.tables,
+            &batch.ids,
+            &batch.records,
+            &batch.bytes,
+            &store,
+            &batch.exported_at,
+            &position,
+            &has_healed,
+        ],
+    )?;
+    full.iter().try_for_each(|received| put_received(batch.target, received))
+}
+
+fn put_received(target: &str, received: &Received) -> Result<(), Error> {
+    let sql =
+        "INSERT INTO table_export.target_table (target, tracked, fingerprint, number) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (target, tracked) DO UPDATE
+                  SET fingerprint = excluded.fingerprint, number = excluded.number";
+    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number])?;
+    Ok(())
+}
+
+/// A batch that this database has published.
+pub struct Published {
+    /// Its place in the chain of the target's batches.
+    pub number: u64,
+    /// The UUID of the batch.
+    pub id: String,
+    /// The position of its target then.
+    pub position: Position,
+    /// Whether it holds keys of batches that this database had not known.
+    pub has_healed: bool,
+}
+
+/// Returns the batches of a target from a number on, in order.
+pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>, Error> {
+    let sql = "SELECT number, id, position, has_healed FROM table_export.batch
+                WHERE target = $1 AND number >= $2 ORDER BY number";
+    let published = |row: &Row| {
+        let (number, id, position) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Published { number, id, position, has_healed: row.flag(3) })
+    };
+    in_snapshot(sql, &[&target, &number])?.iter().map(published).collect()
+}
+
+/// The positions whose changes the shadow of a tracked table retains, as rows (name, position, xmax, xip):
+/// those of all targets that have received the table, and those of their last batches, because
+/// `replay_batches` lets a later batch replace that many. A position of another database needs nothing: its
+/// target is sent everything in full.
+///
+/// $1 = id of the tracked table, $2 = system identifier, $3 = oid of the database, $4 = replay_batches.
+/// OFFSET 0 makes PostgreSQL take positions apart once, not with every change.
+const RETAINED_POSITIONS: &str = "
+    SELECT t.name, p.position, pg_snapshot_xmax(p.position) AS xmax,
+           ARRAY(SELECT pg_snapshot_xip(p.position)) AS xip
+      FROM table_export.target AS t
+      JOIN table_export.target_table AS m ON m.target = t.name AND m.tracked = $1
+     CROSS JOIN LATERAL (
+           SELECT t.position
+            UNION ALL
+           SELECT b.position FROM table_export.batch AS b
+            WHERE b.target = t.name AND b.number >= m.number
+              AND b.number >= t.number - $4 AND b.number < t.number
+           ) AS p
+     WHERE t.system_identifier = $2 AND t.database = $3
+    OFFSET 0";
+
+/// The condition that a position `r` needs something from a segment. A sealed one holds nothing that a
+/// position needs if it sees the transaction that has sealed the segment; of any other the changes themselves
+/// are looked at.
+fn needs_segment(segment: &str, sealed_by: Option<u64>) -> String {
+    match sealed_by {
+        Some(xid) => format!("NOT pg_visible_in_snapshot('{xid}', r.position)"),
+        None => format!("EXISTS (SELECT FROM {segment} AS s WHERE s.xid >= r.xmax OR s.xid = ANY (r.xip))"),
+    }
+}
+
+/// Returns the targets that still need a change in a segment, for the next batch or for one that replaces the
+/// last `pg_table_export.replay_batches`. The segment has either been sealed by a transaction, or is not
+/// sealed.
+pub fn targets_needing(
+    id: i32,
+    segment: &str,
+    sealed_by: Option<u64>,
+    identity: &Identity,
+) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "SELECT DISTINCT r.name FROM ({RETAINED_POSITIONS}) AS r WHERE {} ORDER BY r.name",
+        needs_segment(segment, sealed_by)
+    );
+    let database = Oid::from(identity.database);
+    let rows = now(&sql, &[&id, &identity.system_identifier, &database, &guc::replay_batches()])?;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Makes the next exports of targets send a table in full, so that its shadow retains nothing for them.
+/// Returns the name of the table; `None` if another transaction is changing one of the targets, and then
+/// releases none.
+pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
+    let lock = "SELECT FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)
+                   FOR UPDATE SKIP LOCKED";
+    if now(lock, &[&id, &targets])?.len() < targets.len() {
+        return Ok(None);
+    }
+    now("DELETE FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)", &[&id, &targets])?;
+    let table = "SELECT relation FROM table_export.tracked WHERE id = $1";
+    now(table, &[&id])?.first().map(|row| row.get(0)).transpose()
+}
+
+/// A table that a restricted target gets.
+pub struct Restriction {
+    /// The tracked table.
+    pub relation: Oid,
+    /// The view that it is exported through; `None` if it is exported whole.
+    pub view: Option<Oid>,
+}
+
+/// Returns the tables that a target is restricted to; empty if it gets all.
+pub fn restrictions(target: &str) -> Result<Vec<Restriction>, Error> {
+    let sql =
+        "SELECT relation::oid, view::oid FROM table_export.restriction WHERE target = $1 ORDER BY relation";
+    let restriction = |row: &Row| {
+        Ok(Restriction {
+            relation: Oid::from(row.get::<u32>(0)?),
+            view: row.optional::<u32>(1)?.map(Oid::from),
+        })
+    };
+    in_snapshot(sql, &[&target])?.iter().map(restriction).collect()
+}
+
+/// Records that a target gets a table.
+pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<(), Error> {
+    let sql = "INSERT INTO table_export.restriction (target, relation, view)
+               VALUES ($1, $2::regclass, $3::regclass)
+               ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view";
+    now(sql, &[&target, &relation, &view])?;
+    Ok(())
+}
+
+/// Takes a table from a restricted target; `None` ends the restriction.
+pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<(), Error> {
+    let sql = "DELETE FROM table_export.restriction WHERE target = $1 AND ($2 IS NULL OR relation = $2)";
+    now(sql, &[&target, &relation])?;
+    Ok(())
+}
+
+/// Makes shadows retain nothing for a restricted target of the tables that it does not get.
+pub fn release_unrestricted(target: &str) -> Result<(), Error> {
+    let sql = "DELETE FROM table_export.target_table AS m
+                WHERE m.target = $1
+                  AND NOT EXISTS (SELECT FROM table_export.restriction AS r
+                                    JOIN table_export.tracked AS t ON t.relation = r.relation
+                                   WHERE r.target = m.target AND t.id = m.tracked)";
+    now(sql, &[&target])?;
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! `table_export.tracked`: the tracked tables, their members and triggers, and the two segments of each
+//! shadow.
+//!
+//! A segment is sealed once all transactions that could write to it have ended. `sealed_by` is then a
+//! transaction that began after that: a position that sees it needs nothing from the segment. Invariant:
+//! `sealed_by` always tells of the segment that is not current.
+
+use crate::error::Error;
+use crate::pg::Oid;
+use crate::pg::query::{Row, in_snapshot, now};
+use crate::pg::table::{self, Table};
+use crate::table::key::KeyColumn;
+
+/// Attribute numbers in table_export.tracked, for the trigger, which reads the row without SQL.
+pub mod tracked_column {
+    /// relation
+    pub const RELATION: i32 = 2;
+    /// relation_oid
+    pub const RELATION_OID: i32 = 3;
+    /// key
+    pub const KEY: i32 = 4;
+    /// key_names
+    pub const KEY_NAMES: i32 = 5;
+    /// segment
+    pub const SEGMENT: i32 = 6;
+}
+
+/// The columns of a tracked table's key, by number and by name.
+#[derive(Clone)]
+pub struct TrackedKey {
+    /// The table that the numbers belong to. After a restore it is another one, and the names count.
+    pub relation: Oid,
+    /// The columns by number, which survives their renaming.
+    pub attnums: Vec<i16>,
+    /// The columns by name, which survives a dump.
+    pub names: Vec<String>,
+}
+
+impl TrackedKey {
+    /// Returns the columns as they are now, by number; `None` if one of them is gone.
+    pub fn columns(&self, table: &Table) -> Result<Option<Vec<i16>>, Error> {
+        if self.relation == table.oid() {
+            return Ok(Some(self.attnums.clone()));
+        }
+        self.names.iter().map(|name| table.column(name)).collect()
+    }
+
+    /// Returns the columns of the same names in a table that `relation` inherits from, or that inherits from
+    /// it: there they may have other numbers. `None` if one of them does not exist there.
+    pub fn columns_of_relative(&self, relation: Oid, relative: &Table) -> Result<Option<Vec<i16>>, Error> {
+        let names = if self.relation == relation {
+            let name = |&attnum| table::column_name(relation, attnum);
+            self.attnums.iter().map(name).collect::<Result<Option<Vec<_>>, _>>()?
+        } else {
+            Some(self.names.clone())
+        };
+        let Some(names) = names else { return Ok(None) };
+        names.iter().map(|name| relative.column(name)).collect()
+    }
+}
+
+/// What is known of the two segments of a shadow.
+#[derive(Clone, Copy)]
+pub struct Segments {
+    /// The segment that changes are appended to.
+    pub current: i16,
+    /// The transaction after which no transaction writes to the other segment; `None` if it is not sealed.
+    pub sealed_by: Option<u64>,
+    /// A position that does not see this transaction misses changes that have been truncated.
+    pub truncated_by: Option<u64>,
+}
+
+/// A tracked table.
+#[derive(Clone)]
+pub struct Tracked {
+    /// The number in the names of the segments.
+    pub id: i32,
+    /// The table.
+    pub relation: Oid,
+    /// Its key.
+    pub key: TrackedKey,
+    /// The segments of its shadow.
+    pub segments: Segments,
+    /// Whether all four triggers exist on every member, call our function and are ENABLE ALWAYS.
+    pub is_intact: bool,
+}
+
+/// Returns the tracked tables, in the order in which they are locked.
+pub fn tracked() -> Result<Vec<Tracked>, Error> {
+    in_snapshot(include_str!("tracked.sql"), &[])?
+        .iter()
+        .map(|row| {
+            Ok(Tracked {
+                id: row.get(0)?,
+                relation: Oid::from(row.get::<u32>(1)?),
+                key: TrackedKey {
+                    relation: Oid::from(row.get::<u32>(2)?),
+                    attnums: row.json(3)?,
+                    names: row.json(4)?,
+                },
+                segments: Segments {
+                    current: row.get(5)?,
+                    sealed_by: row.optional(6)?,
+                    truncated_by: row.optional(7)?,
+                },
+                is_intact: row.flag(8),
+            })
+        })
+        .collect()
+}
+
+/// Returns one tracked table, `None` if the table is not tracked.
+pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>, Error> {
+    Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
+}
+
+/// Adds a tracked table, or renews the key of one, and returns its id.
+pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
+    let attnums = key.iter().map(|column| column.attnum).collect::<Vec<_>>();
+    let rows = now(include_str!("put_tracked.sql"), &[&relation, &attnums.as_slice()])?;
+    rows.first().ok_or_else(|| Error::Internal("nothing was inserted".into()))?.get(0)
+}
+
+/// Removes a tracked table. Targets need nothing from its shadow any more.
+pub fn remove_tracked(id: i32) -> Result<(), Error> {
+    now("DELETE FROM table_export.target_table WHERE tracked = $1", &[&id])?;
+    now("DELETE FROM table_export.tracked WHERE id = $1", &[&id])?;
+    Ok(())
+}
+
+/// Creates the capture triggers of all members of a tracked table.
+pub fn create_triggers(id: i32) -> Result<(), Error> {
+    let create = "SELECT table_export.create_triggers(t, m.relation, m.by_row)
+                    FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
+                   WHERE t.id = $1 ORDER BY m.relation";
+    now(create, &[&id])?;
+    Ok(())
+}
+
+/// Drops the capture triggers of all members of a tracked table.
+pub fn drop_triggers(id: i32) -> Result<(), Error> {
+    now("SELECT table_export.drop_triggers(t) FROM table_export.tracked AS t WHERE t.id = $1", &[&id])?;
+    Ok(())
+}
+
+/// Makes a table read-only for everything but imports.
+pub fn create_protection(relation: Oid) -> Result<(), Error> {
+    now("SELECT table_export.create_protection($1::regclass)", &[&relation])?;
+    Ok(())
+}
+
+/// Ends the protection of a table.
+pub fn drop_protection(relation: Oid) -> Result<(), Error> {
+    now("SELECT table_export.drop_protection($1::regclass)", &[&relation])?;
+    Ok(())
+}
+
+/// A table through which statements can write to a tracked table; the tracked table is a member of itself.
+pub struct Member {
+    /// The table that a statement may name.
+    pub relation: Oid,
+    /// pg_class.relpersistence
+    pub persistence: char,
+}
+
+/// Returns the members of a tracked table.
+pub fn members(id: i32) -> Result<Vec<Member>, Error> {
+    let sql = "SELECT m.relation, c.relpersistence
+                 FROM table_export.member AS m JOIN pg_class AS c ON c.oid = m.relation
+                WHERE m.tracked = $1 ORDER BY m.relation";
+    let member = |row: &Row| Ok(Member { relation: Oid::from(row.get::<u32>(0)?), persistence: row.get(1)? });
+    now(sql, &[&id])?.iter().map(member).collect()
+}
+
+/// Locks the row of a tracked table and returns what it says of the segments; `None` if another transaction
+/// has locked it. A `sealed_by` that this cluster has not reached yet came with a dump, and counts as none.
+pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
+    let sql = "SELECT segment, CASE WHEN sealed_by < pg_current_xact_id() THEN sealed_by END, truncated_by
+                 FROM table_export.tracked WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED";
+    let segments = |row: &Row| {
+        Ok(Segments { current: row.get(0)?, sealed_by: row.optional(1)?, truncated_by: row.optional(2)? })
+    };
+    now(sql, &[&id])?.first().map(segments).transpose()
+}
+
+/// Makes a segment the current one, to which changes are appended. The other one is not sealed.
+pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
+    let sql = "UPDATE table_export.tracked SET segment = $2, sealed_by = NULL WHERE id = $1";
+    now(sql, &[&id, &segment])?;
+    Ok(())
+}
+
+/// Records that the segment that is not current has been truncated. What it held was written before the
+/// segment was sealed; if it was not sealed, before this transaction.
+pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
+    let sql = "UPDATE table_export.tracked SET truncated_by = COALESCE($2::xid8, pg_current_xact_id())
+                WHERE id = $1";
+    let sealed_by = sealed_by.map(|xid| xid.to_string());
+    now(sql, &[&id, &sealed_by])?;
+    Ok(())
+}
+
+/// Records that no transaction writes to the segment that is not current any more.
+pub fn seal_segment(id: i32) -> Result<(), Error> {
+    now("UPDATE table_export.tracked SET sealed_by = pg_current_xact_id() WHERE id = $1", &[&id])?;
+    Ok(())
+}
