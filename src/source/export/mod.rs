@@ -20,7 +20,7 @@ use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::source::fork::{self, Fork, Healing};
 use crate::source::restriction::{self, ViewOfTable};
-use crate::source::shadow;
+use crate::source::shadow::{self, read, rotate};
 use crate::source::track;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::shape::{Column, Shape};
@@ -397,7 +397,7 @@ fn plan(
         let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
-                let pending = shadow::pending(&candidate.tracked, since)?;
+                let pending = read::pending(&candidate.tracked, since)?;
                 let any = pending.any || matches!(healing, Healing::Keys(_));
                 if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
             }
@@ -425,13 +425,10 @@ fn write_part(
     let acting = caller.act_as_owner(table);
     let (ids, query) = match (kind, since) {
         (Kind::Changes, Some(since)) => {
-            let keys = shadow::keys_query(tracked, since, key, healed)?;
-            (
-                copy_to(&keys, Format::Text.name(), part.ids()?)?,
-                shadow::records_query(shape, rows, key, &keys),
-            )
+            let keys = read::keys_query(tracked, since, key, healed)?;
+            (copy_to(&keys, Format::Text.name(), part.ids()?)?, read::records_query(shape, rows, key, &keys))
         }
-        _ => ((0, part.ids()?), shadow::all_records_query(shape, rows)),
+        _ => ((0, part.ids()?), read::all_records_query(shape, rows)),
     };
     fault::point(Point::ExportIdsWritten);
     let records = copy_to(&query, format.name(), part.records()?)?;
@@ -554,7 +551,7 @@ fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &SourceIdentity) {
             let _settings = settings::pin();
             // SPI wants one to be active; each of its queries takes a fresh one of its own.
             let _snapshot = Snapshot::latest();
-            shadows.iter().try_for_each(|&(id, table)| shadow::rotate(id, table, &identity).map(drop))
+            shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table, &identity).map(drop))
         });
     }
 }
