@@ -19,7 +19,7 @@ use crate::source::shadow::{segment, segment_name};
 pub struct Rotation {
     /// The bytes that were freed.
     pub freed: i64,
-    /// The targets that still want what it holds.
+    /// The targets that still need what it holds.
     pub held_back_by: Vec<String>,
 }
 
@@ -34,36 +34,39 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     let Some(Segments { current, sealed_by, .. }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
     };
-    // Whoever drops the shadow has locked its table.
+    // A transaction that drops the shadow has locked its table.
     let Some(_table) = Table::open_if_free(table, Lock::Read) else { return Ok(Rotation::default()) };
     let idle = 1 - current;
     let held = bytes(id, idle)?;
     let filled = bytes(id, current)?;
     if held > 0 {
-        // Asked of one segment: what is let go with the other leaves those who keep up the time to fill half of the limit.
+        // Half of the limit for one segment: after a release, targets that are exported regularly can still fill the
+        // other half.
         let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
-        let wanted_by = || catalog::wanted_by(id, &segment(id, idle), sealed_by, identity);
-        let held_back = |held_back_by| Ok(Rotation { freed: 0, held_back_by });
-        // Asked before the lock as well: it stays to the end of the transaction, needed or not.
+        let ask_wanted_by = || catalog::wanted_by(id, &segment(id, idle), sealed_by, identity);
+        let kept_for = |targets| Ok(Rotation { freed: 0, held_back_by: targets });
+        // The first question, before the lock: the lock stays until the transaction ends, so it is not taken in vain.
         if sealed_by.is_some() && !is_too_large {
-            let wanted_by = wanted_by()?;
-            if !wanted_by.is_empty() {
-                return held_back(wanted_by);
+            let wanted_before_lock = ask_wanted_by()?;
+            if !wanted_before_lock.is_empty() {
+                return kept_for(wanted_before_lock);
             }
         }
         let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
         let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
         let Some(locked) = free else { return Ok(Rotation::default()) };
-        let wanted_by = wanted_by()?;
-        // What may be asked for once more is sealed first, so that it can be said from where on nothing is missing.
+        // The second question, under the lock, is the one that counts: a position may have been committed in between.
+        let wanted_under_lock = ask_wanted_by()?;
+        // If batches can be replayed, the segment is sealed before it is truncated: `sealed_by` then says from which
+        // position on no change is missing.
         let is_settled = sealed_by.is_some() || guc::replay_batches() == 0;
-        let may_go =
-            (wanted_by.is_empty() && is_settled) || (is_too_large && release_targets(id, &wanted_by)?);
+        let may_go = (wanted_under_lock.is_empty() && is_settled)
+            || (is_too_large && release_targets(id, &wanted_under_lock)?);
         if !may_go {
             if sealed_by.is_none() {
                 catalog::seal_segment(id)?;
             }
-            return held_back(wanted_by);
+            return kept_for(wanted_under_lock);
         }
         // Closed, its lock kept: TRUNCATE refuses a table that is open.
         drop(locked);
