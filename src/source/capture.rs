@@ -6,7 +6,8 @@
 use crate::error::Error;
 use crate::pg::keys::CHUNK_ROWS;
 use crate::pg::trigger::{Event, Firing};
-use crate::source::shadow::{Op, Recorder, Shadow};
+use crate::source::shadow::Op;
+use crate::source::shadow::record::{Recorder, Shadow};
 
 /// Records the changes of one statement, or of one row where no statement trigger would fire.
 ///

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
-use crate::source::shadow;
+use crate::source::shadow::read;
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part, reader};
@@ -112,7 +112,7 @@ pub fn heal(
     if parts.iter().any(|(_, part)| part.kind == Kind::Full || !has_key(part, shape, key)) {
         return Ok(Healing::Everything);
     }
-    let (oid, name) = shadow::create_healed(id, &table.owner_name()?)?;
+    let (oid, name) = read::create_healed(id, &table.owner_name()?)?;
     let healed = Table::open(oid, Lock::Write).ok_or(Error::NoTable { oid: oid.to_u32() })?;
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
     let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
@@ -126,8 +126,7 @@ pub fn heal(
         // Read to its end before it is used, so that a damaged one is told from a key that cannot be read.
         io::copy(&mut open()?, &mut io::sink()).map_err(|error| unreadable(error.into()))?;
         // Reading a value can run code of its type.
-        let _acting = caller.act_as_owner(table);
-        copy::copy_from(&healed, &columns, Format::Text.name(), open()?)?;
+        caller.as_owner(table, || copy::copy_from(&healed, &columns, Format::Text.name(), open()?))?;
     }
     Ok(Healing::Keys(name))
 }

@@ -4,7 +4,7 @@ use crate::catalog;
 use crate::error::Error;
 use crate::pg::table::{Lock, Table};
 use crate::pg::transaction;
-use crate::source::shadow;
+use crate::source::shadow::rotate::rotate;
 use crate::table::shape::Shape;
 
 /// What has become of the shadow of one table.
@@ -35,7 +35,7 @@ pub fn prune() -> Result<Vec<Pruned>, Error> {
     for tracked in catalog::tracked()? {
         let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
         let Some(shape) = Shape::of(tracked.relation)? else { continue };
-        let rotation = shadow::rotate(tracked.id, tracked.relation, &source.identity)?;
+        let rotation = rotate(tracked.id, tracked.relation, &source.identity)?;
         pruned.push(Pruned {
             table: shape.qualified(),
             freed: rotation.freed,

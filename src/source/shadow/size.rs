@@ -1,9 +1,12 @@
 //! How much the shadows hold.
 
-use crate::catalog;
+use crate::catalog::position::Position;
+use crate::catalog::{self, Tracked};
 use crate::error::Error;
-use crate::pg::snapshot::Snapshot;
-use crate::source::shadow;
+use crate::pg::query;
+use crate::pg::snapshot;
+use crate::source::shadow::read::{both_segments, segments_after};
+use crate::source::shadow::segment;
 
 /// How much shadows hold.
 pub struct ShadowSize {
@@ -15,14 +18,16 @@ pub struct ShadowSize {
 
 /// Returns how much the shadow of a tracked table holds.
 pub fn shadow_size(id: i32) -> Result<ShadowSize, Error> {
-    let _fresh = Snapshot::latest();
-    let (changes, bytes) = shadow::size(id)?;
+    let (changes, bytes) = snapshot::latest(|| size(id))?;
     Ok(ShadowSize { changes, bytes })
 }
 
 /// Returns what the next export of a target finds; `None` if it is full.
 pub fn pending_changes(target: &str) -> Result<Option<ShadowSize>, Error> {
-    let _fresh = Snapshot::latest();
+    snapshot::latest(|| pending_in_snapshot(target))
+}
+
+fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>, Error> {
     let Some(target) = catalog::target(target)? else {
         return Ok(None);
     };
@@ -35,10 +40,40 @@ pub fn pending_changes(target: &str) -> Result<Option<ShadowSize>, Error> {
     let mut pending = ShadowSize { changes: 0, bytes: 0 };
     for tracked in catalog::tracked()? {
         if target.tables.iter().any(|known| known.tracked == tracked.id) {
-            let (changes, bytes) = shadow::size_after(&tracked, position)?;
+            let (changes, bytes) = size_after(&tracked, position)?;
             pending.changes += changes;
             pending.bytes += bytes;
         }
     }
     Ok(Some(pending))
+}
+
+/// Returns how many committed changes a shadow holds, and the bytes of both segments.
+fn size(id: i32) -> Result<(i64, i64), Error> {
+    let sql = format!(
+        "SELECT (SELECT COALESCE(pg_catalog.sum(run), 0) FROM {}),
+                pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)
+                    + pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)",
+        both_segments(id),
+        segment(id, 0),
+        segment(id, 1)
+    );
+    let rows = query::in_snapshot(&sql, &[])?;
+    let row = rows.first().ok_or(Error::ShadowMissing { id })?;
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+/// Returns how many changes lie after a position, and the bytes of the segments that they are in.
+fn size_after(tracked: &Tracked, position: &Position) -> Result<(i64, i64), Error> {
+    let segments = segments_after(tracked, position);
+    let sql = format!(
+        "SELECT COALESCE(pg_catalog.sum(run), 0),
+                (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(r.oid))
+                   FROM pg_catalog.unnest(pg_catalog.array_agg(DISTINCT s.tableoid)) AS r (oid))
+           FROM {segments} WHERE {}",
+        position.changes_after()
+    );
+    let rows = query::in_snapshot(&sql, &[])?;
+    let row = rows.first().ok_or(Error::ShadowMissing { id: tracked.id })?;
+    Ok((row.get(0)?, row.optional(1)?.unwrap_or(0)))
 }

@@ -1,0 +1,185 @@
+//! The tables that may be sent: locked, checked, healed.
+//!
+//! In go the tracked tables that a target is given; out comes a candidate for each. Invariant: the locks are taken
+//! before the snapshot that the tables are read in.
+
+use std::sync::Arc;
+
+use crate::catalog::position::Position;
+use crate::catalog::{self, Tracked};
+use crate::error::{Error, TableName};
+use crate::pg::snapshot::Snapshot;
+use crate::pg::table::{self, Lock, Right, Table};
+use crate::pg::user::Caller;
+use crate::pg::{Oid, transaction};
+use crate::source::fork::{self, Fork, Healing};
+use crate::source::restriction::{self, ViewOfTable};
+use crate::source::{shadow, track};
+use crate::table::key::{self, Key, KeyColumn};
+use crate::table::shape::{Column, Shape};
+use batch::Part;
+use store::Store;
+
+/// A tracked table, locked and checked, and what unknown batches have done to it.
+pub(super) struct Candidate {
+    pub(super) tracked: Tracked,
+    pub(super) table: Table,
+    /// What is sent of it: under its name, the columns of what it is read from.
+    pub(super) shape: Shape,
+    /// What it is read from, quoted: itself, or a view.
+    pub(super) rows: String,
+    pub(super) key: Vec<KeyColumn>,
+    /// What the name, the columns and the key are, for a comparison with what was sent before.
+    pub(super) fingerprint: String,
+    pub(super) healing: Healing,
+}
+
+impl Candidate {
+    /// Says whether a position keeps a sealed segment from being truncated.
+    pub(super) fn holds_back(&self, position: &Position) -> bool {
+        self.tracked.segments.sealed_by.is_some_and(|xid| !position.sees(xid))
+    }
+}
+
+/// Locks the tracked tables and their shadows in the order of their ids, and checks them.
+///
+/// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the reading.
+pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>, Error> {
+    let tracked = catalog::tracked()?;
+    if tracked.is_empty() {
+        return Err(Error::NothingTracked);
+    }
+    let given = restriction::tables_for(target, tracked)?;
+    if given.is_empty() {
+        return Err(Error::NothingGiven { target: target.to_owned() });
+    }
+    given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
+}
+
+pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate, Error> {
+    let gone = || Error::TableGone { oid: tracked.relation.to_u32() };
+    let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
+    shadow::hold_segments(tracked.id)?;
+    let fresh = Snapshot::latest();
+    let mut shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
+    let name = shape.name_for_errors();
+    if table.is_partitioned() {
+        table::lock_descendants(tracked.relation, Lock::Read);
+    }
+    if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
+        return Err(Error::NoLongerTrackable { table: name, what });
+    }
+    let changed = || Error::KeyChanged { table: name.clone() };
+    let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
+    let rows = shape.as_from_item();
+    let seen =
+        view.map(|view| restriction::see_through(view, &table, &mut shape, &columns_of_key)).transpose()?;
+    require_readable(&table, seen.as_ref(), &name, caller)?;
+    let key = key::key(tracked.relation, &Key::Columns(&columns_of_key))?;
+    if key.is_empty() || key.iter().any(|column| !column.not_null) {
+        return Err(changed());
+    }
+    if !shadow::fits(tracked.id, &table, &columns_of_key)? {
+        return Err(changed());
+    }
+    if !shadow::is_readable_by(tracked.id, table.owner())? {
+        return Err(Error::OwnerChanged { table: name });
+    }
+    drop(fresh);
+    let mut fingerprint = fingerprint(&shape, &key);
+    let rows = match seen {
+        Some(ViewOfTable { rows, definition, .. }) => {
+            fingerprint = format!("{fingerprint} {definition}");
+            rows
+        }
+        None => rows,
+    };
+    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, healing: Healing::Nothing })
+}
+
+/// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a view the owner of both
+/// reads the table.
+pub(super) fn require_readable(
+    table: &Table,
+    seen: Option<&ViewOfTable>,
+    name: &TableName,
+    caller: &Caller,
+) -> Result<(), Error> {
+    let (read, reader) = seen.map_or((table, caller.role()), |seen| (&seen.view, table.owner()));
+    if !read.allows(caller.role(), &[Right::Select]) {
+        let table = seen.map_or(name, |seen| &seen.name).clone();
+        return Err(Error::NoPrivilege { table, privilege: "SELECT" });
+    }
+    if table.hides_rows_from(reader) || table.hides_rows_from(table.owner()) {
+        return Err(Error::RowSecurity { table: name.clone(), doing: "Export" });
+    }
+    Ok(())
+}
+
+/// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of these may
+/// have had its name: then all are sent in full, as they are if some of these batches are gone.
+pub(super) fn heal(
+    candidates: &mut [Candidate],
+    fork: &Fork,
+    store: &Arc<dyn Store>,
+    caller: &Caller,
+) -> Result<(), Error> {
+    let is_one_of_these = |part: &Part| {
+        candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
+    };
+    let strange =
+        fork.has_gap || !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
+    for candidate in candidates.iter_mut() {
+        let Candidate { tracked, table, shape, key, .. } = &*candidate;
+        candidate.healing = if strange {
+            Healing::Everything
+        } else {
+            fork::heal(store.as_ref(), &fork.unknown, tracked.id, table, shape, key, caller)?
+        };
+    }
+    if !fork.unknown.is_empty() {
+        transaction::increment_command();
+    }
+    Ok(())
+}
+
+/// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers. Checks the
+/// triggers of the others, and takes what the snapshot knows of their segments.
+pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
+    let tracked = catalog::tracked()?;
+    candidates
+        .into_iter()
+        .filter_map(|candidate| {
+            let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?.clone();
+            let table = candidate.shape.name_for_errors();
+            Some(if seen.is_intact {
+                Ok(Candidate { tracked: seen, ..candidate })
+            } else {
+                Err(Error::TriggersMissing { table })
+            })
+        })
+        .collect()
+}
+
+pub(super) fn columns(shape: &Shape) -> Vec<batch::Column> {
+    let describe = |column: &Column| batch::Column {
+        name: column.name.clone(),
+        type_name: column.type_name.clone(),
+        typmod: column.typmod,
+        collation: column.collation.clone(),
+        not_null: column.not_null,
+    };
+    shape.columns.iter().map(describe).collect()
+}
+
+/// By name the destination finds the table, and by number a column that was dropped is told from one of the same name
+/// that was added since.
+pub(super) fn fingerprint(shape: &Shape, key: &[KeyColumn]) -> String {
+    let sent = batch::fingerprint(&columns(shape), &key_names(key));
+    let numbers = shape.columns.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>();
+    format!("{sent} {} {}", numbers.join(","), shape.qualified())
+}
+
+pub(super) fn key_names(key: &[KeyColumn]) -> Vec<String> {
+    key.iter().map(|column| column.name.clone()).collect()
+}

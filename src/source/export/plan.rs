@@ -1,0 +1,115 @@
+//! What is sent of each table: all of it, its changes, or nothing; and from which position on.
+//!
+//! In go the candidates and what the target has received; out come the tables to send. Invariant: changes are sent
+//! only if the shadow still has all of them since the position.
+
+use uuid::Uuid;
+
+use crate::catalog::position::Position;
+use crate::catalog::{self, Published, Received, SourceIdentity, Target, Tracked};
+use crate::error::Error;
+use crate::pg::{query, transaction};
+use crate::source::export::candidate::Candidate;
+use crate::source::fork::{Fork, Healing};
+use crate::source::shadow::read;
+use batch::{Kind, Link};
+
+/// The instant that an export reads in.
+pub(super) struct Moment {
+    pub(super) position: Position,
+    pub(super) lsn: String,
+    pub(super) time: String,
+}
+
+/// What was exported up to a batch after which everything is sent once more, because it has got lost on the way.
+pub(super) struct Replay {
+    pub(super) number: u64,
+    pub(super) position: Position,
+    /// The batch, and those that this database has published since.
+    pub(super) published: Vec<Published>,
+}
+
+impl Replay {
+    pub(super) fn since(target: &str, number: u64) -> Result<Replay, Error> {
+        let published = catalog::published_since(target, number)?;
+        match published.first() {
+            Some(first) if first.number == number => {
+                Ok(Replay { number, position: first.position.clone(), published })
+            }
+            _ => Err(Error::NotPublished { target: target.to_owned(), number }),
+        }
+    }
+
+    /// Says whether all changes of a table since then can still be told.
+    pub(super) fn is_kept(&self, table: &Tracked, known: &Received) -> bool {
+        let is_complete = table.segments.truncated_by.is_none_or(|xid| self.position.sees(xid));
+        let has_healed = self.published.iter().skip(1).any(|batch| batch.has_healed);
+        is_complete && !has_healed && known.number <= self.number
+    }
+
+    /// The batches after which a destination misses nothing: that one and all since, whoever has published them.
+    pub(super) fn follows(&self, fork: &Fork) -> Vec<Link> {
+        let published = self
+            .published
+            .iter()
+            .filter_map(|batch| Some(Link { number: batch.number, id: Uuid::parse_str(&batch.id).ok()? }));
+        let unknown = fork.unknown.iter().map(|manifest| Link { number: manifest.number, id: manifest.id });
+        published.chain(unknown).collect()
+    }
+}
+
+/// Returns the instant of the active snapshot. A transaction id that healing has assigned counts as in progress.
+pub(super) fn current_moment() -> Result<Moment, Error> {
+    let rows = query::in_snapshot(
+        "SELECT pg_catalog.pg_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn(),
+                pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        &[],
+    )?;
+    let row = rows.first().ok_or_else(|| Error::Internal("there is no snapshot".into()))?;
+    let mut moment = Moment { position: row.get(0)?, lsn: row.get(1)?, time: row.get(2)? };
+    if let Some(xid) = transaction::assigned_xid() {
+        moment.position.add_in_progress(xid);
+    }
+    Ok(moment)
+}
+
+/// Returns the target's position if it means anything here. Restored into another cluster or database, it does not: its
+/// transaction ids are those of another history.
+pub(super) fn usable_position<'a>(
+    target: Option<&'a Target>,
+    source: &SourceIdentity,
+    now: &Position,
+) -> Option<&'a Position> {
+    let (position, identity) = target?.position.as_ref()?;
+    (*identity == source.identity && position.xmax() <= now.xmax()).then_some(position)
+}
+
+/// Decides for each table whether it is sent in full, or its changes are, or nothing.
+///
+/// With another name or columns that differ from what was sent it is sent in full: ALTER TABLE gives every row a new column,
+/// or new values of one, and changes no row.
+pub(super) fn plan(
+    candidates: Vec<Candidate>,
+    since: Option<&Position>,
+    known: &[Received],
+    replay: Option<&Replay>,
+) -> Result<Vec<(Candidate, Kind)>, Error> {
+    let mut planned = Vec::new();
+    for candidate in candidates {
+        let id = candidate.tracked.id;
+        let known =
+            known.iter().find(|known| known.tracked == id && known.fingerprint == candidate.fingerprint);
+        let is_kept =
+            |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
+        let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
+            (None, _) | (_, Healing::Everything) => Some(Kind::Full),
+            (Some(since), healing) => {
+                let pending = read::pending(&candidate.tracked, since)?;
+                let any = pending.any || matches!(healing, Healing::Keys(_));
+                if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
+            }
+        };
+        planned.extend(kind.map(|kind| (candidate, kind)));
+    }
+    Ok(planned)
+}
