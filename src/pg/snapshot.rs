@@ -18,7 +18,6 @@ impl Snapshot {
 }
 
 /// Runs a closure in a snapshot of this very moment: see [`Snapshot::latest`].
-#[allow(dead_code)]
 pub fn latest<T>(run: impl FnOnce() -> T) -> T {
     let _active = Snapshot::latest();
     run()

@@ -77,14 +77,12 @@ impl Caller {
     }
 
     /// Runs a closure as the caller.
-    #[allow(dead_code)]
     pub fn as_caller<T>(&self, run: impl FnOnce() -> T) -> T {
         let _acting = self.act();
         run()
     }
 
     /// Runs a closure as the owner of a user's table: see [`Caller::act_as_owner`].
-    #[allow(dead_code)]
     pub fn as_owner<T>(&self, table: &Table, run: impl FnOnce() -> T) -> T {
         let _acting = self.act_as_owner(table);
         run()
