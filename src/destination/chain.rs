@@ -167,7 +167,8 @@ impl<'a> Backlog<'a> {
         match self.compacted_full()? {
             Some(full) if guc::restart_when_behind() => {
                 pgrx::warning!(
-                    "batch {} of target \"{target}\" is gone from the store: beginning again with full batch {}",
+                    "batch {} of target \"{target}\" is gone from the store: \
+                     beginning again with full batch {}",
                     last + 1,
                     full.manifest.number
                 );
