@@ -1,10 +1,16 @@
-//! Applying a batch to the tables of the same names: its ids are deleted and its records appended, or it is merged in.
+//! Applying a batch: each of its parts to the table that [`crate::destination::resolve`] has found for it.
 //!
-//! All destinations are locked and compared with the manifest before the first row changes. Rows are written as the
-//! owner of the table, as logical replication does it: see [`crate::pg::settings::Settings::replica_role`].
+//! In go a manifest and the files of its parts; out comes what each part changed. In mode append the rows
+//! with the ids of a part are deleted, or all rows if it is full, and its records are inserted by COPY. In
+//! mode merge [`crate::destination::merge`] changes only rows that differ.
+//!
+//! Invariant: all tables are locked and compared with the manifest before the first row changes. Rows are
+//! written as the owner of the table, as in logical replication: see
+//! [`crate::pg::settings::Settings::replica_role`].
 
 use std::ffi::CStr;
 use std::io::{self, Read};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::catalog;
@@ -23,14 +29,30 @@ use store::Store;
 /// How a part is applied.
 #[derive(Clone, Copy)]
 pub enum Mode {
-    /// Rows are deleted, and appended as they are now.
+    /// The rows of a part are deleted, and its records are inserted.
     Append,
-    /// Rows are updated in place, inserted, and deleted if they are gone: see [`crate::destination::merge`].
+    /// Rows that differ are updated in place, inserted or deleted: see [`crate::destination::merge`].
     Merge,
 }
 
+impl FromStr for Mode {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Mode, ()> {
+        match name {
+            "merge" => Ok(Mode::Merge),
+            "append" => Ok(Mode::Append),
+            _ => Err(()),
+        }
+    }
+}
+
 impl Mode {
-    /// The rights that it takes on a table, in words and as they are.
+    /// The names of the modes, for the HINT about an unknown one.
+    #[allow(dead_code)]
+    pub const ALLOWED: &'static str = "merge, append";
+
+    /// The rights that the caller needs on a table, as text for the error and as a list.
     fn rights(self) -> (&'static str, &'static [Right]) {
         match self {
             Mode::Append => ("INSERT and DELETE", &[Right::Insert, Right::Delete]),
@@ -42,11 +64,9 @@ impl Mode {
 /// How a batch is applied.
 #[derive(Clone, Copy)]
 pub struct Options {
-    /// The mode.
     pub mode: Mode,
-    /// What may be done to tables that differ from those of the source.
     pub allowed: Allowed,
-    /// How many of a table's rows may go with one batch, in percent.
+    /// The limit on the rows of a table that one batch may delete, in percent.
     pub delete_limit: u32,
 }
 
@@ -56,28 +76,24 @@ pub struct AppliedPart {
     pub table: String,
     /// `full` or `changes`
     pub kind: &'static str,
-    /// Rows deleted, updated, and inserted.
     pub changed: Changed,
-    /// The size of the files.
+    /// The size of the part's files.
     pub bytes: u64,
-    /// How long it took.
     pub elapsed: Duration,
 }
 
-/// How many rows were touched.
+/// How many rows a part changed.
 #[derive(Default)]
 pub struct Changed {
-    /// Rows deleted.
     pub deleted: u64,
-    /// Rows updated: replaced by others with the same key.
+    /// Rows updated, or deleted and inserted again with the same key.
     pub updated: u64,
-    /// Rows inserted.
     pub inserted: u64,
-    /// Rows that were as they should be.
+    /// Rows that were equal to their records.
     pub unchanged: u64,
 }
 
-/// Applies all parts of a batch.
+/// Applies all parts of a batch, and returns what each of them did.
 pub fn apply(
     store: &dyn Store,
     manifest: &Manifest,
@@ -85,7 +101,7 @@ pub fn apply(
     caller: &Caller,
 ) -> Result<Vec<AppliedPart>, Error> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
-    // One order for all imports, so that two of them never wait for each other in a circle.
+    // All imports lock tables in the same order, so that two imports never deadlock.
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let rights = options.mode.rights();
     let destinations =
@@ -117,8 +133,8 @@ pub fn apply(
         .collect()
 }
 
-/// Says which file of a part is damaged, if one is. COPY looks at bytes before the end of the file tells that they are not
-/// what they should be, and then raises an error about the data.
+/// Returns the error of the damaged file of a part, if one is damaged. COPY reads the bytes of a file before
+/// the hash at its end shows that they are wrong, and then raises an error about the data.
 fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::Error> {
     [reader::ids, reader::records].iter().find_map(|open| {
         let read = open(store, manifest, part).and_then(|mut file| Ok(io::copy(&mut file, &mut io::sink())?));
@@ -138,15 +154,16 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     let started = Instant::now();
     let Incoming { store, manifest, part, destination: Destination { table, shape, .. } } = *incoming;
     reader::check_columns(store, manifest, part)?;
-    let acting = caller.act_as_owner(table);
-    // Where there is nothing to keep, appending is the shortest way.
-    let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);
-    let changed = match options.mode {
-        Mode::Merge if !replaces_all => merge(incoming)?,
-        Mode::Merge | Mode::Append => append(incoming)?,
-    };
-    require_rows_left(shape, &changed, options.delete_limit)?;
-    drop(acting);
+    let changed = caller.as_owner(table, || {
+        // Where no row has to be kept, appending is the shortest way.
+        let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);
+        let changed = match options.mode {
+            Mode::Merge if !replaces_all => merge(incoming)?,
+            Mode::Merge | Mode::Append => append(incoming)?,
+        };
+        require_rows_left(shape, &changed, options.delete_limit)?;
+        Ok::<_, Error>(changed)
+    })?;
     Ok(AppliedPart {
         table: shape.qualified(),
         kind: part.kind.name(),
@@ -186,8 +203,9 @@ fn merge(incoming: &Incoming) -> Result<Changed, Error> {
     Ok(Changed { deleted, updated, inserted, unchanged })
 }
 
-/// Refuses a part that has taken more rows from a table than it may, those not counted that it has put back. As many are looked
-/// for as must be left, so this costs no more than taking them has cost.
+/// Refuses a part that has deleted more rows of a table than the limit allows. Rows that it has inserted
+/// again do not count. Counting stops at the number of rows that must remain, so the check costs no more than
+/// the deletion.
 fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<(), Error> {
     let gone = changed.deleted.saturating_sub(changed.inserted);
     if gone == 0 || limit >= 100 {
@@ -211,13 +229,13 @@ fn is_empty(shape: &Shape) -> Result<bool, Error> {
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
-/// Deletes every row. Not by TRUNCATE: whoever reads the table sees its old content until the import commits.
+/// Deletes every row. TRUNCATE would lock out readers, who now see the old rows until the import commits.
 fn delete_all(shape: &Shape) -> Result<u64, Error> {
     query::modify(&format!("DELETE FROM {}", shape.as_from_item()), &[])
 }
 
 impl Incoming<'_> {
-    /// Reads the keys, so that queries can name them `ids`.
+    /// Reads the ids into staged rows that queries can name `ids`.
     fn stage_ids(&self) -> Result<Staged, Error> {
         let Incoming { store, manifest, part, .. } = *self;
         let ids = self.stage(c"ids", &part.key, "text", reader::ids(store, manifest, part)?)?;
@@ -225,7 +243,7 @@ impl Incoming<'_> {
         Ok(ids)
     }
 
-    /// Reads the records, so that queries can name them `records`.
+    /// Reads the records into staged rows that queries can name `records`.
     fn stage_records(&self) -> Result<Staged, Error> {
         let Incoming { store, manifest, part, .. } = *self;
         let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
@@ -255,7 +273,7 @@ impl Incoming<'_> {
         Ok(rows)
     }
 
-    /// Appends the records, and returns how many there were.
+    /// Inserts the records by COPY, and returns their number.
     fn copy_records(&self) -> Result<u64, Error> {
         let Incoming { store, manifest, part, destination } = *self;
         let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();

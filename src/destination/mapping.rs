@@ -1,17 +1,24 @@
-//! Mappings: which table here is the copy of one that has another name, or other names of columns, at the source.
+//! Mappings: the table here that is the copy of a table with another name, or other column names, at the
+//! source.
+//!
+//! In go names at the source and a table here; imports read the mapping in [`crate::destination::resolve`].
+//!
+//! Invariant: a mapping to an existing table changes only while that table is locked, and only for a caller
+//! with the rights of its owner.
 
 use std::collections::BTreeMap;
 
 use crate::catalog::{self, Mapping};
 use crate::error::Error;
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query, table};
 use crate::table::own;
 use crate::table::shape::Shape;
 
-/// Has imports of a target write a table's rows to another one, whose columns may have other names: `columns` is a JSON object
-/// from names at the source to names here. Returns the qualified name of the table here.
+/// Makes imports of a target write a table's rows to the table `relation`, whose columns may have other
+/// names: `columns` is a JSON object from names at the source to names here. Returns the qualified name of
+/// the table here.
 pub fn map(
     target: &str,
     source_table: &str,
@@ -21,39 +28,41 @@ pub fn map(
 ) -> Result<String, Error> {
     let missing = || Error::NoTable { oid: relation.to_u32() };
     own::lock_own(relation, caller)?.ok_or_else(missing)?;
-    let _fresh = Snapshot::latest();
-    let (schema, name) = parse(source_table)?;
-    let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
-    let shape = Shape::of(relation)?.ok_or_else(missing)?;
-    if let Some(what) = shape.not_a_table() {
-        return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
-    }
-    let is_unknown = |here: &&String| shape.columns.iter().all(|column| column.name != **here);
-    if let Some(here) = columns.values().find(is_unknown) {
-        return Err(Error::Argument {
-            argument: "columns",
-            value: here.clone(),
-            allowed: "as values, names of columns of the table here",
-        });
-    }
-    forget_copy(target, &schema, &name)?;
-    catalog::put_mapping(target, &schema, &name, &Mapping { relation, columns })?;
-    Ok(shape.qualified())
+    snapshot::latest(|| {
+        let (schema, name) = parse(source_table)?;
+        let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
+        let shape = Shape::of(relation)?.ok_or_else(missing)?;
+        if let Some(what) = shape.not_a_table() {
+            return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
+        }
+        let is_unknown = |here: &&String| shape.columns.iter().all(|column| column.name != **here);
+        if let Some(here) = columns.values().find(is_unknown) {
+            return Err(Error::Argument {
+                argument: "columns",
+                value: here.clone(),
+                allowed: "as values, names of columns of the table here",
+            });
+        }
+        forget_copy(target, &schema, &name)?;
+        catalog::put_mapping(target, &schema, &name, &Mapping { relation, columns })?;
+        Ok(shape.qualified())
+    })
 }
 
-/// Has them write to the table of the same name again. Returns the name of the table at the source.
+/// Makes imports write to the table of the same name again. Returns the name of the table at the source.
 pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String, Error> {
-    let _fresh = Snapshot::latest();
-    let (schema, name) = parse(source_table)?;
-    let unknown = || Error::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
-    let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
-    own::lock_own(mapping.relation, caller)?;
-    forget_copy(target, &schema, &name)?;
-    catalog::remove_mapping(target, &schema, &name)?;
-    Ok(format!("{schema}.{name}"))
+    snapshot::latest(|| {
+        let (schema, name) = parse(source_table)?;
+        let unknown = || Error::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
+        let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
+        own::lock_own(mapping.relation, caller)?;
+        forget_copy(target, &schema, &name)?;
+        catalog::remove_mapping(target, &schema, &name)?;
+        Ok(format!("{schema}.{name}"))
+    })
 }
 
-/// The table that the rows went to so far is a copy no more.
+/// Forgets that the table that the rows have been written to so far is a copy.
 fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
     let former = match catalog::mapping(target, schema, name)? {
         Some(mapping) => Some(mapping.relation),
@@ -62,7 +71,7 @@ fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
     former.map_or(Ok(()), |relation| catalog::remove_copy(target, relation))
 }
 
-/// Takes a qualified name apart, as PostgreSQL does.
+/// Splits a qualified name into schema and name, by PostgreSQL's rules for identifiers.
 fn parse(table: &str) -> Result<(String, String), Error> {
     let sql = "SELECT pg_catalog.to_json(pg_catalog.parse_ident($1))";
     let rows = query::in_snapshot(sql, &[&table])?;

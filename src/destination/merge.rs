@@ -1,11 +1,13 @@
-//! Merging records into a table: rows are updated in place, inserted, or deleted, and the rest is left alone.
+//! Merging records into a table: only rows that differ are updated in place, inserted or deleted.
 //!
-//! One join of the records with the table says what is to be done with which row; it is done by statements over sets of
-//! rows whose size the planner knows. So a small batch uses the index of the key, and a large one is hashed or sorted,
-//! within work_mem.
+//! In go the staged ids and records of a part; out come row counts. One join of the records with the table
+//! assigns each row to a [`Set`]; then one statement processes each set. The planner knows the size of each
+//! set, so a small batch uses the index of the key, and a large one is hashed or sorted within work_mem.
 //!
-//! Values are compared byte by byte, as in REFRESH MATERIALIZED VIEW CONCURRENTLY: json has no equality, and values that
-//! are equal may look different, also those of a key.
+//! Values are compared byte by byte, as in REFRESH MATERIALIZED VIEW CONCURRENTLY: json has no equality, and
+//! values that are equal, those of a key included, may differ in their text.
+
+use std::ffi::CStr;
 
 use crate::error::Error;
 use crate::pg::staged::Staged;
@@ -17,8 +19,8 @@ use batch::{Kind, Part};
 
 /// A table, as a part is merged into it.
 ///
-/// In queries the table is `d`, staged rows are `s`, and their fields are `c1`, `c2` and so on, in the order of `columns`:
-/// the columns of users may have any names.
+/// In queries the table is `d`, staged rows are `s`, and their fields are `c1`, `c2` and so on, in the order
+/// of `columns`, because the columns of users may have any names.
 pub struct Merge<'a> {
     part: &'a Part,
     table: &'a Table,
@@ -29,7 +31,7 @@ pub struct Merge<'a> {
     equality: Vec<String>,
 }
 
-/// What is to be done, by rows.
+/// The rows to process, one field for each [`Set`].
 pub struct Plan {
     /// Keys of rows to delete.
     pub gone: Staged,
@@ -39,12 +41,39 @@ pub struct Plan {
     pub replaced: Staged,
     /// Records of rows to insert.
     pub new: Staged,
-    /// The columns that no UPDATE changes.
-    fixed: ColumnsNotUpdatable,
+    not_updatable: ColumnsNotUpdatable,
+}
+
+/// A set of rows that one statement processes. The comparison returns the set's number; the statement reads
+/// the rows by the set's name.
+#[derive(Clone, Copy)]
+enum Set {
+    Gone,
+    Changed,
+    Replaced,
+    New,
+}
+
+impl Set {
+    /// All sets in the order of their numbers.
+    const ALL: [Set; 4] = [Set::Gone, Set::Changed, Set::Replaced, Set::New];
+
+    fn number(self) -> i32 {
+        self as i32
+    }
+
+    fn name(self) -> &'static CStr {
+        match self {
+            Set::Gone => c"gone",
+            Set::Changed => c"changed",
+            Set::Replaced => c"replaced",
+            Set::New => c"new",
+        }
+    }
 }
 
 impl<'a> Merge<'a> {
-    /// Looks at how the rows of a table are told apart by the key of a part.
+    /// Looks up the columns of a part in a table, and the equality operator of each column of the key.
     pub fn of(part: &'a Part, table: &'a Table, shape: &'a Shape) -> Result<Merge<'a>, Error> {
         let others = part.columns.iter().map(|column| &column.name).filter(|name| !part.key.contains(name));
         let columns = part.key.iter().chain(others).map(|name| shape.column(name));
@@ -60,7 +89,8 @@ impl<'a> Merge<'a> {
         Ok(Merge { part, table, shape, columns, equality })
     }
 
-    /// Deletes all but one of the rows that have the same key, which can be where no unique index forbids it.
+    /// Deletes all but one of the rows that have the same key. Such rows can exist if no unique index forbids
+    /// them.
     pub fn delete_duplicates(&self, ids: Option<&Staged>) -> Result<u64, Error> {
         if key::is_unique(self.table.oid(), &self.part.key)? {
             return Ok(0);
@@ -73,47 +103,52 @@ impl<'a> Merge<'a> {
         match ids {
             None => query::modify(&format!("DELETE FROM {rows} AS d WHERE {is_surplus}"), &[]),
             Some(ids) => {
-                let (keys, matches) = (self.keys(ids), self.matches());
+                let (keys, matches) = (self.keys_as_s(ids), self.keys_match());
                 let sql = format!("DELETE FROM {rows} AS d USING {keys} WHERE {matches} AND {is_surplus}");
                 query::modify(&sql, &[ids])
             }
         }
     }
 
-    /// Compares records with the table. With ids, those that have no record are gone; else all rows that have none.
+    /// Compares records with the table. With `ids`, the rows of those ids that have no record are gone;
+    /// without, all rows that have no record are.
     pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan, Error> {
-        let fixed = ColumnsNotUpdatable::of(self.table.oid(), &self.part.key)?;
+        let not_updatable = ColumnsNotUpdatable::of(self.table.oid(), &self.part.key)?;
         let sql = format!(
             "SELECT {fields}, d.ctid AS place,
-                    CASE WHEN {is_gone} THEN 0 WHEN {is_new} THEN 3 WHEN {is_replaced} THEN 2 ELSE 1 END
+                    CASE WHEN {is_gone} THEN {gone} WHEN {is_new} THEN {new} \
+                    WHEN {is_replaced} THEN {replaced} ELSE {changed} END
                FROM {records} {join} JOIN {rows} AS d ON {matches}
               WHERE {is_gone} OR {is_new} OR {is_changed}",
-            // What is gone has its key at this side only.
-            fields = self.list(|column, n| match n <= self.equality.len() {
+            gone = Set::Gone.number(),
+            new = Set::New.number(),
+            replaced = Set::Replaced.number(),
+            changed = Set::Changed.number(),
+            // Only the table has the key of a row that is gone.
+            fields = self.column_list(|column, n| match n <= self.equality.len() {
                 true => format!("COALESCE(s.c{n}, {}) AS c{n}", of("d", column)),
                 false => format!("s.c{n}"),
             }),
-            // Not IS NULL, which takes a row of nulls, in a key of a composite type, for null.
+            // Not IS NULL, which is true for a row of nulls as well; a key of a composite type may be one.
             is_gone = "pg_catalog.num_nulls(s.c1) = 1",
             is_new = "d.tableoid IS NULL",
-            is_replaced = self.differ(|column| fixed.has(&column.name)),
+            is_replaced = self.differ(|column| not_updatable.has(&column.name)),
             is_changed = self.differ(|_| true),
-            records = self.in_order(&self.records(records)),
+            records = self.order_by_key(&self.records_as_s(records)),
             join = if self.part.kind == Kind::Full { "FULL" } else { "LEFT" },
             rows = self.shape.as_from_item(),
-            matches = self.matches(),
+            matches = self.keys_match(),
         );
-        let names = [c"gone", c"changed", c"replaced", c"new"];
-        let [gone, changed, replaced, new] = query::stage(&sql, &[records], names)?;
+        let [gone, changed, replaced, new] = query::stage(&sql, &[records], Set::ALL.map(Set::name))?;
         let gone = match ids {
-            // Each record has an id of its own, so if there are no more ids, nothing is gone.
+            // Each record has an id of its own. With as many records as ids, no row is gone.
             Some(ids) if ids.rows() > records.rows() => self.without_record(ids, records)?,
             Some(_) | None => gone,
         };
-        Ok(Plan { gone, changed, replaced, new, fixed })
+        Ok(Plan { gone, changed, replaced, new, not_updatable })
     }
 
-    /// Leaves those of the ids that have no record.
+    /// Returns the ids that have no record.
     fn without_record(&self, ids: Staged, records: &Staged) -> Result<Staged, Error> {
         if records.rows() == 0 {
             return Ok(ids);
@@ -122,37 +157,37 @@ impl<'a> Merge<'a> {
             "SELECT d.*, 0 FROM {ids} AS d ({fields}) WHERE NOT EXISTS (SELECT FROM {records} WHERE {same})",
             ids = ids.name(),
             fields = self.key_fields(),
-            records = self.records(records),
+            records = self.records_as_s(records),
             same = self.keys_equal(|_, n| format!("d.c{n}"), |_, n| format!("s.c{n}")),
         );
         let [gone] = query::stage(&sql, &[&ids, records], [c"gone"])?;
         Ok(gone)
     }
 
-    /// Deletes the rows with some keys.
+    /// Deletes the rows that have one of the keys.
     pub fn delete(&self, keys: &Staged) -> Result<u64, Error> {
         if keys.rows() == 0 {
             return Ok(0);
         }
-        let (rows, named, matches) =
-            (self.shape.as_from_item(), self.in_order(&self.keys(keys)), self.matches());
-        query::modify(&format!("DELETE FROM {rows} AS d USING {named} WHERE {matches}"), &[keys])
+        let (rows, matches) = (self.shape.as_from_item(), self.keys_match());
+        let keys_in_order = self.order_by_key(&self.keys_as_s(keys));
+        query::modify(&format!("DELETE FROM {rows} AS d USING {keys_in_order} WHERE {matches}"), &[keys])
     }
 
-    /// Updates rows in place.
+    /// Updates the changed rows in place.
     pub fn update(&self, plan: &Plan) -> Result<u64, Error> {
         if plan.changed.rows() == 0 {
             return Ok(0);
         }
         let assignments = (1..)
             .zip(&self.columns)
-            .filter(|(_, column)| !plan.fixed.has(&column.name))
+            .filter(|(_, column)| !plan.not_updatable.has(&column.name))
             .map(|(n, column)| format!("{} = s.c{n}", column.quoted()))
             .collect::<Vec<_>>()
             .join(", ");
-        let (rows, matches) = (self.shape.as_from_item(), self.matches());
+        let (rows, matches) = (self.shape.as_from_item(), self.keys_match());
         let sql = format!("UPDATE {rows} AS d SET {assignments} FROM changed AS s WHERE {matches}");
-        // In partitions a ctid does not tell rows apart.
+        // Rows in different partitions may have the same ctid.
         if !self.table.is_partitioned() {
             let sql = format!("{sql} AND d.ctid OPERATOR(pg_catalog.=) s.place");
             let _settings = settings::pin_nested_loops();
@@ -160,12 +195,14 @@ impl<'a> Merge<'a> {
             if updated == plan.changed.rows() {
                 return Ok(updated);
             }
-            // Somebody else has updated rows meanwhile, which are in other places now.
+            // Other transactions have updated some of the rows since the comparison, which changed their
+            // ctid.
         }
         query::modify(&sql, &[&plan.changed])
     }
 
-    /// Deletes rows and inserts them again, with what the table's own columns had: so no index sees half of a swap.
+    /// Deletes rows and inserts them again, keeping the values of the columns that the part does not have.
+    /// All are deleted before the first is inserted, so that rows that swap a unique value do not conflict.
     pub fn replace(&self, plan: &Plan) -> Result<u64, Error> {
         if plan.replaced.rows() == 0 {
             return Ok(0);
@@ -178,8 +215,8 @@ impl<'a> Merge<'a> {
         let sql = format!(
             "DELETE FROM {rows} AS d USING replaced AS s WHERE {matches} RETURNING {kept}{fields}, 0",
             rows = self.shape.as_from_item(),
-            matches = self.matches(),
-            fields = self.list(|_, n| format!("s.c{n}")),
+            matches = self.keys_match(),
+            fields = self.column_list(|_, n| format!("s.c{n}")),
         );
         let [back] = query::stage(&sql, &[&plan.replaced], [c"back"])?;
         let own_names = own.iter().map(|column| format!("{}, ", column.quoted())).collect::<String>();
@@ -187,44 +224,46 @@ impl<'a> Merge<'a> {
         self.insert_from(&back, &own_names, &own_fields)
     }
 
-    /// Inserts rows; the table's own columns get their defaults.
+    /// Inserts rows. Columns that the part does not have get their defaults.
     pub fn insert(&self, records: &Staged) -> Result<u64, Error> {
         if records.rows() == 0 { Ok(0) } else { self.insert_from(records, "", "") }
     }
 
     fn insert_from(&self, records: &Staged, own_names: &str, own_fields: &str) -> Result<u64, Error> {
         let sql = format!(
-            "INSERT INTO {table} ({own_names}{names}) OVERRIDING SYSTEM VALUE SELECT {own_fields}{fields} FROM {records} AS s",
+            "INSERT INTO {table} ({own_names}{names}) OVERRIDING SYSTEM VALUE \
+             SELECT {own_fields}{fields} FROM {records} AS s",
             table = self.shape.quoted(),
-            names = self.list(|column, _| column.quoted()),
-            fields = self.list(|_, n| format!("s.c{n}")),
+            names = self.column_list(|column, _| column.quoted()),
+            fields = self.column_list(|_, n| format!("s.c{n}")),
             records = records.name(),
         );
         query::modify(&sql, &[records])
     }
 
-    /// Names the fields of all records, which come in the order of the file.
-    fn records(&self, records: &Staged) -> String {
+    /// The FROM item `s` for records, whose fields come in the order of the file.
+    fn records_as_s(&self, records: &Staged) -> String {
         let place =
             |name| self.columns.iter().position(|column| column.name == name).map_or(0, |place| place + 1);
         let fields = self.part.columns.iter().map(|column| format!("c{}", place(column.name.as_str())));
         format!("{} AS s ({})", records.name(), fields.collect::<Vec<_>>().join(", "))
     }
 
-    /// Staged rows in the order of their keys. PostgreSQL knows nothing of their values, so that it would hash the whole table for
-    /// a join; sorted, they are merged with the table's index, and written in its order.
-    fn in_order(&self, named: &str) -> String {
+    /// The FROM item `s` with its rows in the order of the key. PostgreSQL has no statistics of staged rows,
+    /// so that it would hash the whole table for a join. Sorted rows are merged with the table's index, and
+    /// written in its order.
+    fn order_by_key(&self, from_item: &str) -> String {
         let key = (1..).zip(&self.columns).take(self.equality.len());
         let ordered = key.filter(|(_, column)| self.table.has_order(column.attnum));
         let fields = ordered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>();
         if fields.is_empty() {
-            return named.to_owned();
+            return from_item.to_owned();
         }
-        format!("(SELECT * FROM {named} ORDER BY {} OFFSET 0) AS s", fields.join(", "))
+        format!("(SELECT * FROM {from_item} ORDER BY {} OFFSET 0) AS s", fields.join(", "))
     }
 
-    /// Names the fields of keys; further fields do not matter.
-    fn keys(&self, keys: &Staged) -> String {
+    /// The FROM item `s` for keys. Fields after those of the key keep their names, and are not used.
+    fn keys_as_s(&self, keys: &Staged) -> String {
         format!("{} AS s ({})", keys.name(), self.key_fields())
     }
 
@@ -232,8 +271,8 @@ impl<'a> Merge<'a> {
         (1..=self.equality.len()).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// The condition that a row of the table has the key of a staged one.
-    fn matches(&self) -> String {
+    /// The condition that a row of the table has the key of a staged row.
+    fn keys_match(&self) -> String {
         self.keys_equal(|column, _| of("d", column), |_, n| format!("s.c{n}"))
     }
 
@@ -249,8 +288,9 @@ impl<'a> Merge<'a> {
         equal.collect::<Vec<_>>().join(" AND ")
     }
 
-    /// The condition that a row of the table differs from a record in one of some columns. Without the casts PostgreSQL
-    /// would compare column by column, and look for an operator of each type.
+    /// The condition that a row of the table differs from a record in one of the columns that `is_meant`
+    /// selects. Without the casts PostgreSQL would compare column by column, and look for an operator of each
+    /// type.
     fn differ(&self, is_meant: impl Fn(&Column) -> bool) -> String {
         let meant = (1..).zip(&self.columns).filter(|(_, column)| is_meant(column));
         let (ours, theirs): (Vec<_>, Vec<_>) =
@@ -262,7 +302,8 @@ impl<'a> Merge<'a> {
         )
     }
 
-    fn list(&self, field: impl Fn(&Column, usize) -> String) -> String {
+    /// A list with one item for each column of the part, separated by commas.
+    fn column_list(&self, field: impl Fn(&Column, usize) -> String) -> String {
         (1..).zip(&self.columns).map(|(n, column)| field(column, n)).collect::<Vec<_>>().join(", ")
     }
 }

@@ -3,6 +3,7 @@
 //! Rule: nothing here imports `source` or `upkeep`.
 
 pub mod import;
+pub mod chain;
 pub mod resolve;
 pub mod apply;
 pub mod merge;

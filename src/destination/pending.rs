@@ -1,4 +1,4 @@
-//! Which batches wait to be imported.
+//! How many batches of a target are pending: in the store, but not applied here.
 
 use batch::reader;
 
@@ -6,8 +6,8 @@ use crate::catalog;
 use crate::error::Error;
 use crate::pg::interrupts;
 
-/// Returns how many batches of a target the store holds that have not been applied here; `None` where that cannot be known: nothing
-/// has been applied, or the store is away.
+/// Returns how many batches of a target are in the store and not applied here. Returns `None` if that cannot
+/// be known: nothing has been applied yet, or the store cannot be read.
 pub fn pending_batches(target: &str) -> Result<Option<usize>, Error> {
     let Some(last) = catalog::last_receipt(target)? else { return Ok(None) };
     let Ok(store) = store::open(&last.store, interrupts::pending) else { return Ok(None) };

@@ -1,4 +1,6 @@
-//! Leaves receipts in the store: what this database has applied.
+//! Leaves receipts in the store, which say what this database has applied.
+//!
+//! Invariant: a receipt names only a batch whose import has been committed.
 
 use uuid::Uuid;
 
@@ -8,9 +10,10 @@ use crate::pg::transaction;
 use batch::{Receipt, leave_receipt};
 use store::Store;
 
-/// Leaves word of the last batch that was applied by a transaction that has committed.
+/// Leaves the receipt for the last batch that a committed transaction has applied.
 ///
-/// What this one applies is for the next to tell: it may still fail. That the store takes no receipt is no reason not to import.
+/// The receipt for the batches of this import is left by the next one, because this one may still fail. If
+/// the store does not take the receipt, a warning is raised and the import goes on.
 pub fn leave(target: &str, store: &dyn Store, here: &SourceIdentity) -> Result<(), Error> {
     if transaction::assigned_xid().is_some() {
         return Ok(());

@@ -1,13 +1,18 @@
-//! Where a part goes: the table of its name, or the one that it is mapped to, locked and compared with the manifest.
+//! Where a part goes: the table of its name, or the table that it is mapped to, locked and compared with the
+//! manifest.
 //!
-//! Where they differ the import is refused, or the table is made, or gets the columns that it lacks: by the rights of the
-//! caller, with types that exist here. Nothing of a manifest is ever part of a statement but names, quoted.
+//! In go a part and what the import may change; out comes a [`Destination`]. Where the table differs from the
+//! part, the import is refused, or the table is created, or its missing columns are added or ignored. DDL
+//! runs with the rights of the caller, and uses only types that exist here.
+//!
+//! Invariant: a statement contains nothing of a manifest except quoted names.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use crate::catalog;
 use crate::error::{Error, TableName};
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
@@ -18,13 +23,13 @@ use batch::{Format, Kind, Manifest, Part};
 /// What an import may do to tables that differ from those of the source.
 #[derive(Clone, Copy)]
 pub struct Allowed {
-    /// Tables that do not exist are made.
+    /// Tables that do not exist are created.
     pub create_tables: bool,
-    /// What becomes of columns that do not exist.
+    /// What is done about columns that do not exist.
     pub new_columns: NewColumns,
 }
 
-/// What becomes of a column that the destination does not have.
+/// What is done about a column that the destination does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum NewColumns {
     /// The import is refused.
@@ -35,155 +40,118 @@ pub enum NewColumns {
     Ignore,
 }
 
+impl NewColumns {
+    /// The names of the choices, for the HINT about an unknown one.
+    #[allow(dead_code)]
+    pub const ALLOWED: &'static str = "refuse, add, ignore";
+}
+
+impl FromStr for NewColumns {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<NewColumns, ()> {
+        match name {
+            "refuse" => Ok(NewColumns::Refuse),
+            "add" => Ok(NewColumns::Add),
+            "ignore" => Ok(NewColumns::Ignore),
+            _ => Err(()),
+        }
+    }
+}
+
 /// A table that a part can be applied to.
 pub struct Destination {
-    /// The table, locked against everything but other writers.
+    /// The table, locked in ROW EXCLUSIVE mode, as other writers lock it.
     pub table: Table,
-    /// What it is.
     pub shape: Shape,
-    /// The part, its columns under the names that they have here, without those that are ignored.
+    /// The part. Its columns have the names that they have here; ignored columns are left out.
     pub part: Part,
-    /// The places of those among the fields of a record.
+    /// The places of the ignored columns among the fields of a record.
     pub ignored: Vec<usize>,
 }
 
-/// Finds the table of a part, and has it be what the part needs. `rights` are those that the caller must have on it, in
-/// words and as they are.
+/// Returns the table of a part, locked, as the part needs it: created or completed where that is allowed.
+/// `rights` are those that the caller must have on the table, as text for the error and as a list.
 pub fn resolve(
     manifest: &Manifest,
     part: &Part,
     allowed: Allowed,
-    (privilege, rights): (&'static str, &[Right]),
+    rights: (&'static str, &[Right]),
+    caller: &Caller,
+) -> Result<Destination, Error> {
+    let found = find(manifest, part, allowed.create_tables, caller)?;
+    let mut destination = complete(found, manifest, allowed.new_columns, caller)?;
+    if allowed.new_columns == NewColumns::Ignore {
+        destination.ignored = ignore(&mut destination.part, &destination.shape)?;
+    }
+    check(&destination, rights, caller)?;
+    Ok(destination)
+}
+
+/// Finds the table of a part by its mapping or its name, or creates it, and locks it.
+fn find(
+    manifest: &Manifest,
+    part: &Part,
+    create_tables: bool,
     caller: &Caller,
 ) -> Result<Destination, Error> {
     let mapping = catalog::mapping(&manifest.target, &part.schema, &part.name)?;
     let mapped = mapping.as_ref().map(|mapping| mapping.relation);
-    let mut part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
-    let missing = || Error::NoDestination {
-        table: TableName::new(&part.schema, &part.name),
-        target: manifest.target.clone(),
-        batch: manifest.number,
-        is_full: part.kind == Kind::Full,
-    };
+    let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
+    let missing = || no_destination(manifest, &part);
     let oid = match mapped {
         Some(oid) => oid,
         None => match table::find_named(&part.schema, &part.name)? {
             Some(oid) => oid,
-            // Made anew, it would lack the rows that came before.
-            None if allowed.create_tables && part.kind == Kind::Full => create(&part, caller)?,
+            // A table created for changes would lack the rows of earlier batches.
+            None if create_tables && part.kind == Kind::Full => create(&part, caller)?,
             None => return Err(missing()),
         },
     };
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
-    let mut shape = shape_now(oid)?.ok_or_else(missing)?;
+    let shape = shape_now(oid)?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
         return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
     }
-    let table = match columns_to_add(&part, &shape, allowed.new_columns)?.as_slice() {
-        [] => table,
-        lines => {
-            // Closed, its lock kept: ALTER TABLE refuses a table that is open.
-            drop(table);
-            let acting = caller.act();
-            query::now(&format!("ALTER TABLE {} {}", shape.quoted(), lines.join(", ")), &[])?;
-            drop(acting);
-            shape = shape_now(oid)?.ok_or_else(missing)?;
-            if part.kind == Kind::Changes {
-                warn_of_missing_values(manifest, &part);
-            }
-            Table::open(oid, Lock::Write).ok_or_else(missing)?
-        }
-    };
-    let ignored = match allowed.new_columns {
-        NewColumns::Ignore => ignore(&mut part, &shape)?,
-        NewColumns::Add | NewColumns::Refuse => Vec::new(),
-    };
-    if !table.allows(caller.role(), rights) {
-        return Err(Error::NoPrivilege { table: shape.name_for_errors(), privilege });
+    Ok(Destination { table, shape, part, ignored: Vec::new() })
+}
+
+fn no_destination(manifest: &Manifest, part: &Part) -> Error {
+    Error::NoDestination {
+        table: TableName::new(&part.schema, &part.name),
+        target: manifest.target.clone(),
+        batch: manifest.number,
+        is_full: part.kind == Kind::Full,
     }
-    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: shape.name_for_errors(), doing: "Import" });
+}
+
+/// Adds the columns that a table lacks, if that is allowed. Then opens the table and reads its shape again.
+fn complete(
+    found: Destination,
+    manifest: &Manifest,
+    new_columns: NewColumns,
+    caller: &Caller,
+) -> Result<Destination, Error> {
+    let lines = columns_to_add(&found.part, &found.shape, new_columns)?;
+    if lines.is_empty() {
+        return Ok(found);
     }
-    let fresh = Snapshot::latest();
-    for column in &part.columns {
-        compare(column, &shape)?;
+    let Destination { table, shape: former, part, ignored } = found;
+    let oid = table.oid();
+    // Closed, its lock kept: ALTER TABLE refuses a table that is open.
+    drop(table);
+    caller.as_caller(|| query::now(&format!("ALTER TABLE {} {}", former.quoted(), lines.join(", ")), &[]))?;
+    let missing = || no_destination(manifest, &part);
+    // ALTER TABLE has changed the table: the former shape is no longer used.
+    let completed = shape_now(oid)?.ok_or_else(missing)?;
+    if part.kind == Kind::Changes {
+        warn_of_missing_values(manifest, &part);
     }
-    drop(fresh);
-    Ok(Destination { table, shape, part, ignored })
+    let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
+    Ok(Destination { table, shape: completed, part, ignored })
 }
 
-fn shape_now(oid: Oid) -> Result<Option<Shape>, Error> {
-    let _fresh = Snapshot::latest();
-    Shape::of(oid)
-}
-
-/// The part with some of its columns under other names.
-fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
-    let rename = |name: &mut String| {
-        if let Some(here) = names.get(name) {
-            here.clone_into(name);
-        }
-    };
-    let mut part = part.clone();
-    part.columns.iter_mut().for_each(|column| rename(&mut column.name));
-    part.key.iter_mut().for_each(rename);
-    part
-}
-
-fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
-    let name = TableName::new(&part.schema, &part.name);
-    let fresh = Snapshot::latest();
-    let lines = part.columns.iter().map(|column| definition(column, &name)).collect::<Result<Vec<_>, _>>()?;
-    drop(fresh);
-    let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
-    let acting = caller.act();
-    query::now(&sql, &[])?;
-    drop(acting);
-    table::find_named(&part.schema, &part.name)?
-        .ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
-}
-
-/// The column as DDL says it, if its type and its collation exist here.
-fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error> {
-    let missing = || Error::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
-    let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
-    let collation = match &column.collation {
-        Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| Error::NoCollation {
-            table: table.clone(),
-            column: column.name.clone(),
-            collation: name.clone(),
-        })?),
-        None => None,
-    };
-    Ok(ddl::column(&column.name, &type_name, collation.as_deref(), column.not_null))
-}
-
-/// What ALTER TABLE is to do for the columns that are missing. They may be null: the table may have rows.
-fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>, Error> {
-    if new_columns != NewColumns::Add {
-        return Ok(Vec::new());
-    }
-    let _fresh = Snapshot::latest();
-    let is_missing = |column: &&batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
-    let missing = part.columns.iter().filter(is_missing);
-    missing
-        .map(|column| {
-            let nullable = batch::Column { not_null: false, ..column.clone() };
-            Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.name_for_errors())?))
-        })
-        .collect()
-}
-
-/// Rows that do not change are not sent again for a column that is here only now: it was ignored before, or dropped.
-fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
-    let (table, target) = (format!("{}.{}", part.schema, part.name), &manifest.target);
-    pgrx::warning!(
-        "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
-         have it sent in full by tx_reset('{target}', '{table}') at the source"
-    );
-}
-
-/// Takes the columns that do not exist here out of a part, and returns the places of their fields.
+/// Removes the columns that do not exist here from a part, and returns the places of their fields.
 fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
     let is_missing = |column: &batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
     let (ignored, kept) =
@@ -204,8 +172,92 @@ fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
     Ok(ignored.into_iter().map(|(place, _)| place).collect())
 }
 
-/// Compares a column with the one of the same name here. A type of another name is refused even where its text would be
-/// accepted: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
+/// Requires that the caller may write the table, and that its columns can hold those of the part.
+fn check(
+    destination: &Destination,
+    (privilege, rights): (&'static str, &[Right]),
+    caller: &Caller,
+) -> Result<(), Error> {
+    let Destination { table, shape, part, .. } = destination;
+    if !table.allows(caller.role(), rights) {
+        return Err(Error::NoPrivilege { table: shape.name_for_errors(), privilege });
+    }
+    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
+        return Err(Error::RowSecurity { table: shape.name_for_errors(), doing: "Import" });
+    }
+    snapshot::latest(|| part.columns.iter().try_for_each(|column| compare(column, shape)))
+}
+
+/// Reads the shape that a table has at this moment.
+fn shape_now(oid: Oid) -> Result<Option<Shape>, Error> {
+    snapshot::latest(|| Shape::of(oid))
+}
+
+/// Returns the part with the names that a mapping gives to its columns.
+fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
+    let rename = |name: &mut String| {
+        if let Some(here) = names.get(name) {
+            here.clone_into(name);
+        }
+    };
+    let mut part = part.clone();
+    part.columns.iter_mut().for_each(|column| rename(&mut column.name));
+    part.key.iter_mut().for_each(rename);
+    part
+}
+
+fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
+    let name = TableName::new(&part.schema, &part.name);
+    let lines = snapshot::latest(|| {
+        part.columns.iter().map(|column| definition(column, &name)).collect::<Result<Vec<_>, _>>()
+    })?;
+    let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
+    caller.as_caller(|| query::now(&sql, &[]))?;
+    table::find_named(&part.schema, &part.name)?
+        .ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
+}
+
+/// Returns the definition of a column for CREATE TABLE and ALTER TABLE. Its type and collation must exist.
+fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error> {
+    let missing = || Error::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
+    let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
+    let collation = match &column.collation {
+        Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| Error::NoCollation {
+            table: table.clone(),
+            column: column.name.clone(),
+            collation: name.clone(),
+        })?),
+        None => None,
+    };
+    Ok(ddl::column(&column.name, &type_name, collation.as_deref(), column.not_null))
+}
+
+/// Returns the actions of ALTER TABLE that add the missing columns. They are nullable, as the table may have
+/// rows.
+fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>, Error> {
+    if new_columns != NewColumns::Add {
+        return Ok(Vec::new());
+    }
+    let is_missing = |column: &&batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
+    let missing = part.columns.iter().filter(is_missing);
+    let actions = missing.map(|column| {
+        let nullable = batch::Column { not_null: false, ..column.clone() };
+        Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.name_for_errors())?))
+    });
+    snapshot::latest(|| actions.collect())
+}
+
+/// Warns that unchanged rows lack the values of added columns: the source does not send those rows again.
+fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
+    let (table, target) = (format!("{}.{}", part.schema, part.name), &manifest.target);
+    pgrx::warning!(
+        "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
+         have it sent in full by tx_reset('{target}', '{table}') at the source"
+    );
+}
+
+/// Requires that the table has a column of the same name and type. A type of another name is refused even if
+/// COPY would accept the text: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
 fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
@@ -216,7 +268,7 @@ fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
         return Err(Error::GeneratedColumn { table, column });
     }
     let same_type = ours.type_name == theirs.type_name;
-    // A longer varchar is no other type: COPY refuses what does not fit. Other modifiers would round.
+    // The length of a varchar may differ: COPY refuses values that do not fit. Other modifiers would round.
     let is_checked_by_input = matches!(ours.type_name.as_str(), "character varying" | "bit varying");
     let same_modifier = ours.typmod == theirs.typmod || ours.typmod == -1 || is_checked_by_input;
     if !same_type || !same_modifier {

@@ -78,7 +78,6 @@ impl Caller {
     }
 
     /// Runs a closure as the caller.
-    #[allow(dead_code)]
     pub fn as_caller<T>(&self, run: impl FnOnce() -> T) -> T {
         let _acting = self.act();
         run()

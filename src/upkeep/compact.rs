@@ -1,6 +1,9 @@
-//! Compaction: a run of batches in a store becomes one more, which has the effect of all of them.
+//! Compaction: writes one batch that has the effect of a range of batches in a store. The originals stay.
 //!
-//! It takes the store alone: neither the source nor a destination takes part, and nobody is kept from anything.
+//! In go the numbers of the range; out come the parts of the compacted batch, after it has been published.
+//!
+//! Invariant: only the store is read and written. Exports and imports are not blocked, and any database can
+//! run it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,36 +22,33 @@ use store::Store;
 
 /// What to compact.
 pub struct Request<'a> {
-    /// The target.
     pub target: &'a str,
-    /// The number of the first batch; without it the latest full one before `last`, and the result is full.
+    /// The number of the first batch. `None` is the latest full batch up to `last`; the result is then full.
     pub first: Option<u64>,
-    /// The number of the last batch; without it the latest.
+    /// The number of the last batch; `None` is the latest.
     pub last: Option<u64>,
 }
 
-/// What the compacted batch has of one table.
-pub struct Merged {
-    /// The number of the batch that it ends with.
+/// One part of the compacted batch.
+pub struct CompactedPart {
+    /// The number of the last batch that it stands for.
     pub batch: u64,
-    /// How many batches it stands for.
+    /// The number of batches that it stands for.
     pub batches: usize,
     /// The table's qualified name.
     pub table: String,
     /// `full` or `changes`
     pub kind: &'static str,
-    /// Keys.
     pub ids: u64,
-    /// Records.
     pub records: u64,
-    /// The size of the files.
+    /// The size of the part's files.
     pub bytes: u64,
-    /// How long it took.
     pub elapsed: Duration,
 }
 
-/// Compacts a run of batches, and leaves them where they are. Does nothing if there is only one.
-pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Merged>, Error> {
+/// Publishes a compacted batch for a range of batches, and returns its parts. Raises a notice and returns no
+/// part if the range is a single batch, or has been compacted already.
+pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<CompactedPart>, Error> {
     let target = request.target;
     let began = Instant::now();
     let numbers = reader::numbers(store.as_ref(), target, 0)?;
@@ -66,11 +66,11 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Merged>,
     let writer = Writer::new(Arc::clone(store), target, last, Compression::Zstd)?;
     let memory = settings::maintenance_memory();
     let reading = Reading { store: store.as_ref(), memory, interrupted: interrupts::pending };
-    let (mut merged, mut parts) = (Vec::new(), Vec::new());
+    let (mut compacted, mut parts) = (Vec::new(), Vec::new());
     for of_table in chain.tables().into_values() {
         let started = Instant::now();
         let part = compact_part(&writer, reading, &of_table)?;
-        merged.push(describe(&chain, &part, started));
+        compacted.push(describe(&chain, &part, started));
         parts.push(part);
         fault::point(Point::CompactPartWritten);
     }
@@ -79,19 +79,19 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Merged>,
     }
     publish(writer, &chain, parts)?;
     fault::point(Point::CompactPublished);
-    Ok(merged)
+    Ok(compacted)
 }
 
-/// Batches that follow on each other.
+/// Batches each of which follows the one before it, or is full.
 struct BatchRun {
-    /// What is applied in place of each.
+    /// The manifest of each batch; if it has been compacted, that of the compacted batch.
     manifests: Vec<Manifest>,
     /// The number and the id of each.
     links: Vec<Link>,
 }
 
 impl BatchRun {
-    /// Reads what begins with the latest full batch, compacted or not.
+    /// Reads the batches from the latest full batch, compacted or not, up to `last`.
     fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun, Error> {
         let runs = reader::runs(store, target, 0)?;
         let full = runs.into_iter().rev().find(|run| run.is_full() && run.last <= last);
@@ -131,7 +131,7 @@ impl BatchRun {
         self.manifests.push(manifest);
     }
 
-    /// Makes sure that each batch follows on the one before it, or is full.
+    /// Requires that each batch follows the one before it, or is full.
     fn checked(self, target: &str) -> Result<BatchRun, Error> {
         for (manifest, before) in self.manifests.iter().skip(1).zip(&self.links) {
             if manifest.kind != Kind::Full && manifest.previous != Some(before.id) {
@@ -145,7 +145,8 @@ impl BatchRun {
         self.manifests.first().is_some_and(|manifest| manifest.kind == Kind::Full)
     }
 
-    /// The batches after which the run can be applied: the one before it, and all of it but the last.
+    /// The batches after which the run can be applied: the one before it, and each of its own except the
+    /// last.
     fn follows(&self) -> Vec<Link> {
         let Some(first) = self.manifests.first().filter(|_| !self.is_full()) else { return Vec::new() };
         let before = first.previous.map(|id| Link { number: first.number - 1, id });
@@ -158,7 +159,7 @@ impl BatchRun {
         BatchRange { last, after: self.follows().first().map_or(0, |link| link.number) }
     }
 
-    /// The parts of each table, in order.
+    /// The parts of each table, in the order of the batches.
     fn tables(&self) -> BTreeMap<(&str, &str), Vec<(&Manifest, &Part)>> {
         let mut tables = BTreeMap::<_, Vec<_>>::new();
         for manifest in &self.manifests {
@@ -196,8 +197,8 @@ fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<(), Err
     })
 }
 
-fn describe(chain: &BatchRun, part: &Part, started: Instant) -> Merged {
-    Merged {
+fn describe(chain: &BatchRun, part: &Part, started: Instant) -> CompactedPart {
+    CompactedPart {
         batch: chain.links.last().map_or(0, |link| link.number),
         batches: chain.links.len(),
         table: format!("{}.{}", part.schema, part.name),

@@ -1,4 +1,7 @@
-//! Expiry: old batches leave the store, and what our own tables say of them goes with them.
+//! Expiry: removes old batches from the store, and then their rows from the extension's own tables.
+//!
+//! In goes what to keep; out come the batches that were removed. `batch::expire` decides which batches are
+//! needed.
 
 use crate::catalog;
 use crate::error::Error;
@@ -6,19 +9,18 @@ use crate::pg::query;
 use batch::{Keep, Removed};
 use store::Store;
 
-/// What is to stay, beside what is needed.
+/// Which batches to keep, in addition to those that are needed.
 pub struct Request<'a> {
-    /// The target.
     pub target: &'a str,
-    /// Batches that are not older than this, in microseconds.
+    /// The age up to which batches are kept, in microseconds.
     pub older_than: u64,
-    /// So many of the latest.
+    /// How many of the latest batches are kept.
     pub keep_batches: u64,
-    /// What some destination that has left a receipt has not applied.
+    /// Whether batches are kept that a destination with a receipt has not applied.
     pub only_received: bool,
 }
 
-/// Removes batches of a target from a store, the oldest first.
+/// Removes batches of a target from a store, the oldest first, and returns them.
 pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>, Error> {
     let from = query::in_snapshot(
         "SELECT pg_catalog.to_char((pg_catalog.now() - $1::pg_catalog.float8 * '1 microsecond'::pg_catalog.interval) AT TIME ZONE 'UTC',

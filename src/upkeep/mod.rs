@@ -1,4 +1,4 @@
-//! What works on the store, or on the extension's own tables, alone.
+//! Maintenance of the store and of the extension's own tables; the tables of users are not read or written.
 //!
 //! Rule: nothing here imports `source` or `destination`, and only `api` imports it.
 

@@ -1,36 +1,49 @@
-//! A reset: a target starts again from a full batch, or is forgotten.
+//! Resetting and forgetting: a target starts again from a full batch, or is dropped.
+//!
+//! In goes a target; out comes a sentence that says what will happen, or what has happened.
+//!
+//! Invariant: both lock the target against exports and imports first, and read the catalog only then.
 
 use crate::catalog;
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::transaction;
 use crate::table::own::not_tracked;
 use crate::table::shape::Shape;
 use batch::reader;
 use store::Store;
 
-/// At the source the next export is full, for all tables or one; at a destination the next import starts from the latest
-/// full batch. Returns what will happen, in a sentence.
+/// Makes the next export full at the source, for all tables or for one. At a destination, makes the next
+/// import start from the latest full batch. Returns a sentence that says what will happen.
 ///
-/// A target that is known in neither way, but has batches in the store, belongs to another database: it is taken over.
+/// A target that this database does not know, but that has batches in the store, belongs to another database.
+/// It is taken over: the next export to it is full.
 pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<String, Error> {
     transaction::require_read_committed("tx_reset()")?;
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
-    let _fresh = Snapshot::latest();
-    let known = catalog::target(target)?.is_some();
-    if let Some(relation) = relation {
-        let shape = Shape::of(relation)?;
-        let tracked =
-            catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
-        if !known {
-            return Err(unknown(target)?);
+    snapshot::latest(|| {
+        let known = catalog::target(target)?.is_some();
+        match relation {
+            Some(relation) => reset_table(target, relation, known),
+            None => reset_all(target, store, known),
         }
-        catalog::reset_target(target, Some(tracked.id))?;
-        let table = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.qualified());
-        return Ok(format!("the next export of target \"{target}\" sends table \"{table}\" in full"));
+    })
+}
+
+fn reset_table(target: &str, relation: Oid, known: bool) -> Result<String, Error> {
+    let shape = Shape::of(relation)?;
+    let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
+    if !known {
+        return Err(unknown(target)?);
     }
+    catalog::reset_target(target, Some(tracked.id))?;
+    let table = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.qualified());
+    Ok(format!("the next export of target \"{target}\" sends table \"{table}\" in full"))
+}
+
+fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String, Error> {
     let forgotten = catalog::forget_receipts(target)?;
     if forgotten && !known {
         return Ok(format!("the next import of target \"{target}\" starts from its latest full batch"));
@@ -42,8 +55,8 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
     Ok(format!("the next export of target \"{target}\" is full"))
 }
 
-/// Forgets a target: what it holds back, the list of its batches, and what has been applied of it here. Returns what has
-/// happened, in a sentence.
+/// Drops a target: releases the changes that are retained for it, and removes the list of its batches and its
+/// receipts here. Returns a sentence that says what has happened.
 pub fn forget(target: &str) -> Result<String, Error> {
     transaction::require_read_committed("tx_forget()")?;
     catalog::lock_target("export", target)?;

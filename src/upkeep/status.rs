@@ -1,25 +1,27 @@
-//! What destinations have applied, as their receipts in the store say.
+//! What destinations have applied, according to their receipts in the store.
+//!
+//! In goes a target, or none for all in the store; out comes a row for each destination that has left a
+//! receipt.
 
 use batch::{Receipt, reader};
 use store::Store;
 
 use crate::error::Error;
 
-/// What a destination of a target has applied.
+/// What one destination of a target has applied.
 pub struct Status {
-    /// The target.
     pub target: String,
     /// The number of the last batch in the store.
     pub last_batch: u64,
-    /// The instant of the source that it shows.
+    /// The instant at which the source had the state of the last batch.
     pub exported_at: String,
-    /// What the destination says; `None` if none has said anything.
+    /// The receipt of the destination; `None` if no destination of the target has left one.
     pub receipt: Option<Receipt>,
-    /// How many batches in the store it has not applied.
+    /// The number of batches in the store that the destination has not applied; `None` without a receipt.
     pub pending: Option<u64>,
 }
 
-/// Reads what destinations have said, of one target or of all in the store.
+/// Reads the receipts of one target, or of all targets in the store.
 pub fn status(target: Option<&str>, store: &dyn Store) -> Result<Vec<Status>, Error> {
     let targets = match target {
         Some(target) => vec![target.to_owned()],
