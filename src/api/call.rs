@@ -1,5 +1,4 @@
-//! How a call of an SQL function begins: checks, the user it runs as, the settings it runs with, and its
-//! store.
+//! How a call of an SQL function begins: its checks, its user, its settings, and its store.
 //!
 //! Invariant: while a [`Call`] lives, the current user is the owner of the extension and the settings are
 //! pinned. What the role that called may do is checked against [`Caller`].
@@ -17,8 +16,8 @@ use crate::pg::{interrupts, settings, transaction};
 
 /// One call of an SQL function.
 ///
-/// Fields are dropped in the order of their declaration: the settings are restored before the user is, for
-/// each of them closes the nest level of settings that it opened (guc.c), and the user's was opened first.
+/// The order of the fields matters, because they are dropped in it: `settings` must come first. Both close a
+/// nest level of settings (guc.c), and the level of `settings` is inside the level of `caller`.
 pub struct Call {
     settings: Settings,
     pub caller: Caller,
