@@ -1,9 +1,9 @@
-//! Fault points: places where a test makes an export or an import wait, to cut it off there.
+//! Fault points: places where a test makes an export, an import or a compaction wait, to end it there.
 //!
-//! The setting `pg_table_export.wait_at` names the place. Both are there with the feature `fault_points` only, which
-//! `tests/install` is given; without it nothing is left of them.
+//! The setting `pg_table_export.wait_at` names the place. Only builds with the feature `fault_points`, which
+//! the tests install, have the setting; in other builds a fault point compiles to nothing.
 
-/// Every step of an export, of its commit, of an import, and of a compaction.
+/// The fault points: one after each step of an export, of its commit, of an import, and of a compaction.
 #[cfg_attr(feature = "fault_points", derive(Clone, Copy, PartialEq, pgrx::PostgresGucEnum))]
 pub enum Point {
     #[cfg(feature = "fault_points")]
@@ -38,7 +38,7 @@ pub enum Point {
 #[cfg(feature = "fault_points")]
 static WAIT_AT: pgrx::GucSetting<Point> = pgrx::GucSetting::<Point>::new(Point::Nowhere);
 
-/// Makes the setting known.
+/// Defines the setting. Must be called once, when a backend loads the library.
 #[cfg(feature = "fault_points")]
 pub fn define() {
     pgrx::GucRegistry::define_enum_guc(
@@ -51,7 +51,7 @@ pub fn define() {
     );
 }
 
-/// Waits here, if a test wants it.
+/// Waits if the setting names this point, until the statement is cancelled or the server is killed.
 #[cfg(feature = "fault_points")]
 pub fn point(point: Point) {
     if WAIT_AT.get() == point {
@@ -59,7 +59,7 @@ pub fn point(point: Point) {
     }
 }
 
-/// Nothing.
+/// Does nothing: the feature is off.
 #[cfg(not(feature = "fault_points"))]
 #[inline(always)]
 pub fn point(_point: Point) {}

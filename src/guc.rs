@@ -1,29 +1,32 @@
-//! The settings.
+//! The settings of the extension: what PostgreSQL is told about them, and their values as the code uses them.
+//!
+//! Invariant: PostgreSQL refuses values out of range, so a value that is read here is valid.
 
 use std::ffi::CString;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-/// Where batches are published. A superuser's choice, for the whole server: whoever may call tx_export writes there.
+/// Where batches are published. Only a superuser sets it, for the whole server, because every role that may
+/// call tx_export writes there.
 static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
-/// How large a table's shadow may grow for targets that stay away, in MB; -1 for any size. Beyond it, 10 GB of keys by
-/// default, most of the table would be sent anyway.
+/// How large a table's shadow may grow, in MB, for targets that still need it; -1 for any size. Beyond the
+/// default, 10 GB of keys, an export would send most of the table anyway.
 static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
 
-/// How many batches of a target can be made up for, should they get lost.
+/// How many of a target's latest batches can be exported again if they are lost.
 static REPLAY_BATCHES: GucSetting<i32> = GucSetting::<i32>::new(0);
 
-/// How many of a copy's rows may go with one batch, in percent.
+/// How many of a table's rows one batch may delete, in percent.
 static DELETE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(100);
 
-/// Whether imports leave a receipt in the store.
+/// Whether imports write a receipt to the store.
 static LEAVE_RECEIPTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 
-/// Whether an import whose next batch is gone begins again with the latest full one.
+/// Whether an import starts again from the latest full batch if its next batch is gone from the store.
 static RESTART_WHEN_BEHIND: GucSetting<bool> = GucSetting::<bool>::new(false);
 
-/// Makes the settings known. Called once, when the library is loaded.
+/// Defines the settings. Must be called once, when a backend loads the library.
 pub fn define() {
     GucRegistry::define_string_guc(
         c"pg_table_export.store",
@@ -87,7 +90,7 @@ pub fn store() -> Option<String> {
     STORE.get().map(|store| store.to_string_lossy().into_owned()).filter(|store| !store.is_empty())
 }
 
-/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is none.
+/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit.
 pub fn shadow_limit() -> Option<i64> {
     u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes) << 20)
 }

@@ -1,17 +1,18 @@
-//! pg_table_export keeps tables of one database available in others, as read-only copies, by files.
+//! pg_table_export keeps read-only copies of a database's tables in other databases, and sends the changes as
+//! files.
 //!
-//! The modules stand in the order in which a change travels:
+//! The modules are listed in the order in which a change passes through them:
 //!
-//! `api` is what SQL calls. In `source`, a table is tracked, a statement's keys are captured into the table's shadow, and
-//! an export writes what lies after a target's position as a batch into a store. In `destination`, an import applies the
-//! batch to the table there. `upkeep` compacts, expires and resets. They share `catalog`, the extension's own tables,
-//! and `table`, what PostgreSQL's catalog says of a user's table.
+//! `api` holds the SQL functions. `source` tracks tables, captures the keys that a statement changes into the
+//! table's shadow, and exports the changes after a target's position as a batch to a store. `destination`
+//! imports the batch into the tables there. `upkeep` compacts, expires and resets. All use `catalog`, the
+//! extension's own tables, and `table`, which reads a user's table from PostgreSQL's catalog.
 //!
-//! `pg` is PostgreSQL, and the only place with `unsafe`; the crates `batch` and `store` know nothing of PostgreSQL.
-//! Only `std::io::Read` and `Write` pass between them.
+//! `pg` calls PostgreSQL's C functions, and only `pg` has `unsafe`. The crates `batch` and `store` do not
+//! depend on PostgreSQL; `pg` and they meet only as `std::io::Read` and `Write`.
 
 #![warn(clippy::unwrap_used, clippy::panic)]
-#![allow(clippy::result_large_err, reason = "an error ends the call, so its size costs nothing that counts")]
+#![allow(clippy::result_large_err, reason = "an error ends the call, so its size does not matter")]
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("PostgreSQL's errors travel through Rust frames as panics: panic must be \"unwind\"");

@@ -1,6 +1,7 @@
-//! Text that crosses the SQL surface: in the encoding of the database outside, in UTF-8 inside.
+//! Arguments and results of type text: PostgreSQL has them in the database's encoding, the code has them in
+//! UTF-8.
 //!
-//! pgrx hands `&str` and `String` over as they are, which is right only in a UTF-8 database.
+//! pgrx passes `&str` and `String` without conversion, which is right only in a UTF-8 database.
 
 use std::ffi::CString;
 use std::fmt;
@@ -18,7 +19,7 @@ use pgrx::{FromDatum, IntoDatum};
 
 use crate::pg::encoding;
 
-/// A value of type text.
+/// A value of type text, in UTF-8.
 pub struct Text(String);
 
 impl From<String> for Text {
@@ -49,7 +50,7 @@ impl fmt::Display for Text {
 
 impl FromDatum for Text {
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, type_oid: Oid) -> Option<Text> {
-        // SAFETY: the caller's promise: a datum of type text, which is laid out as bytea is.
+        // SAFETY: the caller promises a datum of type text, which has the layout of bytea.
         let bytes = unsafe { Vec::<u8>::from_polymorphic_datum(datum, is_null, type_oid) }?;
         // The server's text contains no null character, in any encoding.
         let text = CString::new(bytes).unwrap_or_default();
@@ -79,8 +80,9 @@ unsafe impl SqlTranslatable for Text {
 
 // SAFETY: an argument is read by `FromDatum`.
 unsafe impl<'fcx> ArgAbi<'fcx> for Text {
+    // Not called for a null: `Option` checks for it first, and a function with a plain `Text` is STRICT.
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Text {
-        // SAFETY: SQL declares the argument as text. All of ours may be null, so this is for none of them.
+        // SAFETY: SQL declares the argument as text.
         unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or_else(|| Text(String::new()))
     }
 

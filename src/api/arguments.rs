@@ -1,0 +1,119 @@
+//! Arguments of SQL functions are checked here, and become values of Rust; durations and instants of results
+//! become values of SQL.
+//!
+//! Invariant: a value that is not allowed becomes an error that names the argument and says what is allowed.
+
+use std::time::Duration;
+
+use batch::{Compression, Format};
+use pgrx::datum::{Interval, TimestampWithTimeZone};
+
+use crate::destination::apply::Mode;
+use crate::destination::resolve::NewColumns;
+use crate::error::Error;
+
+/// Picks the value that has a name, or returns the error that lists the names. A macro, because the list is
+/// made of literals.
+macro_rules! choice {
+    (
+        $argument:literal,
+        $name:expr,
+        { $first:literal => $value:expr $(, $other:literal => $others:expr)* $(,)? }
+    ) => {
+        match $name {
+            $first => Ok($value),
+            $($other => Ok($others),)*
+            name => Err(Error::Argument {
+                argument: $argument,
+                value: name.to_owned(),
+                allowed: concat!($first $(, ", ", $other)*),
+            }),
+        }
+    };
+}
+
+/// Parses how COPY writes records.
+pub fn parse_format(name: &str) -> Result<Format, Error> {
+    choice!("format", name, { "text" => Format::Text, "binary" => Format::Binary, "csv" => Format::Csv })
+}
+
+/// Parses how files are compressed.
+pub fn parse_compression(name: &str) -> Result<Compression, Error> {
+    choice!("compression", name, { "zstd" => Compression::Zstd, "none" => Compression::None })
+}
+
+/// Parses how an import applies a batch.
+pub fn parse_mode(name: &str) -> Result<Mode, Error> {
+    choice!("mode", name, { "merge" => Mode::Merge, "append" => Mode::Append })
+}
+
+/// Parses what an import does with columns that the destination lacks.
+pub fn parse_new_columns(name: &str) -> Result<NewColumns, Error> {
+    choice!("new_columns", name, {
+        "refuse" => NewColumns::Refuse,
+        "add" => NewColumns::Add,
+        "ignore" => NewColumns::Ignore,
+    })
+}
+
+/// Refuses null where a value is needed. The functions are not STRICT, because a STRICT function does nothing
+/// for a null, and says nothing about it.
+pub fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Error> {
+    value.ok_or(Error::NullArgument { argument })
+}
+
+/// Refuses null and the empty string as the name of a target.
+pub fn target_name(target: Option<&str>) -> Result<&str, Error> {
+    match required("target", target)? {
+        "" => Err(Error::Argument {
+            argument: "target",
+            value: String::new(),
+            allowed: "any name, such as host/database",
+        }),
+        target => Ok(target),
+    }
+}
+
+/// Refuses a negative limit.
+pub fn parse_limit(argument: &'static str, limit: i32) -> Result<u64, Error> {
+    u64::try_from(limit).map_err(|_| Error::Argument {
+        argument,
+        value: limit.to_string(),
+        allowed: "0 or more",
+    })
+}
+
+/// Refuses a percentage outside of 0 to 100.
+pub fn parse_percentage(argument: &'static str, percentage: i32) -> Result<u32, Error> {
+    let refused =
+        || Error::Argument { argument, value: percentage.to_string(), allowed: "0 to 100, in percent" };
+    u32::try_from(percentage).ok().filter(|&percentage| percentage <= 100).ok_or_else(refused)
+}
+
+/// Refuses the number of a batch below 1.
+pub fn parse_number(argument: &'static str, number: Option<i64>) -> Result<Option<u64>, Error> {
+    let refused = |number: i64| Error::Argument { argument, value: number.to_string(), allowed: "1 or more" };
+    let parse =
+        |number| u64::try_from(number).ok().filter(|&number| number > 0).ok_or_else(|| refused(number));
+    number.map(parse).transpose()
+}
+
+/// Returns an age in microseconds; refuses a negative one.
+pub fn parse_age(age: Interval) -> Result<u64, Error> {
+    let micros = age.as_micros();
+    u64::try_from(micros).map_err(|_| Error::Argument {
+        argument: "older_than",
+        value: format!("{} s", micros / 1_000_000),
+        allowed: "no negative interval",
+    })
+}
+
+/// Parses an instant of a manifest; `None` if it is outside of the range of PostgreSQL's type.
+pub fn time(text: &str) -> Option<TimestampWithTimeZone> {
+    text.parse().ok()
+}
+
+/// Returns milliseconds with three decimals.
+pub fn milliseconds(elapsed: Duration) -> f64 {
+    elapsed.as_micros() as f64 / 1000.0
+}
