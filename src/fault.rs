@@ -1,7 +1,7 @@
 //! Fault points: places where a test makes an export or an import wait, to cut it off there.
 //!
 //! The setting `pg_table_export.wait_at` names the place. Both are there with the feature `fault_points` only, which
-//! `tests/install` is given; without it nothing is left of them.
+//! `scripts/install` is given; without it nothing is left of them.
 
 /// Every step of an export, of its commit, of an import, and of a compaction.
 #[cfg_attr(feature = "fault_points", derive(Clone, Copy, PartialEq, pgrx::PostgresGucEnum))]

@@ -1,6 +1,6 @@
 //! Scratch PostgreSQL clusters for the integration tests: `mod cluster;` in a test file, then `Cluster::start()`.
 //!
-//! Servers run from the installation in `PG_TABLE_EXPORT_ROOT`, or from one made by `tests/install` for this
+//! Servers run from the installation in `PG_TABLE_EXPORT_ROOT`, or from one made by `scripts/install` for this
 //! process. They listen on a Unix socket in a folder of their own, so that any number of them run side by side.
 //! Each folder has a keeper outside this process, which stops the server and removes the folder when the value
 //! is dropped, and also when the process ends in any other way. So clusters may be shared in statics:
@@ -400,7 +400,7 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
         return root.into();
     }
     static OWN: LazyLock<Folder> = LazyLock::new(Folder::new);
-    run(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/install"))
+    run(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/install"))
         .arg(&OWN.path)
         .args(["--features", "fault_points"]));
     OWN.path.clone()

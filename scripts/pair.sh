@@ -1,4 +1,4 @@
-# Two scratch clusters, "source" and "destination", that share a store: sourced by tests/demo and by bench/*.
+# Two scratch clusters, "source" and "destination", that share a store: sourced by scripts/demo and by bench/*.
 # All of it lives in $work, a folder of the server's user, and goes with it. STORE=s3 puts the store on a server of S3.
 
 # The server inherits it, and with it errors would tell where in the code they arose.
