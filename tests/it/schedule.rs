@@ -1,12 +1,10 @@
 //! The two lines that schedule export and import with Debian's pg_cron, on two servers, and nothing else.
 
-mod cluster;
-
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use cluster::pair::Database;
-use cluster::{Cluster, Store};
+use crate::cluster::pair::Database;
+use crate::cluster::{Cluster, Store};
 
 /// Every job runs once a minute, so a change needs one minute, and two if the import ran before the export.
 const TIMEOUT: Duration = Duration::from_secs(200);

@@ -3,47 +3,21 @@
 //!
 //! Random moments come from a seed, which a failure prints; `SEED=… cargo test` repeats it, `ROUNDS=…` goes on longer.
 
-mod cluster;
-
 use std::process::Command;
 use std::thread::{self, scope, sleep};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use cluster::pair::{Database, TARGET, query, refusal, wait_until};
-use cluster::random::Random;
-use cluster::{Cluster, Store};
+use crate::cluster::forgetful::Pair;
+use crate::cluster::pair::{Database, TARGET, query, refusal, wait_until};
+use crate::cluster::random::Random;
 
-/// Commits that are not waited for stay in memory for as long as these let them.
-const FORGETFUL: [&str; 2] = ["synchronous_commit = off", "wal_writer_delay = 10s"];
-
-struct Pair {
-    source_server: Cluster,
-    destination_server: Cluster,
-    store: Store,
-    source: Database,
-    destination: Database,
-}
-
-impl Pair {
-    fn start() -> Pair {
-        let store = Store::new();
-        let source_server = Cluster::start_with(&FORGETFUL);
-        let destination_server = Cluster::start_with(&FORGETFUL);
-        let source = Database::source(&source_server, "shop", &store);
-        let destination = Database::destination(&destination_server, "copy", &store);
-        source.feed(&destination);
-        for database in [&source, &destination] {
-            // What was made so far is not what these servers are to forget.
-            database.run("CHECKPOINT");
-        }
-        Pair { source_server, destination_server, store, source, destination }
-    }
-
-    fn crash_source(&mut self) {
-        self.source_server.kill();
-        self.source_server.restart();
-    }
+/// A pair whose copy has the first ten rows, all of it on disk.
+fn pair() -> Pair {
+    let pair = Pair::start();
+    pair.source.feed(&pair.destination);
+    pair.checkpoint();
+    pair
 }
 
 fn rounds(default: u64) -> u64 {
@@ -52,7 +26,7 @@ fn rounds(default: u64) -> u64 {
 
 #[test]
 fn a_commit_that_was_exported_survives_a_crash() {
-    let mut pair = Pair::start();
+    let mut pair = pair();
     pair.source.run("INSERT INTO items VALUES (100, 'seen by an export')");
     pair.source.export();
     pair.crash_source();
@@ -62,7 +36,7 @@ fn a_commit_that_was_exported_survives_a_crash() {
 
 #[test]
 fn a_commit_that_was_published_survives_a_crash_even_if_its_export_does_not() {
-    let mut pair = Pair::start();
+    let mut pair = pair();
     pair.source.run("INSERT INTO items VALUES (100, 'published')");
     let mut exporter = pair.source.client();
     exporter.batch_execute("BEGIN").expect("a transaction");
@@ -81,7 +55,7 @@ fn a_commit_that_was_published_survives_a_crash_even_if_its_export_does_not() {
 
 #[test]
 fn an_export_that_has_committed_is_not_forgotten() {
-    let mut pair = Pair::start();
+    let mut pair = pair();
     // What this one holds back is not truncated: a transaction that truncates waits for the disk anyway.
     pair.source.with_target("slow").export();
     for id in [100, 101] {
@@ -96,7 +70,7 @@ fn an_export_that_has_committed_is_not_forgotten() {
 
 #[test]
 fn a_commit_that_a_crash_undoes_never_shows_at_the_destination() {
-    let mut pair = Pair::start();
+    let mut pair = pair();
     pair.source.run("INSERT INTO items VALUES (100, 'forgotten')");
     pair.crash_source();
     assert_eq!(pair.source.text("SELECT count(*) FROM items WHERE id = 100"), "0");
@@ -105,7 +79,7 @@ fn a_commit_that_a_crash_undoes_never_shows_at_the_destination() {
 
 #[test]
 fn a_transaction_id_that_is_handed_out_again_never_counts_as_exported() {
-    let mut pair = Pair::start();
+    let mut pair = pair();
     let mut reused = 0;
     for round in 1..=6 {
         // Ids that the position has passed, and ids after it: none of these transactions reaches the disk by itself.
@@ -129,7 +103,7 @@ fn a_transaction_id_that_is_handed_out_again_never_counts_as_exported() {
 
 #[test]
 fn an_export_that_finds_nothing_moves_no_position_past_a_lost_id() {
-    let mut pair = Pair::start();
+    let mut pair = pair();
     pair.source.run("CREATE TABLE other (i int)");
     for round in 0..4 {
         for _ in 0..5 {
@@ -144,7 +118,7 @@ fn an_export_that_finds_nothing_moves_no_position_past_a_lost_id() {
 
 #[test]
 fn a_killed_backend_takes_nothing_back() {
-    let pair = Pair::start();
+    let pair = pair();
     let mut random = Random::seeded();
     for round in 0..rounds(6) {
         pair.source.run(&format!(
@@ -252,7 +226,7 @@ fn interrupt(pair: &Pair, mut cut: impl FnMut(&Database, &str, Duration) -> Stri
 
 #[test]
 fn a_terminated_backend_leaves_nothing_half_done() {
-    let pair = Pair::start();
+    let pair = pair();
     let endings =
         interrupt(&pair, |database, call, after| cut_off_by("pg_terminate_backend", database, call, after));
     assert!(
@@ -263,7 +237,7 @@ fn a_terminated_backend_leaves_nothing_half_done() {
 
 #[test]
 fn a_cancelled_statement_leaves_nothing_half_done() {
-    let pair = Pair::start();
+    let pair = pair();
     let endings =
         interrupt(&pair, |database, call, after| cut_off_by("pg_cancel_backend", database, call, after));
     assert!(endings.iter().any(|ending| ending == "57014"), "none was cut off: {endings:?}");
@@ -271,7 +245,7 @@ fn a_cancelled_statement_leaves_nothing_half_done() {
 
 #[test]
 fn a_statement_timeout_leaves_the_session_usable() {
-    let pair = Pair::start();
+    let pair = pair();
     let sessions = [pair.source.client(), pair.destination.client()];
     let [mut source, mut destination] = sessions;
     let endings = interrupt(&pair, |database, call, after| {
@@ -294,7 +268,7 @@ fn a_statement_timeout_leaves_the_session_usable() {
 
 #[test]
 fn sessions_of_exports_that_were_cut_off_leak_no_files() {
-    let pair = Pair::start();
+    let pair = pair();
     grow(&pair);
     let mut client = pair.source.client();
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);

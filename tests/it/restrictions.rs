@@ -1,15 +1,10 @@
 //! Targets that do not get everything: fewer tables, columns and rows, and other values, and what they do not get is nowhere.
 
-mod cluster;
-
 use std::io::Read;
-use std::sync::LazyLock;
 
-use cluster::Cluster;
-use cluster::mirror::{Mirror, rows};
-
-static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
-static COPY: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+use crate::cluster::mirror::{Mirror, rows};
+use crate::cluster::pair::Database;
+use crate::cluster::{COPY, SOURCE};
 
 const PEOPLE: &str = "
     CREATE TABLE people (id int PRIMARY KEY, name text, email text, region text NOT NULL);
@@ -19,7 +14,7 @@ const PEOPLE: &str = "
     CREATE VIEW european AS SELECT id, upper(name) AS name, md5(email) AS email, region FROM people WHERE region = 'eu'";
 
 fn mirror(name: &str) -> Mirror {
-    let mirror = Mirror::new(&SOURCE, &COPY, name);
+    let mirror = Mirror::shared(name);
     mirror.source.run(PEOPLE);
     mirror.copy.run("CREATE TABLE people (id int PRIMARY KEY, name text, email text, region text NOT NULL)");
     mirror
@@ -150,13 +145,13 @@ fn a_rolled_back_export_of_a_restricted_target_is_healed() {
 
 #[test]
 fn a_restriction_survives_a_dump() {
-    let mirror = mirror("dumped");
+    let mirror = mirror("restricted");
     mirror.source.run("SELECT tx_restrict('copy', 'people', 'european')");
     mirror.follow("");
-    let dump = SOURCE.dump("dumped");
-    COPY.create_database("dumped_restored");
-    COPY.psql("dumped_restored", &dump);
-    let restored = cluster::pair::Database::of(&COPY, "dumped_restored", &mirror.store);
+    let dump = SOURCE.dump("restricted");
+    COPY.create_database("restricted_restored");
+    COPY.psql("restricted_restored", &dump);
+    let restored = Database::of(&COPY, "restricted_restored", &mirror.store);
     assert_eq!(restored.text("SELECT * FROM tx_restrictions"), "copy|people|european");
     restored.run("UPDATE people SET region = 'us' WHERE id = 2");
     restored.run(&format!("SELECT tx_reset{}", mirror.arguments("copy", "")));
@@ -168,7 +163,7 @@ fn a_restriction_survives_a_dump() {
 
 #[test]
 fn a_partitioned_table_and_a_wide_key_can_be_seen_through_a_view() {
-    let mirror = Mirror::new(&SOURCE, &COPY, "partitioned");
+    let mirror = Mirror::shared("partitioned");
     mirror.source.run(
         "CREATE TABLE t (a int, b text, v int, hidden int, PRIMARY KEY (b, a)) PARTITION BY RANGE (a);
          CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (100); CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (100) TO (200);

@@ -1,18 +1,13 @@
 //! One export and any number of destinations: they begin, fall behind, catch up and say how far they are, while old batches
 //! are merged and removed, and the source knows nothing of it.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, spawn};
 
-use cluster::pair::{Database, TARGET, query, wait_until};
-use cluster::{Cluster, Store};
+use crate::cluster::pair::{Database, TARGET, query, wait_until};
+use crate::cluster::{Cluster, SOURCE, Store};
 
-static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 static COPIES: LazyLock<Cluster> = LazyLock::new(|| {
     Cluster::start_with(&[
         "pg_table_export.leave_receipts = on",
@@ -207,7 +202,7 @@ fn a_truncate_and_a_new_table_are_compacted_as_what_they_are() {
 
 #[test]
 fn what_cannot_be_compacted_says_why_and_stays() {
-    let (store, source) = source("refused");
+    let (store, source) = source("compact_refused");
     source.live_on(100);
     source.run(&source.call("tx_export", ", format => 'binary'"));
     let files = store.files().len();

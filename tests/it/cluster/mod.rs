@@ -1,17 +1,12 @@
-//! Scratch PostgreSQL clusters for the integration tests: `mod cluster;` in a test file, then `Cluster::start()`.
+//! Scratch PostgreSQL clusters for the integration tests.
 //!
 //! Servers run from the installation in `PG_TABLE_EXPORT_ROOT`, or from one made by `scripts/install` for this
 //! process. They listen on a Unix socket in a folder of their own, so that any number of them run side by side.
 //! Each folder has a keeper outside this process, which stops the server and removes the folder when the value
-//! is dropped, and also when the process ends in any other way. So clusters may be shared in statics:
-//!
-//! ```ignore
-//! static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
-//! ```
+//! is dropped, and also when the process ends in any other way. So clusters may be shared in statics, as [`SOURCE`]
+//! and [`COPY`] are.
 
-#![allow(dead_code, reason = "each test file uses a part")]
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
-
+pub mod forgetful;
 pub mod mirror;
 pub mod pair;
 pub mod proxy;
@@ -42,6 +37,11 @@ dynamic_shared_memory_type = mmap
 max_prepared_transactions = 10
 log_line_prefix = '%m [%p] %q%d '
 ";
+
+/// Two clusters for all tests that need no settings, never stop a server, and name their databases, roles and
+/// prepared transactions as no other test does.
+pub static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+pub static COPY: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 /// A running server with its data directory, socket and log.
 pub struct Cluster {
@@ -215,10 +215,6 @@ impl Cluster {
 
     pub fn socket_dir(&self) -> &Path {
         &self.folder.path
-    }
-
-    pub fn port(&self) -> u16 {
-        PORT
     }
 
     /// Returns all that the server has logged.

@@ -6,11 +6,7 @@
 //! source and destinations are equal to the model.
 //!
 //! A failure shrinks to the shortest schedule that shows it, and is printed as what each session said.
-//! `SCHEDULES=100000 SEED=… cargo test --test model` tries more, and others.
-
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
+//! `SCHEDULES=100000 SEED=… cargo test --test it model::` tries more, and others.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +14,9 @@ use std::env;
 use std::ops::RangeInclusive;
 use std::thread::scope;
 
-use cluster::pair::{Database, query, refusal};
-use cluster::random::Random;
-use cluster::{Cluster, Store};
+use crate::cluster::pair::{Database, query, refusal};
+use crate::cluster::random::Random;
+use crate::cluster::{Cluster, Store};
 use postgres::Client;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,38 +1,19 @@
 //! Every way of writing to an ordinary table: after each statement the copy is brought up to date, and compared.
 //!
-//! `tests/members.rs` has the ways that lead through partitions and inheritance, `tests/subscription.rs` those of logical
+//! `members.rs` has the ways that lead through partitions and inheritance, `subscription.rs` those of logical
 //! replication.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
-use std::sync::LazyLock;
-
-use cluster::Cluster;
-use cluster::mirror::Mirror;
-
-static SHARED: LazyLock<[Cluster; 2]> = LazyLock::new(|| [Cluster::start(), Cluster::start()]);
-
-/// A source whose tables are tracked and have been sent once.
-fn mirror(name: &str, ddl: &str, tables: &[&str]) -> Mirror {
-    let mirror = Mirror::new(&SHARED[0], &SHARED[1], name);
-    mirror.source.run(ddl);
-    mirror.track(tables);
-    mirror.follow("");
-    mirror
-}
+use crate::cluster::SOURCE;
+use crate::cluster::mirror::Mirror;
+use crate::cluster::pair::{query, refusal};
 
 /// Runs statements at the source, each of which must change something, and compares after each.
 #[track_caller]
 fn follows_each(mirror: &Mirror, tables: &[&str], statements: &[&str]) {
     for statement in statements {
-        mirror.source.run(statement);
-        assert_ne!(mirror.export(""), "", "not captured: {statement}");
+        mirror.publish(statement);
         mirror.import();
-        for table in tables {
-            mirror.assert_same(&format!("SELECT $after${statement}$after$ AS after, t FROM {table} AS t"));
-        }
+        mirror.assert_same_after(statement, tables);
     }
     assert_eq!(mirror.export(""), "");
 }
@@ -44,7 +25,7 @@ const ITEMS: &str = "
 
 #[test]
 fn statements_of_every_kind() {
-    let mirror = mirror("statements", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("statements", ITEMS, &["items"]);
     follows_each(
         &mirror,
         &["items"],
@@ -88,7 +69,7 @@ fn statements_of_every_kind() {
 
 #[test]
 fn transactions_of_every_kind() {
-    let mirror = mirror("transactions", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("transactions", ITEMS, &["items"]);
     mirror.source.run(
         "CREATE PROCEDURE chunks() LANGUAGE plpgsql AS $$
          BEGIN
@@ -151,7 +132,7 @@ fn actions_of_foreign_keys() {
         INSERT INTO late SELECT i, i FROM generate_series(1, 30) AS i;
     ";
     let all = [&tables[..], &["grandchildren"]].concat();
-    let mirror = mirror("foreign_keys", ddl, &all);
+    let mirror = Mirror::tracking("foreign_keys", ddl, &all);
     follows_each(
         &mirror,
         &all,
@@ -227,7 +208,7 @@ fn writes_by_triggers_and_what_triggers_make_of_writes() {
         CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT OR UPDATE ON items DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW WHEN (NEW.body = 'defer') EXECUTE FUNCTION at_commit();"
     );
-    let mirror = mirror("triggers", &ddl, &["items", "log"]);
+    let mirror = Mirror::tracking("triggers", &ddl, &["items", "log"]);
     follows_each(
         &mirror,
         &["items", "log"],
@@ -278,7 +259,7 @@ fn rules_and_views() {
         END $$;
         CREATE TRIGGER instead INSTEAD OF UPDATE OR DELETE ON joined FOR EACH ROW EXECUTE FUNCTION instead();"
     );
-    let mirror = mirror("rules", &ddl, &["items", "audit", "soft"]);
+    let mirror = Mirror::tracking("rules", &ddl, &["items", "audit", "soft"]);
     follows_each(
         &mirror,
         &["items", "audit", "soft"],
@@ -313,7 +294,7 @@ fn writers_without_any_right_to_what_is_ours() {
         CREATE FUNCTION trap.capture() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
         CREATE TABLE trap.tracked (); CREATE TABLE trap.shadow_1_0 ();"
     );
-    let mirror = mirror("rights", &ddl, &["items"]);
+    let mirror = Mirror::tracking("rights", &ddl, &["items"]);
     assert_eq!(mirror.source.text("SELECT has_schema_privilege('writer', 'table_export', 'USAGE')"), "f");
     follows_each(
         &mirror,
@@ -348,7 +329,7 @@ fn keys_of_every_kind() {
         INSERT INTO typed VALUES (1, 'typed');
     ";
     let tables = ["generated", "deferred", "domains", "wide", "typed"];
-    let mirror = Mirror::new(&SHARED[0], &SHARED[1], "keys");
+    let mirror = Mirror::shared("written_keys");
     mirror.run("CREATE DOMAIN code AS varchar(8) CHECK (value <> '')");
     mirror.source.run(ddl);
     mirror.track(&tables);
@@ -375,7 +356,7 @@ fn keys_of_every_kind() {
 
 #[test]
 fn what_changes_nothing_is_not_captured() {
-    let mirror = mirror("nothing", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("nothing", ITEMS, &["items"]);
     for statement in [
         "SELECT * FROM items FOR UPDATE",
         "UPDATE items SET body = 'x' WHERE false",
@@ -393,4 +374,77 @@ fn what_changes_nothing_is_not_captured() {
         assert_eq!(mirror.export(""), "", "{statement}");
     }
     mirror.assert_same_tables(&["items"]);
+}
+
+#[test]
+fn truncate_arrives() {
+    let mirror = Mirror::shared("truncation");
+    mirror.source.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) AS i;
+         CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t); INSERT INTO child SELECT i, i FROM generate_series(1, 50) AS i",
+    );
+    mirror.track(&["t", "child"]);
+    mirror.follow("");
+    for (change, left) in [
+        ("DELETE FROM child WHERE id = 1", "149"),
+        ("TRUNCATE t CASCADE", "0"),
+        (
+            "INSERT INTO t SELECT i FROM generate_series(1, 9) AS i; INSERT INTO child SELECT id, id FROM t",
+            "18",
+        ),
+        ("BEGIN; INSERT INTO t VALUES (20); TRUNCATE child; INSERT INTO child VALUES (1, 20); COMMIT", "11"),
+        ("BEGIN; INSERT INTO t VALUES (21); SAVEPOINT s; TRUNCATE t CASCADE; ROLLBACK TO s; COMMIT", "12"),
+        (
+            "BEGIN; SAVEPOINT s; TRUNCATE child; RELEASE s; COMMIT; SET session_replication_role = replica; TRUNCATE t CASCADE",
+            "0",
+        ),
+    ] {
+        mirror.source.run(change);
+        mirror.follow("");
+        mirror.assert_same_tables(&["t", "child"]);
+        assert_eq!(
+            mirror.copy.text("SELECT (SELECT count(*) FROM t) + (SELECT count(*) FROM child)"),
+            left,
+            "{change}"
+        );
+    }
+}
+
+#[test]
+fn the_owner_of_a_table_may_be_anybody() {
+    let mirror = Mirror::shared("any_owner");
+    mirror.run("CREATE SCHEMA shop");
+    mirror.source.run(
+        "CREATE ROLE shop LOGIN; CREATE ROLE clerk LOGIN; GRANT ALL ON SCHEMA shop TO shop; GRANT USAGE ON SCHEMA shop TO clerk;
+         GRANT EXECUTE ON FUNCTION tx_track(regclass, text), tx_untrack(regclass) TO shop, clerk",
+    );
+    let as_user = |user: &str, sql: &str| {
+        query(&mut SOURCE.client_as("any_owner", user), sql).map_err(|error| refusal(&error).sqlstate)
+    };
+    let table = "CREATE TABLE shop.t (id serial PRIMARY KEY, v text); GRANT INSERT, UPDATE, DELETE, SELECT ON shop.t TO clerk;
+                 GRANT USAGE ON SEQUENCE shop.t_id_seq TO clerk; INSERT INTO shop.t (v) VALUES ('a')";
+    assert_eq!(as_user("shop", table), Ok(String::new()));
+    assert_eq!(as_user("clerk", "SELECT tx_track('shop.t')"), Err("42501".into()));
+    assert_eq!(as_user("shop", "SELECT tracked FROM tx_track('shop.t')"), Ok("shop.t".into()));
+    mirror.copy.run(&mirror.source.text("SELECT tx_ddl('shop.t')"));
+    mirror.follow("");
+    // Whoever writes needs no right to anything of ours, and gets none.
+    assert_eq!(
+        as_user("clerk", "INSERT INTO shop.t (v) VALUES ('b'); UPDATE shop.t SET v = v || '!'"),
+        Ok(String::new())
+    );
+    assert_eq!(as_user("clerk", "SELECT * FROM table_export.shadow_1_0"), Err("42501".into()));
+    assert_eq!(
+        as_user("shop", "INSERT INTO table_export.shadow_1_0 VALUES ('1', 'I', 1)"),
+        Err("42501".into())
+    );
+    mirror.follow("");
+    mirror.assert_same_tables(&["shop.t"]);
+    // The table gets another owner, who renews what its owner needs by tracking it again.
+    mirror.source.run("CREATE ROLE heir; GRANT ALL ON SCHEMA shop TO heir; ALTER TABLE shop.t OWNER TO heir; SELECT tx_track('shop.t')");
+    mirror.source.run("DELETE FROM shop.t WHERE id = 1; INSERT INTO shop.t (v) VALUES ('c')");
+    mirror.follow("");
+    mirror.assert_same_tables(&["shop.t"]);
+    assert_eq!(as_user("shop", "SELECT tx_untrack('shop.t')"), Err("42501".into()), "no owner any more");
+    assert_eq!(as_user("shop", "SELECT * FROM table_export.shadow_1_0"), Err("42501".into()), "nor a reader");
 }

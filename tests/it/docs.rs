@@ -3,12 +3,10 @@
 //!
 //! A block says where it belongs: "```sql source", "```sql destination", and "cron" after it if it needs pg_cron.
 
-mod cluster;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cluster::{Cluster, Store};
+use crate::cluster::{Cluster, Store};
 
 /// One fenced block, and the words after its fence.
 struct Block {

@@ -1,12 +1,8 @@
 //! The size of shadows: it follows what targets have not been sent yet, whatever else is going on, and stays bounded when
 //! one of them stops.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
-use cluster::pair::Database;
-use cluster::{Cluster, Store};
+use crate::cluster::pair::Database;
+use crate::cluster::{Cluster, Store};
 
 const ROWS: i64 = 20_000;
 

@@ -1,18 +1,14 @@
 //! Stores that misbehave, and batches that are not what was published: each is refused with an error that names the file,
 //! nothing changes at the destination, and after mending the import goes on.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use cluster::pair::{Database, TARGET, query, refusal};
-use cluster::{Cluster, Store};
+use crate::cluster::pair::{Database, TARGET, query, refusal};
+use crate::cluster::{Cluster, Store};
 use postgres::Client;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -9,19 +9,12 @@
 //! - an import is whole, or never was;
 //! - the next export and import end equal.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::thread::spawn;
 
-use cluster::pair::{Database, query, refusal, wait_until};
-use cluster::{Cluster, Store};
-
-/// Commits that are not waited for stay in memory for as long as these let them.
-const FORGETFUL: [&str; 2] = ["synchronous_commit = off", "wal_writer_delay = 10s"];
+use crate::cluster::forgetful::Pair;
+use crate::cluster::pair::{Database, query, refusal, wait_until};
 
 /// How a backend that waits is cut off.
 #[derive(Clone, Copy, Debug)]
@@ -43,47 +36,37 @@ enum Side {
     Destination,
 }
 
-struct Pair {
-    source_server: Cluster,
-    destination_server: Cluster,
-    store: Store,
-    source: Database,
-    destination: Database,
+struct Rounds {
+    pair: Pair,
     /// So that each round changes every row to something new.
     round: u32,
 }
 
-impl Pair {
+impl Rounds {
     /// Both are equal, and both segments of each shadow have been in use.
-    fn start() -> Pair {
-        let store = Store::new();
-        let source_server = Cluster::start_with(&FORGETFUL);
-        let destination_server = Cluster::start_with(&FORGETFUL);
-        let source = Database::source(&source_server, "shop", &store);
-        let destination = Database::destination(&destination_server, "copy", &store);
-        let mut pair = Pair { source_server, destination_server, store, source, destination, round: 10 };
+    fn start() -> Rounds {
+        let mut rounds = Rounds { pair: Pair::start(), round: 10 };
         for _ in 0..3 {
-            pair.go_on();
+            rounds.go_on();
         }
-        pair
+        rounds
     }
 
     /// Changes, exports and imports, and has all of it on disk.
     fn go_on(&mut self) {
         self.change();
-        self.source.feed(&self.destination);
-        self.source.run("CHECKPOINT");
-        self.destination.run("CHECKPOINT");
+        self.pair.source.feed(&self.pair.destination);
+        self.pair.checkpoint();
     }
 
     /// Every kind of change, in transactions that nobody waits for.
     fn change(&mut self) {
         self.round += 1;
         let (round, id) = (self.round, self.round * 10);
-        self.source.run(&format!(
+        self.pair.source.run(&format!(
             "UPDATE items SET note = 'round {round}', amount = {round}; DELETE FROM lines WHERE item = {id} - 10"
         ));
-        self.source.run(&format!(
+        self.pair.source.run(&format!(
             "INSERT INTO items VALUES ({id}, 'new'), ({id} + 1, 'new'); INSERT INTO lines VALUES ({id}, {round}, now());
              UPDATE items SET id = {id} + 2 WHERE id = {id} + 1; DELETE FROM items WHERE id = {id} - 10"
         ));
@@ -92,10 +75,12 @@ impl Pair {
     /// Makes a call that is to wait at a fault point, and cuts it off there. Returns whether it got there at all.
     fn cut_off(&mut self, side: Side, point: &str, cut: Cut) -> bool {
         let (server, database, call) = match side {
-            Side::Source => (&mut self.source_server, &self.source, self.source.export_sql()),
-            Side::Destination => {
-                (&mut self.destination_server, &self.destination, self.destination.import_sql())
-            }
+            Side::Source => (&mut self.pair.source_server, &self.pair.source, self.pair.source.export_sql()),
+            Side::Destination => (
+                &mut self.pair.destination_server,
+                &self.pair.destination,
+                self.pair.destination.import_sql(),
+            ),
         };
         let mut client = database.client();
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
@@ -138,24 +123,24 @@ impl Pair {
     }
 
     /// Cuts an export off at every point that it passes, after `prepare` has set the scene.
-    fn cut_exports(&mut self, prepare: impl Fn(&mut Pair)) -> BTreeSet<String> {
+    fn cut_exports(&mut self, prepare: impl Fn(&mut Rounds)) -> BTreeSet<String> {
         let mut passed = BTreeSet::new();
-        for point in fault_points(&self.source, "Export") {
+        for point in fault_points(&self.pair.source, "Export") {
             for cut in CUTS {
                 self.change();
                 prepare(self);
-                let (before, manifests) = (self.destination.content(), self.manifests());
+                let (before, manifests) = (self.pair.destination.content(), self.manifests());
                 if !self.cut_off(Side::Source, &point, cut) {
                     break;
                 }
                 passed.insert(point.clone());
                 let is_published = self.manifests() > manifests;
-                self.destination.import();
+                self.pair.destination.import();
                 if is_published {
-                    self.source.assert_equal(&self.destination);
+                    self.pair.source.assert_equal(&self.pair.destination);
                 } else {
                     assert_eq!(
-                        self.destination.content(),
+                        self.pair.destination.content(),
                         before,
                         "{point}, {cut:?}: what was not published shows"
                     );
@@ -168,20 +153,20 @@ impl Pair {
     }
 
     /// Cuts an import off at every point that it passes, after `prepare` has set the scene.
-    fn cut_imports(&mut self, prepare: impl Fn(&mut Pair)) -> BTreeSet<String> {
+    fn cut_imports(&mut self, prepare: impl Fn(&mut Rounds)) -> BTreeSet<String> {
         let mut passed = BTreeSet::new();
-        for point in fault_points(&self.destination, "Import") {
+        for point in fault_points(&self.pair.destination, "Import") {
             for cut in CUTS {
                 self.change();
                 prepare(self);
-                let before = self.destination.content();
+                let before = self.pair.destination.content();
                 if !self.cut_off(Side::Destination, &point, cut) {
                     break;
                 }
                 passed.insert(point.clone());
-                assert_eq!(self.destination.content(), before, "{point}, {cut:?}: half an import shows");
-                self.destination.import();
-                self.source.assert_equal(&self.destination);
+                assert_eq!(self.pair.destination.content(), before, "{point}, {cut:?}: half an import shows");
+                self.pair.destination.import();
+                self.pair.source.assert_equal(&self.pair.destination);
                 self.go_on();
             }
             self.go_on();
@@ -190,7 +175,8 @@ impl Pair {
     }
 
     fn manifests(&self) -> usize {
-        self.store
+        self.pair
+            .store
             .files()
             .iter()
             .filter(|file| file.extension().is_some_and(|suffix| suffix == "json"))
@@ -211,30 +197,30 @@ fn fault_points(database: &Database, prefix: &str) -> Vec<String> {
 
 #[test]
 fn exports_cut_off_at_every_step() {
-    let mut pair = Pair::start();
-    let mut passed = pair.cut_exports(|_| {});
-    passed.extend(pair.cut_exports(|pair| {
+    let mut rounds = Rounds::start();
+    let mut passed = rounds.cut_exports(|_| {});
+    passed.extend(rounds.cut_exports(|rounds| {
         // A batch that is published, imported, and undone: the next export heals.
-        let export = pair.source.export_sql();
-        query(&mut pair.source.client(), &format!("BEGIN; {export}; ROLLBACK")).expect("an export");
-        pair.destination.import();
-        pair.change();
+        let export = rounds.pair.source.export_sql();
+        query(&mut rounds.pair.source.client(), &format!("BEGIN; {export}; ROLLBACK")).expect("an export");
+        rounds.pair.destination.import();
+        rounds.change();
     }));
-    passed.extend(pair.cut_exports(|pair| drop(pair.source.reset())));
-    let all = fault_points(&pair.source, "Export").into_iter().collect();
+    passed.extend(rounds.cut_exports(|rounds| drop(rounds.pair.source.reset())));
+    let all = fault_points(&rounds.pair.source, "Export").into_iter().collect();
     assert_eq!(passed, all, "some fault points were never reached");
 }
 
 #[test]
 fn imports_cut_off_at_every_step() {
-    let mut pair = Pair::start();
-    let mut passed = pair.cut_imports(|pair| drop(pair.source.export()));
-    passed.extend(pair.cut_imports(|pair| {
-        pair.source.reset();
-        pair.source.export();
-        pair.change();
-        pair.source.export();
+    let mut rounds = Rounds::start();
+    let mut passed = rounds.cut_imports(|rounds| drop(rounds.pair.source.export()));
+    passed.extend(rounds.cut_imports(|rounds| {
+        rounds.pair.source.reset();
+        rounds.pair.source.export();
+        rounds.change();
+        rounds.pair.source.export();
     }));
-    let all = fault_points(&pair.destination, "Import").into_iter().collect();
+    let all = fault_points(&rounds.pair.destination, "Import").into_iter().collect();
     assert_eq!(passed, all, "some fault points were never reached");
 }

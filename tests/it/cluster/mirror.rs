@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use super::pair::Database;
-use super::{Cluster, Store};
+use super::{COPY, Cluster, SOURCE, Store};
 
 /// The settings under which both sides are compared: nothing is rounded, nothing depends on a session.
 const PLAIN: &str = "
@@ -23,6 +23,20 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// Makes two databases of the same name in the servers that all tests share.
+    pub fn shared(name: &str) -> Mirror {
+        Mirror::new(&SOURCE, &COPY, name)
+    }
+
+    /// The same, with tables that are tracked and whose copies have their first rows.
+    pub fn tracking(name: &str, ddl: &str, tables: &[&str]) -> Mirror {
+        let mirror = Mirror::shared(name);
+        mirror.source.run(ddl);
+        mirror.track(tables);
+        mirror.follow("");
+        mirror
+    }
+
     /// Makes two databases of the same name, one in each server.
     pub fn new(from: &Cluster, to: &Cluster, name: &str) -> Mirror {
         Mirror::new_with(from, to, name, ["", ""])
@@ -72,6 +86,21 @@ impl Mirror {
     pub fn follow(&self, further: &str) {
         assert_ne!(self.export(further), "", "nothing was exported");
         assert_ne!(self.import(), "", "nothing was imported");
+    }
+
+    /// Changes the source, and exports the change.
+    #[track_caller]
+    pub fn publish(&self, change: &str) {
+        self.source.run(change);
+        assert_ne!(self.export(""), "", "not captured: {change}");
+    }
+
+    /// Compares tables after a statement, which a failure names.
+    #[track_caller]
+    pub fn assert_same_after(&self, statement: &str, tables: &[&str]) {
+        for table in tables {
+            self.assert_same(&format!("SELECT $after${statement}$after$ AS after, t FROM {table} AS t"));
+        }
     }
 
     /// Compares the rows of a query on both sides.

@@ -108,11 +108,6 @@ impl Server {
         self.address
     }
 
-    /// The folder that holds what is stored, of a server that keeps it in files.
-    pub fn path(&self) -> &Path {
-        &self.folder.path
-    }
-
     /// Returns the files whose names end so, in order.
     pub fn files(&self, suffix: &str) -> Vec<PathBuf> {
         let mut files = self.folder.files();

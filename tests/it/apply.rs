@@ -1,24 +1,13 @@
 //! Both ways to apply a batch, in every format: what they change, what they leave alone, and what others see meanwhile.
 
-mod cluster;
-
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
-use cluster::Cluster;
-use cluster::mirror::{Mirror, rows};
-use cluster::pair::query;
-
-static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
-static COPY: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+use crate::cluster::mirror::{Mirror, rows};
+use crate::cluster::pair::query;
 
 const FORMATS: [&str; 3] = ["text", "csv", "binary"];
 const MODES: [&str; 2] = ["append", "merge"];
-
-fn mirror(name: &str) -> Mirror {
-    Mirror::new(&SOURCE, &COPY, name)
-}
 
 /// Imports, and returns `kind|deleted|updated|inserted` for each part.
 fn import(mirror: &Mirror, mode: &str) -> String {
@@ -29,8 +18,7 @@ fn import(mirror: &Mirror, mode: &str) -> String {
 /// Changes the source, exports, imports, compares, and returns what the import did.
 #[track_caller]
 fn follow(mirror: &Mirror, mode: &str, change: &str) -> String {
-    mirror.source.run(change);
-    assert_ne!(mirror.export(""), "", "nothing was exported");
+    mirror.publish(change);
     let done = import(mirror, mode);
     mirror.assert_same_tables(&["t"]);
     done
@@ -50,7 +38,7 @@ fn places(mirror: &Mirror, condition: &str) -> Vec<String> {
 fn both_modes_follow_in_every_format() {
     for mode in MODES {
         for format in FORMATS {
-            let mirror = mirror(&format!("formats_{mode}_{format}"));
+            let mirror = Mirror::shared(&format!("formats_{mode}_{format}"));
             mirror.source.run(
                 "CREATE TABLE t (a text, id int, note text, j json, x xml, p point, n numeric, PRIMARY KEY (id, a));
                  INSERT INTO t SELECT 'a', i, E'\\\\ \\t \"' || i, '{\"a\": 1}', '<a/>', '(1,2)', 1.0
@@ -90,7 +78,7 @@ fn both_modes_follow_in_every_format() {
 
 #[test]
 fn a_mode_is_append_or_merge() {
-    let mirror = mirror("modes");
+    let mirror = Mirror::shared("modes");
     let call = |mode: &str| format!("SELECT tx_import('t', mode => {mode})");
     mirror.copy.refused(&call("'upsert'")).expect("22023", &["\"mode\"", "upsert", "merge, append"]);
     mirror.copy.refused(&call("NULL")).expect("22004", &["\"mode\""]);
@@ -100,7 +88,7 @@ fn a_mode_is_append_or_merge() {
 fn merging_keeps_what_is_the_destinations_own() {
     for (mode, kept) in [("merge", "1 2 3 4 5 0 0"), ("append", "1 2 0 0 0 0 0")] {
         for other_index in ["", "CREATE UNIQUE INDEX ON t (v)"] {
-            let mirror = mirror(&format!("own_{mode}_{}", other_index.is_empty()));
+            let mirror = Mirror::shared(&format!("own_{mode}_{}", other_index.is_empty()));
             mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 5) AS i; SELECT tx_track('t')");
             mirror.copy.run(
                 "CREATE TABLE t (own int DEFAULT 0, v int, n int GENERATED ALWAYS AS IDENTITY (START 100), id int PRIMARY KEY,
@@ -130,7 +118,7 @@ fn merging_keeps_what_is_the_destinations_own() {
 #[test]
 fn merging_rewrites_only_what_differs() {
     for kind in ["changes", "full"] {
-        let mirror = mirror(&format!("differs_{kind}"));
+        let mirror = Mirror::shared(&format!("differs_{kind}"));
         mirror.source.run(
             "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric);
              INSERT INTO t SELECT i, repeat('v', i % 100), i / 7.0 FROM generate_series(1, 2000) AS i",
@@ -179,7 +167,7 @@ fn swapped_unique_values_arrive() {
     ];
     for mode in MODES {
         for (name, definition) in definitions {
-            let mirror = mirror(&format!("swap_{mode}_{name}"));
+            let mirror = Mirror::shared(&format!("swap_{mode}_{name}"));
             let table =
                 "CREATE TABLE t (id int PRIMARY KEY, a int, b int, c text, active boolean DEFAULT true";
             mirror
@@ -223,7 +211,7 @@ fn swapped_unique_values_arrive() {
 #[test]
 fn swapped_values_arrive_in_the_batch_of_a_full_table() {
     for mode in MODES {
-        let mirror = mirror(&format!("swap_full_{mode}"));
+        let mirror = Mirror::shared(&format!("swap_full_{mode}"));
         mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t SELECT i, i FROM generate_series(1, 100) AS i");
         mirror.track(&["t"]);
         mirror.copy.run("ALTER TABLE t ADD UNIQUE (a)");
@@ -240,7 +228,7 @@ fn swapped_values_arrive_in_the_batch_of_a_full_table() {
 #[test]
 fn keys_that_are_equal_and_look_different_are_updated() {
     for kind in ["changes", "full"] {
-        let mirror = mirror(&format!("images_{kind}"));
+        let mirror = Mirror::shared(&format!("images_{kind}"));
         mirror.run(
             "CREATE EXTENSION citext;
              CREATE COLLATION level2 (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -270,7 +258,7 @@ fn keys_that_are_equal_and_look_different_are_updated() {
 fn a_partitioned_destination_is_merged() {
     for other_index in ["", "CREATE UNIQUE INDEX ON high (v)", "CREATE UNIQUE INDEX ON t (part, v)"] {
         for kind in ["changes", "full"] {
-            let mirror = mirror(&format!("parts_{kind}_{}", other_index.len()));
+            let mirror = Mirror::shared(&format!("parts_{kind}_{}", other_index.len()));
             mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, part int NOT NULL, v text); INSERT INTO t SELECT i, i % 100, 'v' || i FROM generate_series(1, 500) AS i");
             mirror.source.run("SELECT tx_track('t')");
             mirror.copy.run(
@@ -305,7 +293,7 @@ fn a_partitioned_destination_is_merged() {
 #[test]
 fn identities_are_set() {
     for mode in MODES {
-        let mirror = mirror(&format!("identity_{mode}"));
+        let mirror = Mirror::shared(&format!("identity_{mode}"));
         mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, n int, v text); INSERT INTO t SELECT i, i * 10, 'v' FROM generate_series(1, 9) AS i; SELECT tx_track('t')");
         mirror
             .copy
@@ -317,7 +305,7 @@ fn identities_are_set() {
         ] {
             follow(&mirror, mode, change);
         }
-        let swapped = Mirror::new(&SOURCE, &COPY, &format!("identity_value_{mode}"));
+        let swapped = Mirror::shared(&format!("identity_value_{mode}"));
         swapped.source.run("CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, v text); INSERT INTO t SELECT i, i * 10, 'v' FROM generate_series(1, 9) AS i; SELECT tx_track('t')");
         swapped.copy.run("CREATE TABLE t (id int PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY, v text)");
         for change in ["SELECT", "UPDATE t SET n = n + 1 WHERE id < 5; UPDATE t SET v = 'w' WHERE id > 3"] {
@@ -330,7 +318,7 @@ fn identities_are_set() {
 fn a_destination_without_an_index_is_merged_and_mended() {
     for kind in ["changes", "full"] {
         for definition in ["", "CREATE INDEX ON t (id)", "ALTER TABLE t ADD PRIMARY KEY (id) DEFERRABLE"] {
-            let mirror = mirror(&format!("no_index_{kind}_{}", definition.len()));
+            let mirror = Mirror::shared(&format!("no_index_{kind}_{}", definition.len()));
             mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 300) AS i; SELECT tx_track('t')");
             mirror.copy.run("CREATE TABLE t (id int, v int)");
             mirror.copy.run(definition);
@@ -351,7 +339,7 @@ fn a_destination_without_an_index_is_merged_and_mended() {
 
 #[test]
 fn triggers_that_are_always_fire_as_for_the_change_that_it_is() {
-    let mirror = mirror("triggers");
+    let mirror = Mirror::shared("apply_triggers");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 5) AS i");
     mirror.track(&["t"]);
     mirror.copy.run(
@@ -375,7 +363,7 @@ fn triggers_that_are_always_fire_as_for_the_change_that_it_is() {
 
 #[test]
 fn tables_that_refer_to_each_other_are_merged() {
-    let mirror = mirror("references");
+    let mirror = Mirror::shared("references");
     mirror.source.run(
         "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE s (id int PRIMARY KEY, t int REFERENCES t);
          INSERT INTO t VALUES (1), (2); INSERT INTO s VALUES (1, 1), (2, 2)",
@@ -392,7 +380,7 @@ fn tables_that_refer_to_each_other_are_merged() {
 
 #[test]
 fn a_row_that_the_destination_does_not_accept_is_named() {
-    let mirror = mirror("refused");
+    let mirror = Mirror::shared("refused");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1), (2, 2)");
     mirror.track(&["t"]);
     mirror.follow("");
@@ -415,7 +403,7 @@ fn a_row_that_the_destination_does_not_accept_is_named() {
 #[test]
 fn readers_see_the_old_table_or_the_new_one() {
     for mode in MODES {
-        let mirror = mirror(&format!("readers_{mode}"));
+        let mirror = Mirror::shared(&format!("readers_{mode}"));
         mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 20000) AS i");
         mirror.track(&["t"]);
         mirror.follow("");
@@ -450,7 +438,7 @@ fn readers_see_the_old_table_or_the_new_one() {
 
 #[test]
 fn large_batches_need_little_memory() {
-    let mirror = mirror("large");
+    let mirror = Mirror::shared("large");
     mirror.copy.run("ALTER DATABASE large SET work_mem = '64kB'");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int, w text); INSERT INTO t SELECT i, 0, 'w' || i FROM generate_series(1, 250000) AS i");
     mirror.track(&["t"]);
@@ -469,7 +457,7 @@ fn large_batches_need_little_memory() {
 
 #[test]
 fn a_destination_that_somebody_else_writes_to_is_not_disturbed() {
-    let mirror = mirror("writers");
+    let mirror = Mirror::shared("writers");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) AS i");
     mirror.track(&["t"]);
     mirror.copy.run("ALTER TABLE t ADD own int DEFAULT 0");

@@ -1,14 +1,10 @@
 //! Dump and restore: a database that came out of pg_dump is another one. Its tracking works, its next export is full, and
 //! its chain goes on or is refused with what to type; nothing is taken for exported because transaction ids look old.
 
-mod cluster;
-
 use std::sync::LazyLock;
 
-use cluster::pair::Database;
-use cluster::{Cluster, Store};
-
-static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+use crate::cluster::pair::Database;
+use crate::cluster::{Cluster, SOURCE, Store};
 
 /// Two clusters whose next transaction ids are far apart.
 static LOW: LazyLock<Cluster> = LazyLock::new(Cluster::start);
@@ -42,7 +38,7 @@ fn restore(from: &Cluster, name: &str, to: &Cluster, new_name: &str, store: &Sto
 /// A source that has exported some batches, has changes that it has not exported, and a destination.
 fn lived_in(cluster: &Cluster, name: &str, store: &Store) -> (Database, Database) {
     let source = Database::source(cluster, name, store);
-    let destination = Database::destination(&SHARED, &format!("{name}_copy"), store);
+    let destination = Database::destination(&SOURCE, &format!("{name}_copy"), store);
     source.feed(&destination);
     source.run("UPDATE items SET note = 'batch 2'; DELETE FROM lines WHERE item = 2");
     source.feed(&destination);
@@ -108,17 +104,17 @@ fn a_restore_into_a_cluster_with_higher_ids_goes_on_with_a_full_batch() {
 #[test]
 fn a_restore_into_another_database_of_the_cluster_goes_on_with_a_full_batch() {
     let store = Store::new();
-    let (_source, destination) = lived_in(&SHARED, "same_cluster", &store);
-    let restored = restore(&SHARED, "same_cluster", &SHARED, "same_cluster_again", &store);
+    let (_source, destination) = lived_in(&SOURCE, "same_cluster", &store);
+    let restored = restore(&SOURCE, "same_cluster", &SOURCE, "same_cluster_again", &store);
     goes_on(&restored, &destination);
 }
 
 #[test]
 fn a_database_made_from_a_template_goes_on_with_a_full_batch() {
     let store = Store::new();
-    let (_source, destination) = lived_in(&SHARED, "original", &store);
-    SHARED.create_database_with("cloned", "TEMPLATE original");
-    goes_on(&Database::of(&SHARED, "cloned", &store), &destination);
+    let (_source, destination) = lived_in(&SOURCE, "original", &store);
+    SOURCE.create_database_with("cloned", "TEMPLATE original");
+    goes_on(&Database::of(&SOURCE, "cloned", &store), &destination);
 }
 
 #[test]
@@ -142,13 +138,13 @@ fn the_original_and_its_restored_copy_do_not_mix() {
 #[test]
 fn a_restore_into_the_same_database_heals() {
     let store = Store::new();
-    let (source, destination) = lived_in(&SHARED, "in_place", &store);
-    let dump = SHARED.dump("in_place");
+    let (source, destination) = lived_in(&SOURCE, "in_place", &store);
+    let dump = SOURCE.dump("in_place");
     // Exported after the dump, so that the dump knows nothing of it.
     source.run("UPDATE items SET note = 'after the dump'; INSERT INTO items VALUES (900)");
     source.feed(&destination);
     source.run("DROP EXTENSION pg_table_export CASCADE; DROP TABLE items, lines");
-    SHARED.psql("in_place", &dump);
+    SOURCE.psql("in_place", &dump);
     captures_everything(&source);
     source.feed(&destination);
     source.run("UPDATE items SET note = 'later'");
@@ -158,9 +154,9 @@ fn a_restore_into_the_same_database_heals() {
 #[test]
 fn a_restored_destination_goes_on_where_its_dump_was() {
     let store = Store::new();
-    let (source, destination) = lived_in(&SHARED, "dumped_far", &store);
+    let (source, destination) = lived_in(&SOURCE, "dumped_far", &store);
     let dumped = "dumped_far_copy";
-    let restored = restore(&SHARED, dumped, &LOW, dumped, &store);
+    let restored = restore(&SOURCE, dumped, &LOW, dumped, &store);
     source.feed(&destination);
     restored.import();
     source.assert_equal(&restored);
@@ -170,19 +166,19 @@ fn a_restored_destination_goes_on_where_its_dump_was() {
 #[test]
 fn a_dump_of_some_tables_alone_can_be_tracked_again() {
     let store = Store::new();
-    let (_source, _destination) = lived_in(&SHARED, "partly", &store);
+    let (_source, _destination) = lived_in(&SOURCE, "partly", &store);
     // Without the shadows, as when only the user's own schema is dumped: the triggers belong to nothing.
-    SHARED.create_database_with("partly_again", "TEMPLATE template0");
-    SHARED.psql("partly_again", "CREATE EXTENSION pg_table_export");
-    let dump = SHARED.dump_with("partly", &["--schema=public"]);
-    SHARED.psql("partly_again", &dump.replace("CREATE SCHEMA public;", ""));
+    SOURCE.create_database_with("partly_again", "TEMPLATE template0");
+    SOURCE.psql("partly_again", "CREATE EXTENSION pg_table_export");
+    let dump = SOURCE.dump_with("partly", &["--schema=public"]);
+    SOURCE.psql("partly_again", &dump.replace("CREATE SCHEMA public;", ""));
     let elsewhere = Store::new();
-    let restored = Database::of(&SHARED, "partly_again", &elsewhere);
+    let restored = Database::of(&SOURCE, "partly_again", &elsewhere);
     restored.run("UPDATE items SET note = 'x'");
     restored.export_refused().expect("55000", &["no table is tracked in this database", "tx_track"]);
     // Tracking again is all it takes.
     restored.run("SELECT tx_track('items'); SELECT tx_track('lines')");
-    let destination = Database::destination(&SHARED, "partly_again_copy", &elsewhere);
+    let destination = Database::destination(&SOURCE, "partly_again_copy", &elsewhere);
     captures_everything(&restored);
     restored.feed(&destination);
 }
@@ -194,7 +190,7 @@ fn owners_and_rights_survive() {
         cluster.psql("postgres", "CREATE ROLE keeper LOGIN");
     }
     let source = Database::source(&LOW, "owned", &store);
-    let destination = Database::destination(&SHARED, "owned_copy", &store);
+    let destination = Database::destination(&SOURCE, "owned_copy", &store);
     source.run("ALTER TABLE items OWNER TO keeper; SELECT tx_track('items')");
     source.feed(&destination);
     let restored = restore(&LOW, "owned", &HIGH, "owned", &store);

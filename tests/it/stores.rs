@@ -1,10 +1,6 @@
 //! Stores behind a network, on real servers, and on networks and servers that fail: what a directory promises, they
 //! promise as well, or they are refused.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +9,10 @@ use std::sync::{Arc, LazyLock};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use cluster::pair::{Database, TARGET, query, refusal, wait_until};
-use cluster::proxy::{Fault, Proxy};
-use cluster::servers::{BUCKET, KEY_ID, SECRET_KEY, Server, free_address};
-use cluster::{Cluster, Store};
+use crate::cluster::pair::{Database, TARGET, query, refusal, wait_until};
+use crate::cluster::proxy::{Fault, Proxy};
+use crate::cluster::servers::{BUCKET, KEY_ID, SECRET_KEY, Server, free_address};
+use crate::cluster::{Cluster, Store};
 
 static S3S: LazyLock<Server> = LazyLock::new(Server::s3s);
 

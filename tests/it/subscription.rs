@@ -1,15 +1,11 @@
 //! Tables that a subscription writes to: what logical replication applies fires no statement triggers, and is captured
 //! all the same.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
 use std::sync::LazyLock;
 
-use cluster::Cluster;
-use cluster::mirror::{Mirror, rows};
-use cluster::pair::{Database, Refusal, wait_until};
+use crate::cluster::Cluster;
+use crate::cluster::mirror::{Mirror, rows};
+use crate::cluster::pair::{Database, Refusal, wait_until};
 
 static PUBLISHER: LazyLock<Cluster> = LazyLock::new(|| {
     Cluster::start_with(&["wal_level = logical", "max_replication_slots = 20", "max_wal_senders = 20"])

@@ -1,31 +1,14 @@
 //! DDL on tracked tables: afterwards both sides end equal, or the next export is refused and says what to do. And what is
 //! dropped leaves nothing behind.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
-use std::sync::LazyLock;
-
-use cluster::Cluster;
-use cluster::mirror::Mirror;
-use cluster::pair::{Database, Refusal, query};
-
-static SHARED: LazyLock<[Cluster; 2]> = LazyLock::new(|| [Cluster::start(), Cluster::start()]);
+use crate::cluster::mirror::Mirror;
+use crate::cluster::pair::{Database, Refusal, query, refusal};
+use crate::cluster::{COPY, SOURCE};
 
 const ITEMS: &str = "
     CREATE TABLE items (id int PRIMARY KEY, body text, n int);
     INSERT INTO items SELECT i, 'first', i FROM generate_series(1, 9) AS i;
 ";
-
-/// A source whose tables are tracked and have been sent once.
-fn mirror(name: &str, ddl: &str, tables: &[&str]) -> Mirror {
-    let mirror = Mirror::new(&SHARED[0], &SHARED[1], name);
-    mirror.source.run(ddl);
-    mirror.track(tables);
-    mirror.follow("");
-    mirror
-}
 
 /// The kinds of the parts that the next export sends.
 fn kinds(mirror: &Mirror) -> Vec<String> {
@@ -61,7 +44,7 @@ fn untrack_what_is_gone(mirror: &Mirror) -> usize {
     for count in 0..20 {
         let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
         let Err(error) = query(&mut mirror.source.client(), &export) else { return count };
-        let refusal = cluster::pair::refusal(&error);
+        let refusal = refusal(&error);
         if refusal.message == "no table is tracked in this database" {
             return count;
         }
@@ -78,7 +61,7 @@ fn untrack_what_is_gone(mirror: &Mirror) -> usize {
 #[test]
 fn columns_that_change_on_both_sides() {
     let ddl = format!("{ITEMS} INSERT INTO items SELECT i, 'more', i FROM generate_series(10, 40) AS i");
-    let mirror = mirror("columns", &ddl, &["items"]);
+    let mirror = Mirror::tracking("columns", &ddl, &["items"]);
     for ddl in [
         "ALTER TABLE items ADD COLUMN plain int",
         "ALTER TABLE items ADD COLUMN constant text DEFAULT 'constant'",
@@ -110,7 +93,7 @@ fn columns_that_change_on_both_sides() {
 
 #[test]
 fn columns_that_change_at_the_source_only_are_refused_by_the_import() {
-    let mirror = mirror("source_only", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("source_only", ITEMS, &["items"]);
     mirror.source.run("ALTER TABLE items ADD COLUMN more numeric(8,2) DEFAULT 1.5");
     assert_eq!(kinds(&mirror), ["full"]);
     let refusal = import_refused(&mirror);
@@ -128,7 +111,7 @@ fn columns_that_change_at_the_source_only_are_refused_by_the_import() {
 
 #[test]
 fn what_gives_rows_no_other_values_sends_nothing() {
-    let mirror = mirror("same_values", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("same_values", ITEMS, &["items"]);
     for ddl in [
         "VACUUM (FULL) items",
         "CLUSTER items USING items_pkey",
@@ -154,7 +137,7 @@ fn what_gives_rows_no_other_values_sends_nothing() {
 
 #[test]
 fn a_table_with_another_name_is_sent_in_full() {
-    let mirror = mirror("names", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("changed_names", ITEMS, &["items"]);
     mirror.run("CREATE SCHEMA away");
     for (ddl, name) in [
         ("ALTER TABLE items RENAME TO things", "things"),
@@ -182,7 +165,7 @@ fn tables_that_swap_their_names_do_not_mix() {
     let two = format!(
         "{ITEMS} CREATE TABLE others (id int PRIMARY KEY, body text, n int); INSERT INTO others VALUES (1, 'other')"
     );
-    let mirror = mirror("swap", &two, &["items", "others"]);
+    let mirror = Mirror::tracking("swap", &two, &["items", "others"]);
     mirror.source.run("ALTER TABLE items RENAME TO x; ALTER TABLE others RENAME TO items; ALTER TABLE x RENAME TO others; UPDATE items SET n = 7");
     assert_eq!(kinds(&mirror), ["full", "full"]);
     mirror.import();
@@ -195,7 +178,7 @@ fn tables_that_swap_their_names_do_not_mix() {
 
 #[test]
 fn a_table_dropped_at_the_copy_is_made_whole_as_the_hint_says() {
-    let mirror = mirror("gone_copy", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("gone_copy", ITEMS, &["items"]);
     mirror.copy.run("DROP TABLE items");
     mirror.source.run("DELETE FROM items WHERE id = 1; UPDATE items SET n = 0 WHERE id = 2");
     mirror.export("");
@@ -212,7 +195,7 @@ fn another_key_is_refused_until_the_table_is_tracked_anew() {
     let ddl = format!(
         "{ITEMS} UPDATE items SET body = 'b' || id; ALTER TABLE items ALTER n SET NOT NULL, ALTER body SET NOT NULL"
     );
-    let mirror = mirror("keys", &ddl, &["items"]);
+    let mirror = Mirror::tracking("changed_keys", &ddl, &["items"]);
     for (ddl, at_the_copy) in [
         ("ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (body)", ""),
         ("ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (id, n)", ""),
@@ -247,7 +230,7 @@ fn another_key_is_refused_until_the_table_is_tracked_anew() {
 #[test]
 fn no_write_fails_because_the_key_has_become_another_type() {
     let ddl = "CREATE TABLE items (id text PRIMARY KEY, n int); INSERT INTO items SELECT i, i FROM generate_series(1, 20) AS i";
-    let mirror = mirror("other_type", ddl, &["items"]);
+    let mirror = Mirror::tracking("other_type", ddl, &["items"]);
     // A number is no pointer to a text.
     mirror.run("ALTER TABLE items ALTER COLUMN id TYPE int USING id::int");
     mirror
@@ -261,7 +244,7 @@ fn no_write_fails_because_the_key_has_become_another_type() {
 
 #[test]
 fn a_renamed_key_is_the_same_key() {
-    let mirror = mirror("renamed_key", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("renamed_key", ITEMS, &["items"]);
     mirror.run("ALTER TABLE items RENAME COLUMN id TO number");
     assert_eq!(mirror.source.text("SELECT key FROM tx_tracked"), "number");
     mirror.source.run("UPDATE items SET number = number + 100 WHERE number < 3");
@@ -271,7 +254,7 @@ fn a_renamed_key_is_the_same_key() {
 
 #[test]
 fn triggers_that_were_away_for_a_while_are_noticed() {
-    let mirror = mirror("away", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("away", ITEMS, &["items"]);
     let always = |events: &[&str]| {
         let each = |event: &&str| format!("ENABLE ALWAYS TRIGGER pg_table_export_{event}");
         format!("ALTER TABLE items {}", events.iter().map(each).collect::<Vec<_>>().join(", "))
@@ -320,7 +303,7 @@ fn triggers_that_were_away_for_a_while_are_noticed() {
 
 #[test]
 fn an_event_trigger_that_is_disabled_is_noticed() {
-    let mirror = mirror("event_triggers", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("event_triggers", ITEMS, &["items"]);
     for name in ["pg_table_export_drop", "pg_table_export_members", "pg_table_export_rewrite"] {
         mirror
             .source
@@ -341,12 +324,12 @@ fn an_event_trigger_that_is_disabled_is_noticed() {
 
 #[test]
 fn a_shadow_that_somebody_has_dropped_is_made_anew_as_the_hint_says() {
-    let mirror = mirror("no_shadow", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("no_shadow", ITEMS, &["items"]);
     let mut client = mirror.source.client();
     client.batch_execute("UPDATE items SET n = 0").unwrap_or_else(|error| panic!("{error:?}"));
     mirror.source.run("DROP TABLE table_export.shadow_1_0, table_export.shadow_1_1");
     for refused in [
-        query(&mut client, "UPDATE items SET n = 1").map_err(|error| cluster::pair::refusal(&error)),
+        query(&mut client, "UPDATE items SET n = 1").map_err(|error| refusal(&error)),
         Err(mirror.source.refused("DELETE FROM items")),
         Err(export_refused(&mirror)),
     ] {
@@ -371,7 +354,7 @@ fn a_shadow_that_somebody_has_dropped_is_made_anew_as_the_hint_says() {
 
 #[test]
 fn a_table_dropped_and_made_again_is_noticed() {
-    let mirror = mirror("again", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("again", ITEMS, &["items"]);
     mirror.source.run("DROP TABLE items");
     mirror.source.run(ITEMS);
     assert_eq!(untrack_what_is_gone(&mirror), 1);
@@ -399,7 +382,7 @@ fn dropped_tables_leave_no_orphans() {
     ";
     let tracked =
         ["crowd.a", "crowd.b", "crowd.p", "crowd.p1", "base", "crowd.child", "leaf", "owned", "kept"];
-    let mirror = Mirror::new(&SHARED[0], &SHARED[1], "orphans");
+    let mirror = Mirror::shared("orphans");
     mirror.source.run(tables);
     mirror.copy.run("CREATE SCHEMA crowd");
     mirror.track(&tracked);
@@ -423,7 +406,7 @@ fn dropped_tables_leave_no_orphans() {
 
 #[test]
 fn the_extension_goes_and_comes_back_in_one_session() {
-    let mirror = mirror(
+    let mirror = Mirror::tracking(
         "extension",
         &format!(
             "{ITEMS} CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p DEFAULT"
@@ -458,7 +441,7 @@ fn the_extension_goes_and_comes_back_in_one_session() {
 #[test]
 fn a_publication_for_all_tables_is_in_nobodys_way() {
     // Both sides publish: PostgreSQL then refuses UPDATE and DELETE on tables without a replica identity.
-    let mirror = Mirror::new(&SHARED[0], &SHARED[1], "published");
+    let mirror = Mirror::shared("published");
     mirror.run("CREATE PUBLICATION everything FOR ALL TABLES");
     mirror.source.run(ITEMS);
     mirror.source.run("CREATE TABLE p (id int PRIMARY KEY, body text) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p DEFAULT; INSERT INTO p VALUES (1, 'x')");
@@ -500,12 +483,12 @@ fn a_dump_with_partitions_restores_and_goes_on() {
         INSERT INTO child SELECT i, 'c' FROM generate_series(1, 5) AS i;
     ";
     let tables = ["events", "events_b", "child"];
-    let mut mirror = mirror("dumped", ddl, &tables);
+    let mut mirror = Mirror::tracking("dumped", ddl, &tables);
     mirror.run("ALTER TABLE events RENAME COLUMN id TO number");
     mirror.copy.run("ALTER TABLE events_b RENAME COLUMN id TO number");
     mirror.source.run("UPDATE events SET body = 'not exported' WHERE number = 3");
-    let dump = SHARED[0].dump("dumped");
-    for (cluster, name) in [(&SHARED[0], "restored"), (&SHARED[1], "restored_elsewhere")] {
+    let dump = SOURCE.dump("dumped");
+    for (cluster, name) in [(&*SOURCE, "ddl_restored"), (&*COPY, "ddl_restored")] {
         cluster.create_database_with(name, "TEMPLATE template0");
         cluster.psql(name, &dump);
         mirror = Mirror {
@@ -539,11 +522,11 @@ fn a_dump_with_partitions_restores_and_goes_on() {
 
 #[test]
 fn a_restore_of_data_with_disabled_triggers_is_noticed() {
-    let mirror = mirror("data_only", ITEMS, &["items"]);
-    let data = SHARED[0].dump_with("data_only", &["--data-only", "--table=items", "--disable-triggers"]);
+    let mirror = Mirror::tracking("data_only", ITEMS, &["items"]);
+    let data = SOURCE.dump_with("data_only", &["--data-only", "--table=items", "--disable-triggers"]);
     mirror.source.run("TRUNCATE items");
     mirror.follow("");
-    SHARED[0].psql("data_only", &data);
+    SOURCE.psql("data_only", &data);
     export_refused(&mirror).expect("55000", &["missing or disabled"]);
     mirror.source.run("SELECT tx_untrack('public.items'); SELECT tx_track('public.items')");
     mirror.follow("");
@@ -552,7 +535,7 @@ fn a_restore_of_data_with_disabled_triggers_is_noticed() {
 
 #[test]
 fn copies_of_a_tracked_table_are_tables_like_any_other() {
-    let mirror = mirror("copies", ITEMS, &["items"]);
+    let mirror = Mirror::tracking("copies", ITEMS, &["items"]);
     mirror.source.run(
         "SELECT * INTO taken FROM items; CREATE TABLE made AS TABLE items; CREATE TABLE alike (LIKE items INCLUDING ALL);
          INSERT INTO alike TABLE items; UPDATE taken SET n = 0; UPDATE made SET n = 0; TRUNCATE alike",
@@ -569,7 +552,7 @@ fn copies_of_a_tracked_table_are_tables_like_any_other() {
 #[test]
 fn a_schema_made_with_partitions_in_it_is_followed() {
     let ddl = "CREATE TABLE events (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)";
-    let mirror = mirror("with_schema", ddl, &["events"]);
+    let mirror = Mirror::tracking("with_schema", ddl, &["events"]);
     mirror.source.run(
         "CREATE SCHEMA parts CREATE TABLE parts.low PARTITION OF public.events FOR VALUES FROM (0) TO (10)
                              CREATE TABLE parts.high PARTITION OF public.events FOR VALUES FROM (10) TO (20)",
@@ -596,7 +579,7 @@ fn hundreds_of_partitions_are_tracked_attached_and_let_go() {
         END LOOP; END $$;
         INSERT INTO many SELECT generate_series(1, 300);
     ";
-    let mirror = mirror("many", ddl, &["many", "root"]);
+    let mirror = Mirror::tracking("many", ddl, &["many", "root"]);
     let ours = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pg_table_export%'";
     assert_eq!(mirror.source.text(ours), (4 * 302).to_string());
     mirror.source.run("ALTER TABLE root ATTACH PARTITION many FOR VALUES FROM (1) TO (1000)");

@@ -3,36 +3,22 @@
 //! A statement fires the triggers of the table that it names, so whatever way it takes, the change must be captured, and
 //! source and copy be equal afterwards.
 
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
-
-use std::sync::LazyLock;
-
-use cluster::Cluster;
-use cluster::mirror::Mirror;
-
-static SHARED: LazyLock<[Cluster; 2]> = LazyLock::new(|| [Cluster::start(), Cluster::start()]);
+use crate::cluster::mirror::Mirror;
 
 fn mirror(name: &str, ddl: &str) -> Mirror {
-    let mirror = Mirror::new(&SHARED[0], &SHARED[1], name);
+    let mirror = Mirror::shared(name);
     mirror.source.run(ddl);
     mirror
 }
 
-/// Runs statements at the source, each in its turn, and compares after each.
+/// Runs statements at the source, and compares after each.
 #[track_caller]
 fn follows_each(mirror: &Mirror, tables: &[&str], statements: &[&str]) {
     for statement in statements {
         mirror.source.run(statement);
         mirror.export("");
         mirror.import();
-        for table in tables {
-            mirror.assert_same(&format!(
-                "SELECT '{}' AS after, t FROM {table} AS t",
-                statement.replace('\'', "''")
-            ));
-        }
+        mirror.assert_same_after(statement, tables);
     }
 }
 

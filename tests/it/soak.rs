@@ -3,11 +3,7 @@
 //! Nothing waits for the disk (`synchronous_commit = off`), so every kill of the source undoes commits. After each one
 //! the destinations may show nothing that the source has lost; then all export and import once more, and end equal.
 //!
-//! Half a minute as a test; `MINUTES=120 cargo test --test soak -- --nocapture` for longer, `SEED=…` for other moments.
-
-#![allow(clippy::panic, reason = "a test that cannot go on says so by a panic")]
-
-mod cluster;
+//! Half a minute as a test; `MINUTES=120 cargo test --test it soak:: -- --nocapture` for longer, `SEED=…` for other moments.
 
 use std::collections::HashSet;
 use std::env;
@@ -15,12 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use cluster::pair::{Database, query, refusal};
-use cluster::random::Random;
-use cluster::{Cluster, Store};
-
-/// Commits that are not waited for stay in memory for as long as these let them.
-const FORGETFUL: [&str; 2] = ["synchronous_commit = off", "wal_writer_delay = 10s"];
+use crate::cluster::forgetful::FORGETFUL;
+use crate::cluster::pair::{Database, query, refusal};
+use crate::cluster::random::Random;
+use crate::cluster::{Cluster, Store};
 
 /// What a server that goes down tells its clients, if it tells them anything.
 const GOING_DOWN: [&str; 4] = ["", "57P01", "57P02", "57P03"];

@@ -1,17 +1,14 @@
 //! Destinations as they are: whatever a table is to those who use it, imports keep it a copy, and disturb nobody.
 
-mod cluster;
-
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
-use cluster::mirror::{self, Mirror, rows};
-use cluster::pair::{Database, query, refusal, wait_until};
+use crate::cluster::mirror::{self, Mirror, rows};
+use crate::cluster::pair::{Database, query, refusal, wait_until};
+use crate::cluster::{Cluster, SOURCE};
 
-static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 static COPY: LazyLock<Cluster> = LazyLock::new(|| Cluster::start_with(&["wal_level = logical"]));
 
 const MODES: [&str; 2] = ["append", "merge"];
@@ -26,8 +23,7 @@ fn import_sql(mirror: &Mirror, mode: &str) -> String {
 
 #[track_caller]
 fn follow(mirror: &Mirror, mode: &str, change: &str) {
-    mirror.source.run(change);
-    assert_ne!(mirror.export(""), "", "nothing was exported");
+    mirror.publish(change);
     mirror.copy.run(&import_sql(mirror, mode));
 }
 

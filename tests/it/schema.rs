@@ -1,11 +1,9 @@
 //! The extension as an object of a database: its script, where it can be created, what pg_dump carries, what it leaves.
 
-mod cluster;
-
 use std::sync::LazyLock;
 
-use cluster::pair::Database;
-use cluster::{Cluster, Store};
+use crate::cluster::pair::Database;
+use crate::cluster::{Cluster, Store};
 
 static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 

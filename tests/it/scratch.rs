@@ -1,26 +1,21 @@
 //! The scratch clusters that all other integration tests rest on.
 
-mod cluster;
-
 use std::fs;
-use std::sync::LazyLock;
 
-use cluster::{Cluster, Store};
-
-static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+use crate::cluster::{Cluster, SOURCE, Store};
 
 #[test]
 fn a_server_runs_from_the_scratch_installation() {
-    let scratch = SHARED.psql("postgres", "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'");
+    let scratch = SOURCE.psql("postgres", "SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR'");
     assert_ne!(scratch.trim(), "/usr/lib/postgresql/15/lib");
-    SHARED.create_database("installed");
-    SHARED.psql("installed", "CREATE EXTENSION pg_table_export");
+    SOURCE.create_database("installed");
+    SOURCE.psql("installed", "CREATE EXTENSION pg_table_export");
 }
 
 #[test]
 fn a_shared_server_has_databases_of_any_encoding() {
-    SHARED.create_database_with("latin", "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
-    assert_eq!(SHARED.psql("latin", "SHOW server_encoding"), "LATIN1\n");
+    SOURCE.create_database_with("latin", "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    assert_eq!(SOURCE.psql("latin", "SHOW server_encoding"), "LATIN1\n");
 }
 
 #[test]

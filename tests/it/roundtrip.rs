@@ -1,24 +1,16 @@
 //! What leaves the source arrives: every type that PostgreSQL ships, as values and as keys, in every format, whatever
 //! the two sessions have set and however the two tables differ.
 
-mod cluster;
-mod types;
-
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::Duration;
 
-use cluster::Cluster;
-use cluster::mirror::{Mirror, assert_equal, rows};
-use cluster::pair::{Database, query, refusal};
+use crate::cluster::mirror::{Mirror, assert_equal, rows};
+use crate::cluster::pair::{Database, query, refusal};
+use crate::cluster::{COPY, SOURCE};
+use crate::types::{KEYS, NO_KEYS, NOT_BINARY, SKIPPED, TYPES, USER_TYPES, USER_VALUES};
 use postgres::fallible_iterator::FallibleIterator;
-use types::{KEYS, NO_KEYS, NOT_BINARY, SKIPPED, TYPES, USER_TYPES, USER_VALUES};
-
-/// Object ids differ between the two, as they do between any two servers.
-static SOURCE: LazyLock<Cluster> = LazyLock::new(Cluster::start);
-static COPY: LazyLock<Cluster> = LazyLock::new(Cluster::start);
 
 const FORMATS: [&str; 3] = ["text", "csv", "binary"];
 const LATIN1: &str = "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
@@ -40,10 +32,6 @@ const STRANGE_SESSION: [&str; 2] = [
      SET transform_null_equals = on; SET xmlbinary = 'hex'; SET backslash_quote = off;
      SET default_transaction_deferrable = on; SET enable_nestloop = off; SET enable_mergejoin = off",
 ];
-
-fn mirror(name: &str) -> Mirror {
-    Mirror::new(&SOURCE, &COPY, name)
-}
 
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -143,7 +131,7 @@ fn run_in(session: &str, database: &Database, sql: &str) {
 /// Sends every type there and back, in full and as changes.
 fn every_type(format: &str, compression: &str, sessions: [&str; 2]) {
     let settings = if sessions[0].is_empty() { "" } else { "_strange" };
-    let mirror = mirror(&format!("types_{format}_{compression}{settings}"));
+    let mirror = Mirror::shared(&format!("types_{format}_{compression}{settings}"));
     let types = types_for(format);
     mirror.source.run(&values_ddl(&types));
     mirror.source.run(&arrays_ddl(&types));
@@ -216,7 +204,7 @@ fn settings_of_sessions_do_not_matter_to_binary() {
 #[test]
 fn types_of_the_user_survive() {
     for format in FORMATS {
-        let mirror = mirror(&format!("user_types_{format}"));
+        let mirror = Mirror::shared(&format!("user_types_{format}"));
         mirror.run(USER_TYPES);
         mirror.source.run(USER_VALUES);
         mirror.track(&["vals"]);
@@ -236,7 +224,7 @@ fn types_of_the_user_survive() {
 #[test]
 fn values_of_megabytes_survive_however_they_are_stored() {
     for format in FORMATS {
-        let mirror = mirror(&format!("toast_{format}"));
+        let mirror = Mirror::shared(&format!("toast_{format}"));
         mirror.source.run(
             "CREATE TABLE big (id int PRIMARY KEY, n int, packed text, loose text, main text, lz4 text, bytes bytea,
                                js jsonb, many text[]);
@@ -292,7 +280,7 @@ fn change_keys(database: &Database, table: &str) {
 
 #[test]
 fn every_type_with_an_order_is_a_key() {
-    let mirror = mirror("key_types");
+    let mirror = Mirror::shared("key_types");
     let names = TYPES.iter().map(|(name, _)| *name);
     let refused = names
         .clone()
@@ -325,7 +313,7 @@ fn every_type_with_an_order_is_a_key() {
 
 #[test]
 fn keys_that_only_look_different_are_one_key() {
-    let mirror = mirror("keys");
+    let mirror = Mirror::shared("many_keys");
     mirror.run(
         "CREATE EXTENSION citext;
          CREATE COLLATION level2 (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
@@ -376,7 +364,7 @@ fn keys_that_only_look_different_are_one_key() {
 
 #[test]
 fn a_key_of_several_columns_is_one_key() {
-    let mirror = mirror("composite");
+    let mirror = Mirror::shared("composite");
     mirror.source.run(
         "CREATE COLLATION level2 (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
          CREATE TABLE t (note text, b text COLLATE level2, a int, d date, c numeric, PRIMARY KEY (c, a, b, d));
@@ -403,7 +391,7 @@ fn a_key_of_several_columns_is_one_key() {
 
 #[test]
 fn a_named_unique_index_is_a_key() {
-    let mirror = mirror("named_index");
+    let mirror = Mirror::shared("named_index");
     mirror.source.run(
         "CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL, place int NOT NULL, note text);
          CREATE UNIQUE INDEX \"by Code\" ON t (code COLLATE \"C\" DESC, place) INCLUDE (note);
@@ -423,7 +411,7 @@ fn a_named_unique_index_is_a_key() {
 
 #[test]
 fn a_table_of_200_columns_survives() {
-    let mirror = mirror("wide");
+    let mirror = Mirror::shared("wide");
     let columns =
         (1..=199).map(|n| format!(", \"c {n}\" {}", ["int", "text", "numeric", "timestamptz"][n % 4]));
     mirror.source.run(&format!(
@@ -442,7 +430,7 @@ fn a_table_of_200_columns_survives() {
 
 #[test]
 fn columns_are_matched_by_name() {
-    let mirror = mirror("by_name");
+    let mirror = Mirror::shared("by_name");
     mirror.source.run(
         "CREATE TABLE t (gone int, b text, id int, also_gone text, a text, twice int GENERATED ALWAYS AS (id * 2) STORED,
                          PRIMARY KEY (id));
@@ -548,7 +536,7 @@ fn a_character_that_the_copy_cannot_hold_is_refused() {
 #[test]
 fn an_empty_table_survives() {
     for format in FORMATS {
-        let mirror = mirror(&format!("empty_{format}"));
+        let mirror = Mirror::shared(&format!("empty_{format}"));
         mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v text)");
         mirror.track(&["t"]);
         mirror.copy.run("INSERT INTO t VALUES (1, 'not of the source')");
@@ -567,7 +555,7 @@ fn an_empty_table_survives() {
 #[test]
 fn a_table_of_nothing_but_a_key_survives() {
     for format in FORMATS {
-        let mirror = mirror(&format!("only_key_{format}"));
+        let mirror = Mirror::shared(&format!("only_key_{format}"));
         // Lines of one field, which may look like an end of data or like an empty line.
         mirror.source.run(
             "CREATE TABLE t (k text PRIMARY KEY);
@@ -584,7 +572,7 @@ fn a_table_of_nothing_but_a_key_survives() {
 
 #[test]
 fn each_batch_is_announced_once_it_is_applied() {
-    let mirror = mirror("announced");
+    let mirror = Mirror::shared("announced");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY)");
     mirror.track(&["t"]);
     for id in 1..=2 {
@@ -609,7 +597,7 @@ fn each_batch_is_announced_once_it_is_applied() {
 
 #[test]
 fn targets_are_at_positions_of_their_own() {
-    let mirror = mirror("targets");
+    let mirror = Mirror::shared("targets");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 9) AS i");
     mirror.track(&["t"]);
     let ddl = mirror.source.text("SELECT tx_ddl('t')");
@@ -670,7 +658,7 @@ fn move_money(step: usize) -> String {
 
 #[test]
 fn twenty_tables_of_a_batch_show_one_instant() {
-    let mirror = mirror("bank");
+    let mirror = Mirror::shared("bank");
     let names = (0..20).map(|n| format!("a{n}")).collect::<Vec<_>>();
     let names = names.iter().map(String::as_str).collect::<Vec<_>>();
     for name in &names {
@@ -737,5 +725,43 @@ fn the_skipped_types_cannot_be_given_a_value() {
             "{name}: {}",
             refusal(&refused)
         );
+    }
+}
+
+#[test]
+fn a_key_may_have_any_type_and_any_number_of_columns() {
+    let mirror = Mirror::shared("any_key");
+    let tables = [
+        ("by_uuid", "u uuid PRIMARY KEY, v int", "SELECT md5(i::text)::uuid, i"),
+        ("by_text", "v int, t text PRIMARY KEY", "SELECT i, 'key ' || i"),
+        (
+            "by_time",
+            "at timestamptz PRIMARY KEY, v int",
+            "SELECT '2024-01-01Z'::timestamptz + i * interval '1 day', i",
+        ),
+        (
+            "by_three",
+            "a int, b text, v int, c date, PRIMARY KEY (c, a, b)",
+            "SELECT i % 3, 'b' || i % 5, i, '2024-01-01'::date + i",
+        ),
+        ("id_is_text", "id text PRIMARY KEY, v int", "SELECT 'id' || i, i"),
+        ("id_is_no_key", "id bigint, v int PRIMARY KEY", "SELECT 1, i"),
+    ];
+    for (table, columns, values) in tables {
+        mirror.source.run(&format!(
+            "CREATE TABLE {table} ({columns}); INSERT INTO {table} {values} FROM generate_series(1, 20) AS i"
+        ));
+        mirror.track(&[table]);
+    }
+    mirror.follow("");
+    for (table, ..) in tables {
+        mirror.source.run(&format!(
+            "DELETE FROM {table} WHERE v % 3 = 0; UPDATE {table} SET v = v + 100 WHERE v % 3 = 1"
+        ));
+    }
+    mirror.follow("");
+    for (table, ..) in tables {
+        mirror.assert_same_tables(&[table]);
+        assert_eq!(mirror.copy.text(&format!("SELECT count(*) FROM {table}")), "14");
     }
 }

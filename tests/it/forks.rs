@@ -1,25 +1,19 @@
 //! Histories that fork: whatever became of an export, or of the server that made it, the next export and import leave the
 //! destination as the source now is. What another server or database has to decide is refused, with what to type.
 
-mod cluster;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
-use cluster::pair::{Database, query, refusal, wait_until};
-use cluster::{Cluster, Store};
-
-/// Holds what is never killed, copied or promoted.
-static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+use crate::cluster::pair::{Database, query, refusal, wait_until};
+use crate::cluster::{Cluster, SOURCE, Store};
 
 fn shared_pair(name: &str) -> (Store, Database, Database) {
     let store = Store::new();
-    let source = Database::source(&SHARED, name, &store);
-    let destination = Database::destination(&SHARED, &format!("{name}_copy"), &store);
+    let source = Database::source(&SOURCE, name, &store);
+    let destination = Database::destination(&SOURCE, &format!("{name}_copy"), &store);
     source.feed(&destination);
     (store, source, destination)
 }
@@ -28,7 +22,7 @@ fn shared_pair(name: &str) -> (Store, Database, Database) {
 fn server_pair(name: &str) -> (Cluster, Store, Database, Database) {
     let (cluster, store) = (Cluster::start(), Store::new());
     let source = Database::source(&cluster, "shop", &store);
-    let destination = Database::destination(&SHARED, name, &store);
+    let destination = Database::destination(&SOURCE, name, &store);
     source.feed(&destination);
     (cluster, store, source, destination)
 }
@@ -87,8 +81,8 @@ fn an_export_in_a_rolled_back_serializable_transaction_is_healed() {
 #[test]
 fn a_first_export_that_is_rolled_back_is_healed() {
     let store = Store::new();
-    let source = Database::source(&SHARED, "first", &store);
-    let destination = Database::destination(&SHARED, "first_copy", &store);
+    let source = Database::source(&SOURCE, "first", &store);
+    let destination = Database::destination(&SOURCE, "first_copy", &store);
     source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
     destination.import();
     source.run("DELETE FROM items WHERE id < 5");
@@ -213,7 +207,7 @@ fn a_table_that_had_another_name_in_the_lost_history_is_made_good() {
 
 #[test]
 fn a_destination_that_missed_the_lost_history_ends_equal_as_well() {
-    let (mut cluster, store, source, destination) = server_pair("behind");
+    let (mut cluster, store, source, destination) = server_pair("fallen_behind");
     let copy = cluster.copy();
     source.live_on(100);
     source.export();
@@ -338,7 +332,7 @@ fn a_standby_refuses_to_write() {
 #[test]
 fn another_database_with_the_same_target_is_refused_until_it_takes_over() {
     let (store, first, destination) = shared_pair("first_owner");
-    let second = Database::source(&SHARED, "second_owner", &store);
+    let second = Database::source(&SOURCE, "second_owner", &store);
     second.run("DELETE FROM items WHERE id > 5; INSERT INTO items VALUES (77, 'of the second')");
     let files = store.files();
     second.export_refused().expect(
@@ -363,7 +357,7 @@ fn another_cluster_with_the_same_target_is_refused() {
     let (store, _first, _destination) = shared_pair("owner");
     let stranger = Cluster::start();
     let second = Database::source(&stranger, "owner", &store);
-    let identifier = SHARED.psql("postgres", "SELECT system_identifier FROM pg_control_system()");
+    let identifier = SOURCE.psql("postgres", "SELECT system_identifier FROM pg_control_system()");
     second.export_refused().expect("55000", &["another database", identifier.trim(), "tx_reset"]);
 }
 
@@ -503,7 +497,7 @@ fn a_server_restored_with_the_store_inside_goes_on_after_a_reset_of_the_destinat
     let mut cluster = Cluster::start();
     let unused = Store::new();
     let source = Database::source(&cluster, "shop", &unused);
-    let destination = Database::destination(&SHARED, "inside", &unused);
+    let destination = Database::destination(&SOURCE, "inside", &unused);
     let export = "SELECT * FROM tx_export('r')";
     let import = |cluster: &Cluster| {
         format!("SELECT * FROM tx_import('r', store => '{}')", default_store(cluster).display())
@@ -543,7 +537,7 @@ fn a_source_restored_to_a_point_in_time_is_healed() {
     let archiving = format!("archive_command = 'cp \"%p\" \"{}/%f\"'", archive.path().display());
     let mut cluster = Cluster::start_with(&["archive_mode = on", &archiving]);
     let source = Database::source(&cluster, "shop", &store);
-    let destination = Database::destination(&SHARED, "point_in_time", &store);
+    let destination = Database::destination(&SOURCE, "point_in_time", &store);
     source.feed(&destination);
     let mut restored = cluster.backup();
     source.live_on(100);
@@ -573,7 +567,7 @@ fn a_source_restored_to_a_point_in_time_is_healed() {
 fn a_destination_restored_to_an_earlier_state_catches_up() {
     let cluster = Cluster::start();
     let store = Store::new();
-    let source = Database::source(&SHARED, "restored", &store);
+    let source = Database::source(&SOURCE, "restored", &store);
     let destination = Database::destination(&cluster, "shop", &store);
     source.feed(&destination);
     let copy = cluster.copy();
