@@ -3,23 +3,26 @@ SHELL := bash
 .ONESHELL:
 .PHONY: demo test check setup servers install
 PG_CONFIG ?= pg_config
+BEGAN := $(shell date +%s)
 
 # Watch tables of one scratch cluster follow, by files, into another; with STORE=s3 through a server of S3.
 ifeq ($(STORE),s3)
 demo: servers
 endif
 demo: setup
-	tests/demo
+	scripts/demo
 
 # Prove it: static checks, unit tests, fuzzing, clusters, golden files; nothing is written outside target folders and a scratch folder.
 test: setup servers check
-	cargo test --workspace --lib
-	tests/fuzz
+	step() { local began=$$SECONDS; "$$@"; echo "$$*: $$((SECONDS - began)) s"; }
+	step cargo test --workspace --lib
+	scripts/fuzz
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
 	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
-	tests/install "$$PG_TABLE_EXPORT_ROOT" --features fault_points
-	cargo test --test '*'
-	tests/installcheck
+	step scripts/install "$$PG_TABLE_EXPORT_ROOT" --features fault_points
+	step cargo test --test '*'
+	scripts/installcheck
+	echo "make test: $$(($$(date +%s) - $(BEGAN))) s"
 
 # Format and lints.
 check:
@@ -27,14 +30,15 @@ check:
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --features fault_points -- -D warnings
 	cargo clippy --manifest-path fuzz/Cargo.toml -- -D warnings
+	echo "check: $$SECONDS s"
 
 # What demo and test need from Debian and from crates.io; does nothing when it is all there.
 setup:
-	tests/setup
+	scripts/setup
 
 # The servers of S3 that stores are tested on; does nothing when they are there.
 servers: setup
-	tests/servers
+	scripts/servers
 
 # Into a server of your own, with sudo if its folders are not yours: make install PG_CONFIG=/path/to/pg_config
 install:

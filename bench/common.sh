@@ -1,5 +1,5 @@
 # What the benches share: peers from Debian, medians, tables, and where results go. Sourced by bench/*.
-source "$(dirname "${BASH_SOURCE[0]}")/../tests/pair.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/pair.sh"
 
 docs=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../docs")
 

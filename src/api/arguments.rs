@@ -3,57 +3,16 @@
 //!
 //! Invariant: a value that is not allowed becomes an error that names the argument and says what is allowed.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use batch::{Compression, Format};
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 
-use crate::destination::apply::Mode;
-use crate::destination::resolve::NewColumns;
 use crate::error::Error;
 
-/// Picks the value that has a name, or returns the error that lists the names. A macro, because the list is
-/// made of literals.
-macro_rules! choice {
-    (
-        $argument:literal,
-        $name:expr,
-        { $first:literal => $value:expr $(, $other:literal => $others:expr)* $(,)? }
-    ) => {
-        match $name {
-            $first => Ok($value),
-            $($other => Ok($others),)*
-            name => Err(Error::Argument {
-                argument: $argument,
-                value: name.to_owned(),
-                allowed: concat!($first $(, ", ", $other)*),
-            }),
-        }
-    };
-}
-
-/// Parses how COPY writes records.
-pub fn parse_format(name: &str) -> Result<Format, Error> {
-    choice!("format", name, { "text" => Format::Text, "binary" => Format::Binary, "csv" => Format::Csv })
-}
-
-/// Parses how files are compressed.
-pub fn parse_compression(name: &str) -> Result<Compression, Error> {
-    choice!("compression", name, { "zstd" => Compression::Zstd, "none" => Compression::None })
-}
-
-/// Parses how an import applies a batch.
-pub fn parse_mode(name: &str) -> Result<Mode, Error> {
-    choice!("mode", name, { "merge" => Mode::Merge, "append" => Mode::Append })
-}
-
-/// Parses what an import does with columns that the destination lacks.
-pub fn parse_new_columns(name: &str) -> Result<NewColumns, Error> {
-    choice!("new_columns", name, {
-        "refuse" => NewColumns::Refuse,
-        "add" => NewColumns::Add,
-        "ignore" => NewColumns::Ignore,
-    })
+/// Parses the name of a choice.
+pub fn choice<T: FromStr>(argument: &'static str, name: &str, allowed: &'static str) -> Result<T, Error> {
+    name.parse().map_err(|_| Error::Argument { argument, value: name.to_owned(), allowed })
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT, because a STRICT function does nothing

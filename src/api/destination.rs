@@ -6,12 +6,10 @@ use std::time::Duration;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::api::arguments::{
-    milliseconds, parse_limit, parse_mode, parse_new_columns, parse_percentage, required, target_name,
-};
+use crate::api::arguments::{choice, milliseconds, parse_limit, parse_percentage, required, target_name};
 use crate::api::call::Call;
-use crate::destination::apply::{Changed, Options};
-use crate::destination::resolve::Allowed;
+use crate::destination::apply::{Changed, Mode, Options};
+use crate::destination::resolve::{Allowed, NewColumns};
 use crate::destination::{import, mapping, pending, protect};
 use crate::error::Error;
 use crate::guc;
@@ -110,9 +108,13 @@ impl ImportArguments {
             None => guc::delete_limit(),
             Some(limit) => parse_percentage("delete_limit", limit)?,
         };
-        let mode = parse_mode(required("mode", self.mode.as_deref())?)?;
+        let mode = choice("mode", required("mode", self.mode.as_deref())?, Mode::ALLOWED)?;
         let allowed = Allowed {
-            new_columns: parse_new_columns(required("new_columns", self.new_columns.as_deref())?)?,
+            new_columns: choice(
+                "new_columns",
+                required("new_columns", self.new_columns.as_deref())?,
+                NewColumns::ALLOWED,
+            )?,
             create_tables: self.create_tables.unwrap_or(false),
         };
         Ok(import::Request { target, max_batches, options: Options { mode, allowed, delete_limit } })

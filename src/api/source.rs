@@ -1,12 +1,11 @@
 //! The SQL functions of a source: tracking, the capture trigger, exports, restrictions, and what the views of
 //! `sql/views.sql` ask about shadows.
 
+use batch::{Compression, Format};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
-use crate::api::arguments::{
-    milliseconds, parse_compression, parse_format, parse_number, required, target_name,
-};
+use crate::api::arguments::{choice, milliseconds, parse_number, required, target_name};
 use crate::api::call::Call;
 use crate::pg::Oid;
 use crate::pg::text::Text;
@@ -81,8 +80,12 @@ fn tx_export(
     let call = Call::writable(c"tx_export()")?;
     let request = export::Request {
         target: target_name(target.as_deref())?,
-        format: parse_format(required("format", format.as_deref())?)?,
-        compression: parse_compression(required("compression", compression.as_deref())?)?,
+        format: choice("format", required("format", format.as_deref())?, Format::ALLOWED)?,
+        compression: choice(
+            "compression",
+            required("compression", compression.as_deref())?,
+            Compression::ALLOWED,
+        )?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
         since: parse_number("since", since)?,
     };

@@ -49,7 +49,6 @@ impl FromStr for Mode {
 
 impl Mode {
     /// The names of the modes, for the HINT about an unknown one.
-    #[allow(dead_code)]
     pub const ALLOWED: &'static str = "merge, append";
 
     /// The rights that the caller needs on a table, as text for the error and as a list.

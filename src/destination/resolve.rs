@@ -42,7 +42,6 @@ pub enum NewColumns {
 
 impl NewColumns {
     /// The names of the choices, for the HINT about an unknown one.
-    #[allow(dead_code)]
     pub const ALLOWED: &'static str = "refuse, add, ignore";
 }
 

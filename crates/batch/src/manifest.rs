@@ -7,6 +7,7 @@
 //! files.
 
 use std::collections::HashSet;
+use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -119,6 +120,36 @@ impl Format {
             Self::Text => "text",
             Self::Binary => "binary",
             Self::Csv => "csv",
+        }
+    }
+}
+
+impl Format {
+    /// The names, for messages.
+    pub const ALLOWED: &'static str = "text, binary, csv";
+}
+
+impl FromStr for Format {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Text, Self::Binary, Self::Csv].into_iter().find(|format| format.name() == name).ok_or(())
+    }
+}
+
+impl Compression {
+    /// The names, for messages.
+    pub const ALLOWED: &'static str = "zstd, none";
+}
+
+impl FromStr for Compression {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        match name {
+            "zstd" => Ok(Self::Zstd),
+            "none" => Ok(Self::None),
+            _ => Err(()),
         }
     }
 }

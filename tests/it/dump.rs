@@ -1,0 +1,205 @@
+//! Dump and restore: a database that came out of pg_dump is another one. Its tracking works, its next export is full, and
+//! its chain goes on or is refused with what to type; nothing is taken for exported because transaction ids look old.
+
+use std::sync::LazyLock;
+
+use crate::cluster::pair::Database;
+use crate::cluster::{Cluster, SOURCE, Store};
+
+/// Two clusters whose next transaction ids are far apart.
+static LOW: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+static HIGH: LazyLock<Cluster> = LazyLock::new(|| {
+    let cluster = Cluster::start();
+    burn_ids(&cluster, 5000);
+    cluster
+});
+
+fn burn_ids(cluster: &Cluster, count: u32) {
+    cluster.psql(
+        "postgres",
+        &format!(
+            "DO $$ BEGIN FOR i IN 1..{count} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$"
+        ),
+    );
+}
+
+fn next_id(database: &Database) -> u64 {
+    database.text("SELECT pg_snapshot_xmax(pg_current_snapshot())").parse().expect("a transaction id")
+}
+
+/// Dumps a database and restores it as another one.
+fn restore(from: &Cluster, name: &str, to: &Cluster, new_name: &str, store: &Store) -> Database {
+    to.create_database_with(new_name, "TEMPLATE template0");
+    let dump = from.dump(name);
+    to.psql(new_name, &dump);
+    Database::of(to, new_name, store)
+}
+
+/// A source that has exported some batches, has changes that it has not exported, and a destination.
+fn lived_in(cluster: &Cluster, name: &str, store: &Store) -> (Database, Database) {
+    let source = Database::source(cluster, name, store);
+    let destination = Database::destination(&SOURCE, &format!("{name}_copy"), store);
+    source.feed(&destination);
+    source.run("UPDATE items SET note = 'batch 2'; DELETE FROM lines WHERE item = 2");
+    source.feed(&destination);
+    source.run("UPDATE items SET note = 'not exported' WHERE id = 3; DELETE FROM items WHERE id = 4");
+    (source, destination)
+}
+
+fn captures_everything(database: &Database) {
+    assert_eq!(database.text("SELECT count(*), bool_and(triggers_intact) FROM tx_tracked"), "2|t");
+    let changes = "SELECT sum(changes) FROM tx_tracked";
+    let before: i64 = database.text(changes).parse().expect("a number");
+    database.run(
+        "SET session_replication_role = replica;
+         INSERT INTO items VALUES (500); UPDATE items SET id = 501 WHERE id = 500; DELETE FROM items WHERE id = 501;
+         INSERT INTO lines SELECT 500, i FROM generate_series(1, 3) i",
+    );
+    // Insert, both keys of the update, delete; and three lines.
+    assert_eq!(database.text(changes), (before + 7).to_string());
+}
+
+/// Goes on with a restored database in the place of the one it came from.
+fn goes_on(restored: &Database, destination: &Database) {
+    captures_everything(restored);
+    assert_eq!(restored.text("SELECT pending IS NULL FROM tx_targets"), "t", "the next export is full");
+    assert_eq!(restored.export(), "3|public.items|full\n3|public.lines|full");
+    destination.import();
+    restored.assert_equal(destination);
+    restored.run("UPDATE items SET note = 'after'; TRUNCATE lines");
+    restored.insert([600, 601]);
+    assert_eq!(restored.export(), "4|public.items|changes\n4|public.lines|full");
+    destination.import();
+    restored.assert_equal(destination);
+    for round in 0..4 {
+        restored.run(&format!("UPDATE items SET amount = {round}"));
+        restored.feed(destination);
+    }
+    // Rows that were dumped and restored do not stay in the shadow for ever.
+    let changes: i64 = restored.text("SELECT sum(changes) FROM tx_tracked").parse().expect("a number");
+    assert!(changes < 100, "{changes} changes are left in the shadows");
+    restored.run("CREATE TABLE more (id int PRIMARY KEY); SELECT tx_track('more')");
+    destination.run("CREATE TABLE more (id int PRIMARY KEY)");
+    restored.feed(destination);
+}
+
+#[test]
+fn a_restore_into_a_cluster_with_lower_ids_goes_on_with_a_full_batch() {
+    let store = Store::new();
+    let (source, destination) = lived_in(&HIGH, "to_lower", &store);
+    let restored = restore(&HIGH, "to_lower", &LOW, "to_lower", &store);
+    assert!(next_id(&restored) + 1000 < next_id(&source));
+    goes_on(&restored, &destination);
+}
+
+#[test]
+fn a_restore_into_a_cluster_with_higher_ids_goes_on_with_a_full_batch() {
+    let store = Store::new();
+    let (source, destination) = lived_in(&LOW, "to_higher", &store);
+    let restored = restore(&LOW, "to_higher", &HIGH, "to_higher", &store);
+    assert!(next_id(&restored) > next_id(&source) + 1000);
+    goes_on(&restored, &destination);
+}
+
+#[test]
+fn a_restore_into_another_database_of_the_cluster_goes_on_with_a_full_batch() {
+    let store = Store::new();
+    let (_source, destination) = lived_in(&SOURCE, "same_cluster", &store);
+    let restored = restore(&SOURCE, "same_cluster", &SOURCE, "same_cluster_again", &store);
+    goes_on(&restored, &destination);
+}
+
+#[test]
+fn a_database_made_from_a_template_goes_on_with_a_full_batch() {
+    let store = Store::new();
+    let (_source, destination) = lived_in(&SOURCE, "original", &store);
+    SOURCE.create_database_with("cloned", "TEMPLATE original");
+    goes_on(&Database::of(&SOURCE, "cloned", &store), &destination);
+}
+
+#[test]
+fn the_original_and_its_restored_copy_do_not_mix() {
+    let store = Store::new();
+    let (source, destination) = lived_in(&LOW, "mixed", &store);
+    let restored = restore(&LOW, "mixed", &HIGH, "mixed", &store);
+    source.feed(&destination);
+    restored.run("UPDATE items SET note = 'restored'");
+    restored.export_refused().expect(
+        "55000",
+        &["\"reporting\" is in use by another database", "\"mixed\"", "SELECT tx_reset('reporting')"],
+    );
+    restored.reset();
+    restored.export();
+    destination.import();
+    restored.assert_equal(&destination);
+    source.export_refused().expect("55000", &["another database", "SELECT tx_reset('reporting')"]);
+}
+
+#[test]
+fn a_restore_into_the_same_database_heals() {
+    let store = Store::new();
+    let (source, destination) = lived_in(&SOURCE, "in_place", &store);
+    let dump = SOURCE.dump("in_place");
+    // Exported after the dump, so that the dump knows nothing of it.
+    source.run("UPDATE items SET note = 'after the dump'; INSERT INTO items VALUES (900)");
+    source.feed(&destination);
+    source.run("DROP EXTENSION pg_table_export CASCADE; DROP TABLE items, lines");
+    SOURCE.psql("in_place", &dump);
+    captures_everything(&source);
+    source.feed(&destination);
+    source.run("UPDATE items SET note = 'later'");
+    source.feed(&destination);
+}
+
+#[test]
+fn a_restored_destination_goes_on_where_its_dump_was() {
+    let store = Store::new();
+    let (source, destination) = lived_in(&SOURCE, "dumped_far", &store);
+    let dumped = "dumped_far_copy";
+    let restored = restore(&SOURCE, dumped, &LOW, dumped, &store);
+    source.feed(&destination);
+    restored.import();
+    source.assert_equal(&restored);
+    assert_eq!(restored.import(), "");
+}
+
+#[test]
+fn a_dump_of_some_tables_alone_can_be_tracked_again() {
+    let store = Store::new();
+    let (_source, _destination) = lived_in(&SOURCE, "partly", &store);
+    // Without the shadows, as when only the user's own schema is dumped: the triggers belong to nothing.
+    SOURCE.create_database_with("partly_again", "TEMPLATE template0");
+    SOURCE.psql("partly_again", "CREATE EXTENSION pg_table_export");
+    let dump = SOURCE.dump_with("partly", &["--schema=public"]);
+    SOURCE.psql("partly_again", &dump.replace("CREATE SCHEMA public;", ""));
+    let elsewhere = Store::new();
+    let restored = Database::of(&SOURCE, "partly_again", &elsewhere);
+    restored.run("UPDATE items SET note = 'x'");
+    restored.export_refused().expect("55000", &["no table is tracked in this database", "tx_track"]);
+    // Tracking again is all it takes.
+    restored.run("SELECT tx_track('items'); SELECT tx_track('lines')");
+    let destination = Database::destination(&SOURCE, "partly_again_copy", &elsewhere);
+    captures_everything(&restored);
+    restored.feed(&destination);
+}
+
+#[test]
+fn owners_and_rights_survive() {
+    let store = Store::new();
+    for cluster in [&*LOW, &*HIGH] {
+        cluster.psql("postgres", "CREATE ROLE keeper LOGIN");
+    }
+    let source = Database::source(&LOW, "owned", &store);
+    let destination = Database::destination(&SOURCE, "owned_copy", &store);
+    source.run("ALTER TABLE items OWNER TO keeper; SELECT tx_track('items')");
+    source.feed(&destination);
+    let restored = restore(&LOW, "owned", &HIGH, "owned", &store);
+    HIGH.client_as("owned", "keeper")
+        .batch_execute("UPDATE items SET note = 'by its owner'")
+        .expect("the owner writes");
+    restored.feed(&destination);
+    HIGH.client_as("owned", "keeper")
+        .batch_execute("UPDATE items SET note = 'again'")
+        .expect("the owner writes");
+    restored.feed(&destination);
+}

@@ -1,0 +1,600 @@
+//! Histories that fork: whatever became of an export, or of the server that made it, the next export and import leave the
+//! destination as the source now is. What another server or database has to decide is refused, with what to type.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::scope;
+
+use crate::cluster::pair::{Database, query, refusal, wait_until};
+use crate::cluster::{Cluster, SOURCE, Store};
+
+fn shared_pair(name: &str) -> (Store, Database, Database) {
+    let store = Store::new();
+    let source = Database::source(&SOURCE, name, &store);
+    let destination = Database::destination(&SOURCE, &format!("{name}_copy"), &store);
+    source.feed(&destination);
+    (store, source, destination)
+}
+
+/// A server of its own, and a destination that has its first batch.
+fn server_pair(name: &str) -> (Cluster, Store, Database, Database) {
+    let (cluster, store) = (Cluster::start(), Store::new());
+    let source = Database::source(&cluster, "shop", &store);
+    let destination = Database::destination(&SOURCE, name, &store);
+    source.feed(&destination);
+    (cluster, store, source, destination)
+}
+
+/// Runs `outcome`, whose `{export}` publishes a batch and is undone, and goes on in both possible orders.
+fn heals_after(name: &str, outcome: &str) {
+    let (store, source, destination) = shared_pair(name);
+    for round in 1..=4 {
+        let imports_the_unknown_batch = round % 2 == 0;
+        source.live_on(round * 100);
+        let manifests = manifests(&store).len();
+        let position = source.text("SELECT position FROM table_export.target");
+        let export = format!("PERFORM * FROM ({}) AS e", source.export_sql());
+        let undone = outcome.replace("{perform}", &export).replace("{export}", &source.export_sql());
+        source.run(&undone);
+        assert_eq!(source.text("SELECT position FROM table_export.target"), position, "not undone");
+        assert_eq!(manifests + 1, self::manifests(&store).len(), "not published");
+        if imports_the_unknown_batch {
+            destination.import();
+        }
+        source.live_on(round * 100 + 50);
+        source.feed(&destination);
+    }
+    assert_eq!(source.export(), "", "healed once, not for ever");
+    assert_eq!(destination.import(), "");
+}
+
+fn manifests(store: &Store) -> Vec<PathBuf> {
+    let is_manifest = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    store.files().into_iter().filter(is_manifest).collect()
+}
+
+#[test]
+fn an_export_that_is_rolled_back_is_healed() {
+    heals_after("rolled_back", "BEGIN; {export}; ROLLBACK");
+}
+
+#[test]
+fn an_export_in_a_rolled_back_savepoint_is_healed() {
+    heals_after("savepoint", "BEGIN; SAVEPOINT a; {export}; ROLLBACK TO a; COMMIT");
+}
+
+#[test]
+fn an_export_in_a_failed_plpgsql_block_is_healed() {
+    heals_after(
+        "exception",
+        "DO $$ BEGIN {perform}; RAISE 'undo'; EXCEPTION WHEN raise_exception THEN NULL; END $$",
+    );
+}
+
+#[test]
+fn an_export_in_a_rolled_back_serializable_transaction_is_healed() {
+    heals_after("serializable", "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; {export}; ROLLBACK");
+}
+
+#[test]
+fn a_first_export_that_is_rolled_back_is_healed() {
+    let store = Store::new();
+    let source = Database::source(&SOURCE, "first", &store);
+    let destination = Database::destination(&SOURCE, "first_copy", &store);
+    source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
+    destination.import();
+    source.run("DELETE FROM items WHERE id < 5");
+    source.feed(&destination);
+}
+
+#[test]
+fn healing_works_in_a_serializable_transaction() {
+    let (_store, source, destination) = shared_pair("healer");
+    source.live_on(100);
+    source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
+    source.live_on(200);
+    source.run(&format!("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1; {}; COMMIT", source.export_sql()));
+    destination.import();
+    source.assert_equal(&destination);
+    source.live_on(300);
+    source.feed(&destination);
+}
+
+#[test]
+fn what_a_healing_transaction_writes_afterwards_comes_with_the_next_batch() {
+    let (_store, source, destination) = shared_pair("writer");
+    source.live_on(100);
+    source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
+    let done = AtomicBool::new(false);
+    scope(|scope| {
+        // Others commit all the while, so that the id that healing has assigned lies before the snapshot's xmax.
+        scope.spawn(|| {
+            let mut client = source.client();
+            while !done.load(Ordering::Relaxed) {
+                client.batch_execute("SELECT pg_current_xact_id()").unwrap();
+            }
+        });
+        let write = "UPDATE items SET note = 'after the export'";
+        source.run(&format!("BEGIN; {}; {write}; COMMIT", source.export_sql()));
+        done.store(true, Ordering::Relaxed);
+    });
+    destination.import();
+    source.feed(&destination);
+}
+
+#[test]
+fn a_second_export_in_a_transaction_is_refused() {
+    let (_store, source, destination) = shared_pair("twice");
+    source.live_on(100);
+    let export = source.export_sql();
+    source
+        .refused(&format!("BEGIN; SAVEPOINT a; {export}; ROLLBACK TO a; {export}"))
+        .expect("25001", &["Commit first"]);
+    source.feed(&destination);
+}
+
+#[test]
+fn a_truncate_of_a_lost_history_is_undone() {
+    let (mut cluster, store, source, destination) = server_pair("truncated");
+    let copy = cluster.copy();
+    source.run("TRUNCATE items");
+    source.feed(&destination);
+    cluster.kill();
+    let survivor = source_of(&copy, &store);
+    survivor.feed(&destination);
+    assert_eq!(destination.text("SELECT count(*) FROM items"), "10");
+}
+
+fn source_of(cluster: &Cluster, store: &Store) -> Database {
+    Database::of(cluster, "shop", store)
+}
+
+#[test]
+fn a_copied_data_directory_started_instead_is_healed() {
+    let (mut cluster, store, source, destination) = server_pair("copied");
+    source.live_on(100);
+    source.feed(&destination);
+    let copy = cluster.copy();
+    for round in 2..6 {
+        source.live_on(round * 100);
+        source.feed(&destination);
+    }
+    cluster.kill();
+    let survivor = source_of(&copy, &store);
+    assert_ne!(survivor.content(), destination.content(), "nothing was lost");
+    survivor.feed(&destination);
+    survivor.live_on(200);
+    survivor.feed(&destination);
+    assert_eq!(survivor.export(), "");
+}
+
+#[test]
+fn rows_that_only_a_lost_history_had_vanish() {
+    let (mut cluster, store, source, destination) = server_pair("invented");
+    let copy = cluster.copy();
+    source.insert([1000]);
+    source.run("DELETE FROM items WHERE id = 3; UPDATE items SET id = 2000 WHERE id = 4; UPDATE items SET note = 'lost' WHERE id = 5");
+    source.feed(&destination);
+    cluster.kill();
+    let survivor = source_of(&copy, &store);
+    // Nothing has changed here: all that is exported comes from the batch that is not known.
+    assert_eq!(survivor.export().lines().count(), 2);
+    destination.import();
+    survivor.assert_equal(&destination);
+    let ids = "SELECT string_agg(id::text, ',' ORDER BY id) FROM items";
+    assert_eq!(destination.text(ids), "1,2,3,4,5,6,7,8,9,10");
+    assert_eq!(destination.text("SELECT count(*) FROM items WHERE note = 'lost'"), "0");
+}
+
+#[test]
+fn a_table_that_had_another_name_in_the_lost_history_is_made_good() {
+    let (mut cluster, store, source, destination) = server_pair("renamed");
+    let copy = cluster.copy();
+    for database in [&source, &destination] {
+        database.run("ALTER TABLE lines RENAME TO rows");
+    }
+    source.run("UPDATE rows SET at = 'infinity' WHERE item < 5; INSERT INTO rows VALUES (1000, 1, now())");
+    source.export();
+    source.run("DELETE FROM rows WHERE item = 6");
+    source.export();
+    destination.import();
+    cluster.kill();
+    destination.run("ALTER TABLE rows RENAME TO lines");
+    source_of(&copy, &store).feed(&destination);
+}
+
+#[test]
+fn a_destination_that_missed_the_lost_history_ends_equal_as_well() {
+    let (mut cluster, store, source, destination) = server_pair("fallen_behind");
+    let copy = cluster.copy();
+    source.live_on(100);
+    source.export();
+    source.live_on(200);
+    source.export();
+    cluster.kill();
+    source_of(&copy, &store).feed(&destination);
+}
+
+/// A primary, and its standby that was disconnected when more was committed, exported and imported.
+struct Failover {
+    primary: Cluster,
+    standby: Cluster,
+    store: Store,
+    old: Database,
+    new: Database,
+    destination: Database,
+}
+
+fn fail_over(name: &str) -> Failover {
+    let (primary, store, old, destination) = server_pair(name);
+    let standby = primary.standby();
+    old.live_on(100);
+    old.feed(&destination);
+    standby.catch_up(&primary);
+    standby.psql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
+    standby.psql("postgres", "SELECT pg_reload_conf()");
+    wait_until("the standby is disconnected", || {
+        standby.psql("postgres", "SELECT count(*) FROM pg_stat_wal_receiver") == "0\n"
+    });
+    for round in 2..4 {
+        old.live_on(round * 100);
+        old.feed(&destination);
+    }
+    standby.promote();
+    let new = source_of(&standby, &store);
+    assert_ne!(new.content(), destination.content(), "the standby has lost nothing");
+    Failover { primary, standby, store, old, new, destination }
+}
+
+#[test]
+fn a_promoted_standby_that_lost_commits_takes_over() {
+    let mut failover = fail_over("promoted");
+    failover.primary.kill();
+    failover.new.live_on(200);
+    failover.new.feed(&failover.destination);
+    failover.new.live_on(300);
+    failover.new.feed(&failover.destination);
+}
+
+#[test]
+fn a_promoted_standby_takes_over_again_and_again() {
+    let failover = fail_over("promoted_twice");
+    failover.new.feed(&failover.destination);
+    let second = failover.standby.standby();
+    second.catch_up(&failover.standby);
+    failover.new.live_on(400);
+    failover.new.feed(&failover.destination);
+    second.promote();
+    let newest = source_of(&second, &failover.store);
+    newest.live_on(500);
+    newest.feed(&failover.destination);
+    failover.new.export_refused().expect("55000", &["newer timeline", "timeline 3"]);
+}
+
+#[test]
+fn the_old_primary_is_refused_until_it_is_told_to_take_over() {
+    let failover = fail_over("old_primary");
+    let Failover { old, new, destination, .. } = &failover;
+    // Before the new primary has exported, nothing tells the old one.
+    old.live_on(400);
+    old.feed(destination);
+    new.feed(destination);
+    old.live_on(500);
+    let before = old.text("SELECT * FROM table_export.target");
+    old.export_refused().expect(
+        "55000",
+        &[
+            "has been taken over by a newer timeline",
+            "target \"reporting\"",
+            "timeline 2",
+            "timeline 1",
+            "SELECT tx_reset('reporting')",
+        ],
+    );
+    assert_eq!(old.text("SELECT * FROM table_export.target"), before);
+    new.assert_equal(destination);
+
+    old.reset();
+    assert_eq!(old.export().lines().filter(|line| line.ends_with("full")).count(), 2);
+    destination.import();
+    old.assert_equal(destination);
+
+    // And back again.
+    new.live_on(600);
+    new.feed(destination);
+}
+
+#[test]
+fn a_standby_refuses_to_write() {
+    let (primary, store, _source, _destination) = server_pair("standby");
+    let standby = primary.standby();
+    standby.catch_up(&primary);
+    let follower = source_of(&standby, &store);
+    let files = store.files();
+    follower.export_refused().expect("25006", &["tx_export()", "recovery", "Run it on the primary."]);
+    follower
+        .refused(&follower.import_sql())
+        .expect("25006", &["tx_import()", "recovery", "Run it on the primary."]);
+    for (call, function) in [
+        (follower.reset_sql(), "tx_reset()"),
+        ("SELECT tx_track('items')".to_owned(), "tx_track()"),
+        ("SELECT tx_untrack('items')".to_owned(), "tx_untrack()"),
+    ] {
+        follower.refused(&call).expect("25006", &[function]);
+    }
+    follower.refused("SELECT * FROM tx_export('reporting')").expect("25006", &["recovery"]);
+    assert!(!standby.data_dir().join("pg_table_export").exists(), "a refused export made a folder");
+    assert_eq!(store.files(), files);
+}
+
+#[test]
+fn another_database_with_the_same_target_is_refused_until_it_takes_over() {
+    let (store, first, destination) = shared_pair("first_owner");
+    let second = Database::source(&SOURCE, "second_owner", &store);
+    second.run("DELETE FROM items WHERE id > 5; INSERT INTO items VALUES (77, 'of the second')");
+    let files = store.files();
+    second.export_refused().expect(
+        "55000",
+        &["\"reporting\" is in use by another database", "\"first_owner\"", "SELECT tx_reset('reporting')"],
+    );
+    assert_eq!(store.files(), files);
+    first.assert_equal(&destination);
+
+    second.reset();
+    assert_eq!(second.export(), "2|public.items|full\n2|public.lines|full");
+    destination.import();
+    second.assert_equal(&destination);
+    second.live_on(100);
+    second.feed(&destination);
+
+    first.export_refused().expect("55000", &["\"second_owner\"", "SELECT tx_reset('reporting')"]);
+}
+
+#[test]
+fn another_cluster_with_the_same_target_is_refused() {
+    let (store, _first, _destination) = shared_pair("owner");
+    let stranger = Cluster::start();
+    let second = Database::source(&stranger, "owner", &store);
+    let identifier = SOURCE.psql("postgres", "SELECT system_identifier FROM pg_control_system()");
+    second.export_refused().expect("55000", &["another database", identifier.trim(), "tx_reset"]);
+}
+
+/// Publishes a batch that its database does not know, damages the file of it whose name ends so, and resets.
+fn needs_a_reset(name: &str, suffix: &str, damage: impl Fn(&mut Vec<u8>)) {
+    let (store, source, destination) = shared_pair(name);
+    source.live_on(100);
+    let known = store.files();
+    source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
+    for file in store.files() {
+        if !known.contains(&file) && file.to_string_lossy().ends_with(suffix) {
+            let mut bytes = fs::read(store.path().join(&file)).expect("the file");
+            damage(&mut bytes);
+            fs::write(store.path().join(&file), bytes).expect("the file");
+        }
+    }
+    source.live_on(200);
+    source.export_refused().expect(
+        "55000",
+        &[
+            "batch 2 of target \"reporting\" is not known here and cannot be read",
+            suffix,
+            "SELECT tx_reset('reporting')",
+        ],
+    );
+    source.reset();
+    assert_eq!(source.export(), "3|public.items|full\n3|public.lines|full");
+    destination.import();
+    source.assert_equal(&destination);
+}
+
+#[test]
+fn an_unknown_batch_whose_manifest_is_damaged_needs_a_reset() {
+    needs_a_reset("unreadable", ".json", |bytes| bytes.truncate(100));
+}
+
+#[test]
+fn an_unknown_batch_whose_manifest_is_of_the_future_needs_a_reset() {
+    needs_a_reset("unreadable_future", ".json", |bytes| {
+        *bytes = br#"{"format_version": 99, "target": {}}"#.to_vec();
+    });
+}
+
+#[test]
+fn an_unknown_batch_whose_ids_are_damaged_needs_a_reset() {
+    needs_a_reset("unreadable_ids", "items/ids.zst", |bytes| bytes.truncate(bytes.len() - 3));
+}
+
+#[test]
+fn an_unknown_batch_whose_ids_are_flipped_needs_a_reset() {
+    needs_a_reset("unreadable_bit", "items/ids.zst", |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+}
+
+#[test]
+fn of_two_primaries_that_export_at_once_one_wins() {
+    let (cluster, store, one, destination) = server_pair("two_primaries");
+    let copy = cluster.copy();
+    let other = source_of(&copy, &store);
+    one.live_on(100);
+    other.live_on(200);
+    let before = other.text("SELECT * FROM table_export.target");
+
+    let mut blocker = other.client();
+    blocker.batch_execute("BEGIN; LOCK TABLE lines IN ACCESS EXCLUSIVE MODE").expect("the lock");
+    let refused = scope(|scope| {
+        // It has looked at the store, and takes its snapshot when it gets the lock.
+        let waiting = scope.spawn(|| other.export_refused());
+        wait_until("the other export waits", || {
+            other.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'") == "1"
+        });
+        one.export();
+        blocker.batch_execute("COMMIT").expect("the lock is free");
+        waiting.join().expect("an answer")
+    });
+    refused.expect(
+        "40001",
+        &["batch 2 of target \"reporting\"", "has been published by somebody else", "Export again."],
+    );
+    assert_eq!(other.text("SELECT * FROM table_export.target"), before);
+    destination.import();
+    one.assert_equal(&destination);
+
+    other.feed(&destination);
+    one.feed(&destination);
+    assert_only_published(&store);
+}
+
+/// Makes sure that all data belongs to a batch that exists.
+fn assert_only_published(store: &Store) {
+    let published = manifests(store)
+        .iter()
+        .map(|path| fs::read_to_string(store.path().join(path)).expect("a manifest"))
+        .collect::<String>();
+    for file in store.files() {
+        let components = file.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>();
+        if components[1] == "data" {
+            assert!(published.contains(components[3].as_ref()), "{} was left behind", file.display());
+        }
+    }
+}
+
+#[test]
+fn abandoned_exports_leave_no_files_for_ever() {
+    let (store, source, destination) = shared_pair("abandoned");
+    source.run("INSERT INTO items SELECT i, repeat('x', 1000) FROM generate_series(1000, 20000) i");
+    let mut client = source.client();
+    client.batch_execute("SET statement_timeout = '30ms'").expect("a setting");
+    if let Err(error) = query(&mut client, &source.export_sql()) {
+        refusal(&error).expect("57014", &[]);
+    }
+    source.feed(&destination);
+    assert_only_published(&store);
+}
+
+#[test]
+fn a_server_with_the_default_store_can_still_be_backed_up() {
+    let cluster = Cluster::start();
+    let source = Database::source(&cluster, "shop", &Store::new());
+    source.run(
+        "CREATE TABLE a_name_of_no_unusual_length (id int PRIMARY KEY); SELECT tx_track('a_name_of_no_unusual_length')",
+    );
+    source.text("SELECT * FROM tx_export('db2.example.com/reporting')");
+    // pg_basebackup, whose tar format has room for 100 bytes of a path.
+    drop(cluster.copy());
+}
+
+/// Where batches are without any setting.
+fn default_store(cluster: &Cluster) -> PathBuf {
+    cluster.data_dir().join("pg_table_export/pgsql_tmp.store")
+}
+
+#[test]
+fn a_server_restored_with_the_store_inside_goes_on_after_a_reset_of_the_destination() {
+    let mut cluster = Cluster::start();
+    let unused = Store::new();
+    let source = Database::source(&cluster, "shop", &unused);
+    let destination = Database::destination(&SOURCE, "inside", &unused);
+    let export = "SELECT * FROM tx_export('r')";
+    let import = |cluster: &Cluster| {
+        format!("SELECT * FROM tx_import('r', store => '{}')", default_store(cluster).display())
+    };
+    source.text(export);
+    destination.text(&import(&cluster));
+    let copy = cluster.copy();
+    // As a backup of all files takes it: pg_basebackup leaves it out.
+    assert!(!default_store(&copy).exists());
+    let cp = Command::new("cp").arg("-a").args([default_store(&cluster), default_store(&copy)]).status();
+    assert!(cp.expect("cp").success());
+    source.live_on(100);
+    source.text(export);
+    source.live_on(200);
+    source.text(export);
+    destination.text(&import(&cluster));
+    cluster.kill();
+
+    // The store is as old as the server, so nothing shows what was lost, but the destination knows.
+    let survivor = source_of(&copy, &unused);
+    destination
+        .refused(&import(&copy))
+        .expect("55000", &["is behind this database", "Batch 3", "SELECT tx_reset('r')"]);
+    for round in 3..6 {
+        survivor.live_on(round * 100);
+        survivor.text(export);
+        destination.refused(&import(&copy)).expect("55000", &["SELECT tx_reset('r')"]);
+    }
+    destination.run("SELECT tx_reset('r')");
+    destination.text(&import(&copy));
+    survivor.assert_equal(&destination);
+}
+
+#[test]
+fn a_source_restored_to_a_point_in_time_is_healed() {
+    let (archive, store) = (Store::new(), Store::new());
+    let archiving = format!("archive_command = 'cp \"%p\" \"{}/%f\"'", archive.path().display());
+    let mut cluster = Cluster::start_with(&["archive_mode = on", &archiving]);
+    let source = Database::source(&cluster, "shop", &store);
+    let destination = Database::destination(&SOURCE, "point_in_time", &store);
+    source.feed(&destination);
+    let mut restored = cluster.backup();
+    source.live_on(100);
+    source.feed(&destination);
+    // Committed before that point, exported after it.
+    source.live_on(200);
+    let then = source.content();
+    source.run("SELECT pg_create_restore_point('before the accident')");
+    for round in 3..6 {
+        source.live_on(round * 100);
+        source.feed(&destination);
+    }
+    source.run("TRUNCATE items");
+    source.feed(&destination);
+    source.run("SELECT pg_switch_wal()");
+    cluster.stop();
+
+    restored.recover(archive.path(), "before the accident");
+    let source = source_of(&restored, &store);
+    assert_eq!(source.content(), then);
+    source.feed(&destination);
+    source.live_on(300);
+    source.feed(&destination);
+}
+
+#[test]
+fn a_destination_restored_to_an_earlier_state_catches_up() {
+    let cluster = Cluster::start();
+    let store = Store::new();
+    let source = Database::source(&SOURCE, "restored", &store);
+    let destination = Database::destination(&cluster, "shop", &store);
+    source.feed(&destination);
+    let copy = cluster.copy();
+    for round in 1..4 {
+        source.live_on(round * 100);
+        source.feed(&destination);
+    }
+    let restored = source_of(&copy, &store);
+    restored.import();
+    source.assert_equal(&restored);
+    destination.import();
+    source.assert_equal(&destination);
+}
+
+#[test]
+fn a_key_that_changed_since_the_lost_history_is_sent_in_full() {
+    let (mut cluster, store, source, destination) = server_pair("rekeyed");
+    let copy = cluster.copy();
+    source.live_on(100);
+    source.feed(&destination);
+    cluster.kill();
+    let survivor = source_of(&copy, &store);
+    survivor.run(
+        "DELETE FROM lines; SELECT tx_untrack('lines');
+         ALTER TABLE lines DROP CONSTRAINT lines_pkey, ADD PRIMARY KEY (line, item);
+         SELECT tx_track('lines')",
+    );
+    survivor.insert(500..510);
+    survivor.feed(&destination);
+}

@@ -1,0 +1,33 @@
+//! All tests that need a server: one program, so that it is linked once and its tests share two clusters.
+//!
+//! `cargo test --test it forks::` runs the tests of one file.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
+mod apply;
+mod batches;
+mod cluster;
+mod compaction;
+mod crashes;
+mod damage;
+mod ddl;
+mod destinations;
+mod docs;
+mod dump;
+mod faults;
+mod forks;
+mod members;
+mod model;
+mod names;
+mod restrictions;
+mod roundtrip;
+mod schedule;
+mod schema;
+mod scratch;
+mod shadow;
+mod soak;
+mod stores;
+mod subscription;
+mod types;
+mod untracking;
+mod writes;

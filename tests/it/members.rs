@@ -1,0 +1,215 @@
+//! Tables that share rows or statements with others: partitioned tables, partitions, and inheritance trees.
+//!
+//! A statement fires the triggers of the table that it names, so whatever way it takes, the change must be captured, and
+//! source and copy be equal afterwards.
+
+use crate::cluster::mirror::Mirror;
+
+fn mirror(name: &str, ddl: &str) -> Mirror {
+    let mirror = Mirror::shared(name);
+    mirror.source.run(ddl);
+    mirror
+}
+
+/// Runs statements at the source, and compares after each.
+#[track_caller]
+fn follows_each(mirror: &Mirror, tables: &[&str], statements: &[&str]) {
+    for statement in statements {
+        mirror.source.run(statement);
+        mirror.export("");
+        mirror.import();
+        mirror.assert_same_after(statement, tables);
+    }
+}
+
+/// The kinds of the parts that the next export sends.
+fn kinds(mirror: &Mirror) -> Vec<String> {
+    mirror.export("").lines().map(|line| line.split('|').nth(2).unwrap_or_default().to_owned()).collect()
+}
+
+/// Two levels of partitions; the columns of some are in another order, or have holes between them.
+const EVENTS: &str = "
+    CREATE TABLE events (region text, id int, body text, at date, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+    CREATE TABLE events_north PARTITION OF events FOR VALUES IN ('n');
+    CREATE TABLE events_south (gone int, body text, id int NOT NULL, at date, region text NOT NULL);
+    ALTER TABLE events_south DROP COLUMN gone;
+    ALTER TABLE events ATTACH PARTITION events_south FOR VALUES IN ('s');
+    CREATE TABLE events_east PARTITION OF events FOR VALUES IN ('e') PARTITION BY RANGE (id);
+    CREATE TABLE events_east_low PARTITION OF events_east FOR VALUES FROM (MINVALUE) TO (100);
+    CREATE TABLE events_east_high (at date, region text NOT NULL, body text, id int NOT NULL);
+    ALTER TABLE events_east ATTACH PARTITION events_east_high FOR VALUES FROM (100) TO (MAXVALUE);
+    INSERT INTO events SELECT r, i, 'first', '2024-02-29' FROM unnest('{n,s,e}'::text[]) AS r, generate_series(1, 200, 7) AS i;
+";
+
+#[test]
+fn a_partitioned_table_follows_whichever_way_it_is_written_to() {
+    let mirror = mirror("events", EVENTS);
+    mirror.track(&["events"]);
+    follows_each(
+        &mirror,
+        &["events"],
+        &[
+            "SELECT 1",
+            "INSERT INTO events VALUES ('n', 1000, 'root'), ('s', 1000, 'root'), ('e', 1000, 'root'), ('e', 2, 'root')",
+            "INSERT INTO events_south (id, region, body) VALUES (1001, 's', 'leaf')",
+            "INSERT INTO events_east VALUES ('e', 3, 'middle'), ('e', 1003, 'middle')",
+            "INSERT INTO events_east_high (id, region, body) VALUES (1004, 'e', 'leaf')",
+            "UPDATE events SET body = 'updated' WHERE id % 2 = 0",
+            "UPDATE events_south SET body = 'updated leaf' WHERE id < 50",
+            "UPDATE events_east SET body = 'updated middle' WHERE id < 50",
+            "UPDATE events_east_high SET id = id + 10000 WHERE id < 150",
+            // From one partition to another, at both levels.
+            "UPDATE events SET region = 's' WHERE region = 'n' AND id = 1000 - 0 AND NOT EXISTS (SELECT FROM events WHERE region = 's' AND id = 1000)",
+            "UPDATE events SET region = 'n', body = 'moved' WHERE region = 's' AND id = 1001",
+            "UPDATE events_east SET id = id + 500 WHERE id = 3",
+            "DELETE FROM events WHERE id = 8",
+            "DELETE FROM events_north WHERE id = 15",
+            "DELETE FROM events_east WHERE id = 22",
+            "COPY (SELECT 1) TO '/dev/null'",
+            "INSERT INTO events VALUES ('n', 1, 'conflict'), ('e', 1, 'conflict') ON CONFLICT (id, region) DO UPDATE SET body = excluded.body",
+            "MERGE INTO events AS e USING (VALUES ('s', 1), ('s', 5000)) AS v (r, i) ON e.region = v.r AND e.id = v.i
+                  WHEN MATCHED THEN UPDATE SET body = 'merged' WHEN NOT MATCHED THEN INSERT VALUES (v.r, v.i, 'merged')",
+            "WITH gone AS (DELETE FROM events_south WHERE id < 30 RETURNING *) INSERT INTO events_north SELECT 'n', id + 20000, body FROM gone",
+            "TRUNCATE events_north",
+            "TRUNCATE events_east",
+            "SET session_replication_role = replica; INSERT INTO events VALUES ('n', 1, 'replica')",
+            "TRUNCATE events",
+            "INSERT INTO events VALUES ('n', 1, 'after')",
+        ],
+    );
+    assert_eq!(mirror.export(""), "");
+}
+
+#[test]
+fn partitions_that_come_and_go_are_followed() {
+    let mirror = mirror("come_and_go", EVENTS);
+    mirror.track(&["events"]);
+    mirror.follow("");
+    mirror.source.run("CREATE TABLE events_west PARTITION OF events FOR VALUES IN ('w')");
+    assert_eq!(mirror.export(""), "", "an empty partition changes nothing");
+    follows_each(
+        &mirror,
+        &["events"],
+        &[
+            "INSERT INTO events_west VALUES ('w', 1, 'new partition')",
+            "UPDATE events SET body = 'through the root' WHERE region = 'w'",
+            "ALTER TABLE events DETACH PARTITION events_west",
+            "INSERT INTO events_west VALUES ('w', 2, 'on its own')",
+            "ALTER TABLE events ATTACH PARTITION events_west FOR VALUES IN ('w')",
+            "INSERT INTO events_west VALUES ('w', 3, 'attached')",
+            "ALTER TABLE events DETACH PARTITION events_west CONCURRENTLY",
+            "INSERT INTO events_west VALUES ('w', 4, 'on its own again')",
+            "DROP TABLE events_south",
+            "CREATE TABLE events_both PARTITION OF events FOR VALUES IN ('s', 'w') PARTITION BY LIST (region)",
+            "CREATE TABLE events_both_s PARTITION OF events_both FOR VALUES IN ('s')",
+            "INSERT INTO events_both_s VALUES ('s', 7, 'third level')",
+            "ALTER TABLE events_both ATTACH PARTITION events_west FOR VALUES IN ('w')",
+            "UPDATE events_both SET body = 'all of it'",
+            "ALTER TABLE events DETACH PARTITION events_both",
+            "UPDATE events_both SET body = 'not ours any more'",
+            "DROP TABLE events_both",
+            "DROP TABLE events_east",
+        ],
+    );
+    assert_eq!(
+        mirror.source.text(
+            "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'events_north'::regclass AND tgenabled = 'A'"
+        ),
+        "4"
+    );
+}
+
+#[test]
+fn a_partition_that_is_not_empty_makes_the_table_full_and_an_empty_one_does_not() {
+    let mirror = mirror("full_or_not", EVENTS);
+    mirror.track(&["events"]);
+    mirror.follow("");
+    mirror
+        .source
+        .run("CREATE TABLE w PARTITION OF events FOR VALUES IN ('w'); INSERT INTO w VALUES ('w', 1)");
+    assert_eq!(kinds(&mirror), ["changes"]);
+    mirror.source.run("ALTER TABLE events DETACH PARTITION w");
+    assert_eq!(kinds(&mirror), ["full"]);
+    mirror
+        .source
+        .run("ALTER TABLE w RENAME TO ww; ALTER TABLE events ATTACH PARTITION ww FOR VALUES IN ('w')");
+    assert_eq!(kinds(&mirror), ["full"]);
+    mirror.source.run("DELETE FROM ww");
+    assert_eq!(kinds(&mirror), ["changes"]);
+    mirror.import();
+    mirror.assert_same_tables(&["events"]);
+}
+
+#[test]
+fn a_partition_can_be_tracked_by_itself() {
+    let mirror = mirror("leaf", EVENTS);
+    mirror.track(&["events_south", "events_east_low"]);
+    follows_each(
+        &mirror,
+        &["events_south", "events_east_low"],
+        &[
+            "SELECT 1",
+            "INSERT INTO events VALUES ('n', 1000, 'elsewhere'), ('s', 1000, 'root'), ('e', 2, 'root')",
+            "INSERT INTO events_south (id, region, body) VALUES (1001, 's', 'leaf')",
+            "UPDATE events SET body = 'updated'",
+            "UPDATE events_east SET id = id + 300 WHERE id = 2",
+            "UPDATE events SET region = 's' WHERE region = 'n' AND id = 1000 AND false",
+            "DELETE FROM events WHERE id = 8",
+            "TRUNCATE events_east",
+            "ALTER TABLE events DETACH PARTITION events_south",
+            "UPDATE events_south SET body = 'alone'",
+            "ALTER TABLE events ATTACH PARTITION events_south FOR VALUES IN ('s')",
+            "UPDATE events SET body = 'together'",
+            "TRUNCATE events",
+        ],
+    );
+}
+
+#[test]
+fn inheritance_trees_follow_table_by_table() {
+    let tree = "
+        CREATE TABLE base (id int PRIMARY KEY, body text);
+        CREATE TABLE child (extra text, PRIMARY KEY (id)) INHERITS (base);
+        CREATE TABLE grandchild (PRIMARY KEY (id)) INHERITS (child);
+        INSERT INTO base VALUES (1, 'b'), (2, 'b');
+        INSERT INTO child VALUES (11, 'c'), (12, 'c');
+        INSERT INTO grandchild VALUES (21, 'g'), (22, 'g');
+    ";
+    let mirror = mirror("tree", tree);
+    mirror.track(&["base", "child", "grandchild"]);
+    let tables = ["ONLY base", "ONLY child", "ONLY grandchild"];
+    follows_each(
+        &mirror,
+        &tables,
+        &[
+            "SELECT 1",
+            "UPDATE base SET body = 'all'",
+            "UPDATE ONLY base SET body = 'only'",
+            "UPDATE child SET body = 'below', extra = 'x'",
+            "DELETE FROM base WHERE id IN (2, 12, 22)",
+            "INSERT INTO grandchild VALUES (1, 'the same key as in base')",
+            "DELETE FROM ONLY base WHERE id = 1",
+            "ALTER TABLE grandchild NO INHERIT child",
+            "UPDATE grandchild SET body = 'alone'",
+            "UPDATE base SET body = 'without the grandchild'",
+            "ALTER TABLE grandchild INHERIT child",
+            "UPDATE base SET body = 'with it'",
+            "CREATE TABLE younger (PRIMARY KEY (id)) INHERITS (base); INSERT INTO younger VALUES (1, 'not tracked')",
+            "UPDATE base SET id = id + 100",
+            "TRUNCATE base",
+        ],
+    );
+}
+
+#[test]
+fn triggers_go_with_tracking() {
+    let mirror = mirror("untracked", EVENTS);
+    mirror.source.run("SELECT tx_track('events'); SELECT tx_track('events_east_low')");
+    let ours = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'pg_table_export%'";
+    // Seven tables, and the leaf's own with its two ancestors.
+    assert_eq!(mirror.source.text(ours), "36");
+    mirror.source.run("SELECT tx_untrack('events')");
+    assert_eq!(mirror.source.text(ours), "12");
+    mirror.source.run("SELECT tx_untrack('events_east_low')");
+    assert_eq!(mirror.source.text(ours), "0");
+}

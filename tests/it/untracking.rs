@@ -1,0 +1,99 @@
+//! What `tx_untrack` leaves of a table in the catalogs: nothing, whatever has become of the table or of its owner.
+
+use std::collections::BTreeSet;
+
+use crate::cluster::mirror::Mirror;
+use crate::cluster::pair::Database;
+
+/// Everything that the catalogs say of the database: a line for each object, and for each privilege.
+fn catalogs(database: &Database) -> BTreeSet<String> {
+    let text = database.text(
+        "SELECT 'relation', oid::regclass, relkind FROM pg_class WHERE relkind <> 't';
+         SELECT 'function', oid::regprocedure FROM pg_proc;
+         SELECT 'type', oid::regtype FROM pg_type;
+         SELECT 'trigger', tgrelid::regclass, tgname FROM pg_trigger;
+         SELECT 'constraint', conrelid::regclass, conname FROM pg_constraint;
+         SELECT 'schema', nspname, a.* FROM pg_namespace,
+             aclexplode(COALESCE(nspacl, acldefault('n', nspowner))) AS a WHERE nspname NOT LIKE 'pg_t%';
+         SELECT 'acl', c.oid::regclass, a.* FROM pg_class AS c, aclexplode(relacl) AS a;
+         SELECT 'depend', pg_describe_object(classid, objid, objsubid), deptype,
+                pg_describe_object(refclassid, refobjid, refobjsubid) FROM pg_depend
+          WHERE NOT (classid = 'pg_class'::regclass AND objid::regclass::text LIKE 'pg_toast.%');
+         SELECT 'shared depend', pg_describe_object(classid, objid, objsubid), deptype, refobjid FROM pg_shdepend
+          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database());
+         SELECT 'ours', t::text FROM table_export.tracked AS t;
+         SELECT 'ours', t::text FROM table_export.target_table AS t",
+    );
+    text.lines().map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn assert_no_trace(database: &Database, before: &BTreeSet<String>) {
+    let after = catalogs(database);
+    let differences = after.symmetric_difference(before).map(String::as_str).collect::<Vec<_>>();
+    assert!(differences.is_empty(), "left or missing:\n{}", differences.join("\n"));
+}
+
+#[test]
+fn untrack_leaves_no_trace() {
+    let mirror = Mirror::shared("untrack");
+    let source = &mirror.source;
+    source.run(
+        "CREATE ROLE untrack_owner; GRANT CREATE ON SCHEMA public TO untrack_owner; SET ROLE untrack_owner;
+         CREATE TABLE t (id int PRIMARY KEY, v text);
+         CREATE TABLE other (a text, b int, PRIMARY KEY (a, b));
+         CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+         CREATE TRIGGER own BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION own()",
+    );
+    let before = catalogs(source);
+    let live = "INSERT INTO t VALUES (1); UPDATE t SET id = 2; DELETE FROM t; TRUNCATE t; INSERT INTO other VALUES ('a', 1)";
+
+    source.run(&format!("SELECT tx_track('t'); SELECT tx_track('other'); {live}"));
+    mirror.export("");
+    source.run(live.replace("('a', 1)", "('b', 2)").as_str());
+    mirror.export("");
+    assert_ne!(catalogs(source), before);
+    source.run("SELECT tx_untrack('t'); SELECT tx_untrack('other')");
+    assert_no_trace(source, &before);
+
+    // With a trigger missing.
+    source.run("SELECT tx_track('t'); DROP TRIGGER pg_table_export_delete ON t; SELECT tx_untrack('t')");
+    assert_no_trace(source, &before);
+    source.refused("SELECT tx_untrack('t')").expect("55000", &["t", "not tracked"]);
+
+    // After a change of the owner.
+    source.run(
+        "SELECT tx_track('t'); CREATE ROLE untrack_heir; GRANT CREATE ON SCHEMA public TO untrack_heir;
+         ALTER TABLE t OWNER TO untrack_heir; SELECT tx_track('t'); SELECT tx_untrack('t');
+         ALTER TABLE t OWNER TO untrack_owner; REVOKE CREATE ON SCHEMA public FROM untrack_heir",
+    );
+    assert_no_trace(source, &before);
+    source.run("DROP ROLE untrack_heir");
+}
+
+#[test]
+fn untrack_leaves_no_trace_of_a_table_that_is_dropped() {
+    let mirror = Mirror::shared("untrack_dropped");
+    let source = &mirror.source;
+    source.run("CREATE ROLE dropper; GRANT CREATE ON SCHEMA public TO dropper");
+    let before = catalogs(source);
+    source.run("SET ROLE dropper; CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)");
+    let oid = source.text("SELECT 't'::regclass::oid");
+    source.run("SELECT tx_track('t'); SELECT tx_track('u')");
+    mirror.export("");
+    source.run("SET ROLE dropper; INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); DROP TABLE t");
+    source
+        .refused(&format!("SELECT tx_export{}", mirror.arguments("copy", "")))
+        .expect("55000", &[&oid, "tx_untrack"]);
+    source.run(&format!("SELECT tx_untrack({oid}::regclass)"));
+    assert_eq!(mirror.export(""), "2|public.u|changes|1|1");
+    source.run("SELECT tx_untrack('u'); DROP TABLE u");
+    assert_no_trace(source, &before);
+    // The last table of its owner, who then has nothing left that would keep him.
+    let oid = source.text(
+        "CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t OWNER TO dropper; SELECT 't'::regclass::oid",
+    );
+    source.run(&format!("SELECT tx_track('t'); DROP TABLE t; SELECT tx_untrack({oid}::regclass)"));
+    assert_no_trace(source, &before);
+    source.run("REVOKE CREATE ON SCHEMA public FROM dropper; DROP ROLE dropper");
+}
