@@ -5,8 +5,21 @@
 //!
 //! Invariant: two parts have the same fingerprint exactly if they have the same columns and the same key.
 
+use serde::{Deserialize, Serialize};
+
 use super::hashed::sha256;
-use super::manifest::Column;
+
+/// One column of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub type_name: String,
+    pub typmod: i32,
+    pub collation: Option<String>,
+    pub not_null: bool,
+}
 
 /// Renders one line for each column: name, type, typmod, collation, not-null, position in the key.
 pub(super) fn render(columns: &[Column], key: &[String]) -> Vec<u8> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::manifest::{self, FORMAT_VERSION, Kind, Manifest};
+use super::names::BatchRange;
 use super::{Error, path};
 use store::Store;
 
@@ -30,27 +31,6 @@ pub struct Compacted {
 pub struct Link {
     pub number: u64,
     pub id: Uuid,
-}
-
-/// Which batches a compacted one stands for, as its name says it. Sorted by where they end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BatchRange {
-    /// The number of the last of them.
-    pub last: u64,
-    /// The number of the one before the first; 0 if it is full, and so stands for everything.
-    pub after: u64,
-}
-
-impl BatchRange {
-    /// Says whether the compacted batch stands by itself.
-    pub fn is_full(self) -> bool {
-        self.after == 0
-    }
-
-    /// Says whether a destination that is at a batch may find it among those that this one follows.
-    pub fn may_follow(self, number: u64) -> bool {
-        (self.after..self.last).contains(&number) && !self.is_full()
-    }
 }
 
 /// Lets a batch that was published be applied after others than the one before it: it holds what has changed since the first

@@ -14,6 +14,7 @@ mod compacted;
 mod fields;
 mod hashed;
 mod manifest;
+mod names;
 mod path;
 pub mod reader;
 mod receipt;
@@ -22,11 +23,12 @@ mod writer;
 
 use std::io;
 
-pub use columns::fingerprint;
+pub use columns::{Column, fingerprint};
 pub use compact::{Reading, compact_part};
-pub use compacted::{BatchRange, Compacted, Link, put_cumulative};
+pub use compacted::{Compacted, Link, put_cumulative};
 pub use fields::Without;
-pub use manifest::{Column, Compression, Format, Header, Kind, Manifest, Origin, Part};
+pub use manifest::{Format, Header, Kind, Manifest, Origin, Part};
+pub use names::{BatchRange, Compression};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use retention::{COMPACTION_MAX, Keep, Removed, expire};
 pub use writer::{PartWriter, Writer, other_attempts, sweep};

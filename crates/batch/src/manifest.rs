@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Error, columns, path};
+use super::columns::{self, Column};
+use super::names::Compression;
+use super::{Error, path};
 
 /// The version of the format that is written; every version up to it can be read.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -137,35 +139,6 @@ impl FromStr for Format {
     }
 }
 
-impl Compression {
-    /// The names, for messages.
-    pub const ALLOWED: &'static str = "zstd, none";
-}
-
-impl FromStr for Compression {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        match name {
-            "zstd" => Ok(Self::Zstd),
-            "none" => Ok(Self::None),
-            _ => Err(()),
-        }
-    }
-}
-
-/// One column of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Column {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub type_name: String,
-    pub typmod: i32,
-    pub collation: Option<String>,
-    pub not_null: bool,
-}
-
 /// The three files of a part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,14 +161,6 @@ pub struct File {
     pub content_size: u64,
     /// Of the bytes as stored, so that `sha256sum` checks it.
     pub sha256: String,
-}
-
-/// How a file is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    None,
-    Zstd,
 }
 
 impl Manifest {

@@ -7,8 +7,7 @@
 use uuid::Uuid;
 
 use super::Error;
-use super::compacted::BatchRange;
-use super::manifest::Compression;
+use super::names::{BatchRange, Compression};
 use store::{Store, encode};
 
 /// Numbers are written with ten digits, so that names sort as numbers.

@@ -11,9 +11,10 @@ use std::io::{self, BufRead, BufReader, Read, Take};
 use percent_encoding::percent_decode_str;
 use zstd::stream::read::Decoder;
 
-use super::compacted::{BatchRange, Compacted};
+use super::compacted::Compacted;
 use super::hashed::Hashed;
-use super::manifest::{self, Compression, File, MANIFEST_BYTES_MAX, Manifest, Part};
+use super::manifest::{self, File, MANIFEST_BYTES_MAX, Manifest, Part};
+use super::names::{BatchRange, Compression};
 use super::receipt::{RECEIPT_BYTES_MAX, Receipt};
 use super::{Error, path};
 use store::Store;

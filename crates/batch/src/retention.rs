@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::compacted::BatchRange;
 use super::manifest::{Kind, Manifest};
+use super::names::BatchRange;
 use super::{Error, path, reader};
 use store::Store;
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 use zstd::stream::write::Encoder;
 
+use super::columns::{self, Column};
 use super::compacted::{Compacted, Link};
 use super::hashed::Hashed;
-use super::manifest::{
-    Column, Compression, FORMAT_VERSION, File, Files, Format, Header, Kind, Manifest, Part,
-};
-use super::{Error, columns, path};
+use super::manifest::{FORMAT_VERSION, File, Files, Format, Header, Kind, Manifest, Part};
+use super::names::Compression;
+use super::{Error, path};
 use store::{Store, Upload};
 
 /// The fastest: 2 million rows of COPY text shrank 3.9-fold at 270 MB/s, which no COPY outruns; level 3 took
