@@ -7,11 +7,8 @@
 
 #![warn(clippy::unwrap_used, clippy::panic)]
 
-mod credentials;
 mod directory;
-mod network;
 mod object;
-mod webdav;
 
 use std::io::{self, Read, Write};
 use std::path::Path;

@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use object_store::aws::AmazonS3Builder;
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -348,6 +350,44 @@ fn whoever_waits_for_a_network_is_interrupted() {
     // Whoever meets that kind would try again.
     assert_ne!(std::io::Error::from(refused).kind(), std::io::ErrorKind::Interrupted);
     assert!(matches!(store.put_new("file", b""), Err(Error::Interrupted { .. })));
+}
+
+/// A store of S3 whose server gives every request the same answer.
+fn answering(status: &'static str, body: &'static str) -> Object {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let _ = connection.read(&mut [0; 8192]);
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = connection.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    let s3 = AmazonS3Builder::new().with_bucket_name("bucket").with_endpoint(endpoint).with_allow_http(true);
+    let s3 = s3.with_region("r").with_access_key_id("key").with_secret_access_key("secret");
+    Object::of(Arc::new(s3.build().unwrap()), || false)
+}
+
+/// Fails when an update of object_store changes how it writes a server's answer.
+#[test]
+fn of_an_answer_only_the_status_and_the_code_are_repeated() {
+    let denied =
+        answering("403 Forbidden", "<Error><Code>AccessDenied</Code><Message>token</Message></Error>");
+    for refused in [denied.get("file").map(drop), denied.list("folder", "").map(drop), denied.remove("file")]
+    {
+        let refused = refused.unwrap_err();
+        let text = refused.to_string();
+        assert!(text.ends_with("\": the server answered 403 Forbidden: AccessDenied"), "{text}");
+        assert_eq!(std::io::Error::from(refused).kind(), std::io::ErrorKind::PermissionDenied);
+    }
+    let plain = answering("401 Unauthorized", "token").get("file").map(drop).unwrap_err();
+    assert!(plain.to_string().ends_with("\": the server answered 401 Unauthorized"), "{plain}");
+    let absent = answering("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>");
+    assert!(matches!(absent.get("file").map(drop), Err(Error::NotFound { .. })));
+    let absent = answering("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>");
+    assert!(matches!(absent.get("file").map(drop), Err(Error::Io { action: "open", .. })));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Waiting for the network, on threads that must stop waiting when they are told to.
 //!
 //! In go futures; out come their results. They run on a thread of their own, one for each process, which takes no
-//! signals; whoever waits looks ten times a second whether there is still a reason to.
+//! signals; a waiting thread checks ten times a second whether it was interrupted.
+//!
+//! TLS uses ring as its provider of cryptography: the default of rustls, aws-lc, needs cmake to build.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -47,7 +49,7 @@ impl Network {
         let runtime = match running.take() {
             Some(runtime) => runtime,
             None => {
-                // Fails if somebody else has chosen one, which does as well.
+                // Fails if the process has a provider already, which serves as well.
                 let _ = rustls::crypto::ring::default_provider().install_default();
                 let _blocked = signals::block()?;
                 Builder::new_multi_thread().worker_threads(1).thread_name("network").enable_all().build()?

@@ -15,8 +15,8 @@ use netrc::Netrc;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use url::Url;
 
-use super::Error;
 use super::network::{CONNECT_TIMEOUT, READ_TIMEOUT};
+use crate::Error;
 
 /// Time-outs that suit files of any size: a server may be silent for so long, while a whole request takes what it takes.
 /// One object at a time is removed, which all servers can do.

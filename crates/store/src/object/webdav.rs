@@ -1,5 +1,9 @@
 //! What WebDAV needs beyond what it has in common with object storage: files of any size in one request, and names that
 //! are taken only if they are free.
+//!
+//! object_store's HttpStore has neither a streamed PUT nor MOVE. Its copy_if_not_exists is COPY with `Overwrite: F`,
+//! which it retries; a server can be interrupted halfway through a copy, but not through a MOVE. The rename of opendal
+//! overwrites. So reqwest sends both requests here, and they do not pass through object_store's retry.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +17,9 @@ use reqwest::{Body, Client, Method, Response, StatusCode};
 use tokio::sync::mpsc::{Sender, channel};
 use url::{Position, Url};
 
+use super::credentials;
 use super::network::{CONNECT_TIMEOUT, Interrupted, Network, Pending, READ_TIMEOUT};
-use super::{Error, credentials};
+use crate::Error;
 
 /// A WebDAV server.
 #[derive(Clone)]
@@ -66,7 +71,7 @@ impl Webdav {
                 path: to.to_string(),
                 source: "the name is taken".into(),
             }),
-            _ => accepted(&response),
+            _ => accepted(&response, to),
         }
     }
 
@@ -77,7 +82,8 @@ impl Webdav {
             queue.poll_recv(context).map(|part| part.map(Ok::<_, io::Error>))
         }));
         let request = self.client.put(self.url(path)).body(body);
-        let response = network.begin(async move { accepted(&request.send().await.map_err(failure)?) });
+        let path = path.clone();
+        let response = network.begin(async move { accepted(&request.send().await.map_err(failure)?, &path) });
         StreamedPut { parts, response, network: network.clone() }
     }
 }
@@ -117,14 +123,16 @@ fn client(headers: HeaderMap) -> reqwest::Result<Client> {
     client.default_headers(headers).build()
 }
 
-fn accepted(response: &Response) -> object_store::Result<()> {
+fn accepted(response: &Response, path: &Path) -> object_store::Result<()> {
     let status = response.status();
     if status.is_success() {
         return Ok(());
     }
-    Err(object_store::Error::Generic {
-        store: "WebDAV",
-        source: format!("the server answered {status}").into(),
+    let (path, source) = (path.to_string(), format!("the server answered {status}").into());
+    Err(match status {
+        StatusCode::FORBIDDEN => object_store::Error::PermissionDenied { path, source },
+        StatusCode::UNAUTHORIZED => object_store::Error::Unauthenticated { path, source },
+        _ => object_store::Error::Generic { store: "WebDAV", source },
     })
 }
 
