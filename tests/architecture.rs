@@ -1,7 +1,8 @@
-//! The rules of the source tree: which folder may import which, and where `unsafe` may be. Reads the sources as text.
+//! The rules of the source tree: which folder may import which, and where `unsafe` may be. Reads the sources
+//! as text.
 //!
-//! The crates `batch`, `store` and `signals` need no rule here: without pgrx among their dependencies the compiler keeps
-//! PostgreSQL out of them. `docs/design.md` gives the reasons.
+//! The crates `batch`, `store` and `signals` need no rule here: without pgrx among their dependencies the
+//! compiler keeps PostgreSQL out of them. `docs/design.md` gives the reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -2,9 +2,9 @@
 //! file that was changed.
 #![no_main]
 
+use batch::{Error, Manifest};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use batch::{Error, Manifest};
 use pg_table_export_fuzz::edit::Edit;
 use pg_table_export_fuzz::memory::{Buffer, Files, Flow, Memory};
 use pg_table_export_fuzz::sample::{Batch, NUMBER, SAMPLES, Sample, manifest_path, names, part_paths};

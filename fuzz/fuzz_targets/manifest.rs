@@ -8,12 +8,12 @@
 use std::str::Split;
 use std::sync::Arc;
 
-use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use batch::{Column, Compression, Header, Kind, Manifest, Part, Writer, reader};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use pg_table_export_fuzz::memory::{Files, Flow, Memory};
 use pg_table_export_fuzz::sample::{NUMBER, TARGET, data_path, manifest_path, part_paths};
-use store::encode;
 use serde_json::{Map, Value, json};
+use store::encode;
 
 /// An exported manifest.
 const SEED: &str = include_str!("../seeds/manifest/changes.json");

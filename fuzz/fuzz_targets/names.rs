@@ -1,12 +1,12 @@
-//! Names in a store, and names of tables and targets on their way there: docs/format.md, written out once more,
-//! says the same of each as the code.
+//! Names in a store, and names of tables and targets on their way there: docs/format.md, written out once
+//! more, says the same of each as the code.
 #![no_main]
 
 use std::collections::BTreeSet;
 
+use batch::reader;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use batch::reader;
 use pg_table_export_fuzz::memory::{Files, Flow, Memory};
 use store::encode;
 

@@ -1,13 +1,13 @@
-//! A file of a batch whose manifest agrees with it, so that no hash stands before decompression, is read as what
-//! it holds, or refused. The judge is Zstandard's decompression in one call, with the rules of docs/format.md
-//! about frames.
+//! A file of a batch whose manifest agrees with it, so that no hash stands before decompression, is read as
+//! what it holds, or refused. The judge is Zstandard's decompression in one call, with the rules of
+//! docs/format.md about frames.
 #![no_main]
 
 use std::io::Write;
 
+use batch::{Compression, Error, Part, reader};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use batch::{Compression, Error, Part, reader};
 use pg_table_export_fuzz::edit::Edit;
 use pg_table_export_fuzz::memory::{Buffer, Flow, Memory};
 use pg_table_export_fuzz::sample::{NUMBER, SAMPLES, TARGET, drain, manifest_path, part_paths};
@@ -144,8 +144,8 @@ fn decompressed(stored: &[u8]) -> Option<Vec<u8>> {
     zstd::bulk::decompress(stored, CONTENT_MAX as usize).ok().filter(|_| is_one)
 }
 
-/// Says whether a frame repeats a byte more often than a block may: RFC 8878, section 3.1.1.2.3. Zstandard minds
-/// only where it has to hold the block in its window.
+/// Says whether a frame repeats a byte more often than a block may: RFC 8878, section 3.1.1.2.3. Zstandard
+/// minds only where it has to hold the block in its window.
 fn has_overlong_run(frame: &[u8]) -> bool {
     let Some((window, mut blocks)) = header(frame) else { return false };
     while let [low, middle, high, rest @ ..] = blocks {

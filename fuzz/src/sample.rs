@@ -5,11 +5,9 @@ use std::sync::{Arc, LazyLock};
 
 use uuid::Uuid;
 
-use batch::reader::{self, FileReader};
-use batch::{
-    Column, Compression, Error, Format, Header, Kind, Manifest, Part, PartWriter, Origin, Writer,
-};
 use crate::memory::{Files, Flow, Memory};
+use batch::reader::{self, FileReader};
+use batch::{Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, PartWriter, Writer};
 use store::Store;
 
 /// The target of all samples.
@@ -52,8 +50,8 @@ fn sample(format: Format, compression: Compression) -> Sample {
     Sample { files, written }
 }
 
-/// Publishes a batch of two tables, under an id that follows from its number: inputs mean the same whenever they are
-/// tried.
+/// Publishes a batch of two tables, under an id that follows from its number: inputs mean the same whenever
+/// they are tried.
 fn publish(store: &Memory, number: u64, kind: Kind, format: Format, compression: Compression) -> Batch {
     let writer = Writer::new(Arc::new(store.clone()), TARGET, number, compression).expect("a writer");
     let (random, fixed) = (writer.id().to_string(), id(number).to_string());

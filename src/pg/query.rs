@@ -196,7 +196,8 @@ impl Value for [String] {
     }
 }
 
-/// Runs a query in the active snapshot. It sees that instant and nothing later, and assigns no transaction id.
+/// Runs a query in the active snapshot. It sees that instant and nothing later, and assigns no transaction
+/// id.
 pub fn in_snapshot(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], true).map(|(rows, _)| rows)
 }

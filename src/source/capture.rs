@@ -1,7 +1,7 @@
 //! The trigger: which keys a statement has touched, into the shadow.
 //!
-//! Runs inside every statement that writes to a tracked table, as whoever runs it, and must neither miss a change nor
-//! fail where the statement would not. Keys only: records are read when they are exported.
+//! Runs inside every statement that writes to a tracked table, as whoever runs it, and must neither miss a
+//! change nor fail where the statement would not. Keys only: records are read when they are exported.
 
 use crate::error::Error;
 use crate::pg::keys::CHUNK_ROWS;
@@ -11,9 +11,9 @@ use crate::source::shadow::record::{Recorder, Shadow};
 
 /// Records the changes of one statement, or of one row where no statement trigger would fire.
 ///
-/// An UPDATE that changes a key records both. Old and new rows are compared in pairs, as trigger.c stores them; a
-/// pairing that is off (a trigger has taken rows out of one side) only records more: every new key is recorded, and
-/// every old key that differs from the new key beside it.
+/// An UPDATE that changes a key records both. Old and new rows are compared in pairs, as trigger.c stores
+/// them; a pairing that is off (a trigger has taken rows out of one side) only records more: every new key is
+/// recorded, and every old key that differs from the new key beside it.
 pub fn capture(firing: &Firing) -> Result<(), Error> {
     let shadow = Shadow::of(firing.table(), firing.argument()?)?;
     let Some(shadow) = shadow.as_ref() else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! The CREATE TABLE for a destination: what a copy needs of the source's table, and nothing that only its owner needs.
+//! The CREATE TABLE for a destination: what a copy needs of the source's table, and nothing that only its
+//! owner needs.
 
 use crate::catalog;
 use crate::error::Error;
@@ -9,8 +10,8 @@ use crate::table::ddl;
 use crate::table::key::{self, Key};
 use crate::table::shape::{Column, Shape};
 
-/// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences, generation
-/// expressions or other constraints, because values arrive as they are.
+/// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences,
+/// generation expressions or other constraints, because values arrive as they are.
 pub fn create_table(relation: Oid) -> Result<String, Error> {
     let missing = || Error::NoTable { oid: relation.to_u32() };
     let table = Table::open(relation, Lock::Read).ok_or_else(missing)?;

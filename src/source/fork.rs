@@ -1,10 +1,10 @@
 //! Batches in the store that this database does not know: how a forked history heals.
 //!
-//! There are such batches when an export published and its transaction did not commit, when a standby was promoted
-//! without the last commits, when the database was restored to an earlier point, or when its files were copied. One rule
-//! serves all: our next batch follows them, and carries the keys of all of them beside our own, with their records as
-//! they are here and now. Positions come from our own tables alone, so whoever can write to the store can make us send
-//! more, never less.
+//! There are such batches when an export published and its transaction did not commit, when a standby was
+//! promoted without the last commits, when the database was restored to an earlier point, or when its files
+//! were copied. One rule serves all: our next batch follows them, and carries the keys of all of them beside
+//! our own, with their records as they are here and now. Positions come from our own tables alone, so whoever
+//! can write to the store can make us send more, never less.
 
 use std::io;
 
@@ -74,7 +74,8 @@ pub fn inspect(
     Ok(Fork { next, previous, unknown, has_gap })
 }
 
-/// An unknown batch is ours to make good if this database published it, on the history that we are on or before.
+/// An unknown batch is ours to make good if this database published it, on the history that we are on or
+/// before.
 fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<(), Error> {
     let (target, number, theirs) = (manifest.target.clone(), manifest.number, &manifest.source);
     let identity = &ours.identity;
@@ -90,8 +91,8 @@ fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<(), Error>
 
 /// Collects the keys of a table in unknown batches into a temporary table.
 ///
-/// This assigns a transaction id, before the snapshot of the export is taken: its position counts that id as in
-/// progress.
+/// This assigns a transaction id, before the snapshot of the export is taken: its position counts that id as
+/// in progress.
 pub fn heal(
     store: &dyn Store,
     unknown: &[Manifest],

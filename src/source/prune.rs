@@ -19,9 +19,9 @@ pub struct Pruned {
 
 /// Prunes the shadows of all tracked tables that nobody has locked.
 ///
-/// Not in a snapshot of the past: it would not show the position of a target that has been exported for the first time
-/// since, and what that wants would be truncated. Nor a second time in a transaction: the segment that the first time made
-/// the idle one is still the one that others write to, and they would wait.
+/// Not in a snapshot of the past: it would not show the position of a target that has been exported for the
+/// first time since, and what that wants would be truncated. Nor a second time in a transaction: the segment
+/// that the first time made the idle one is still the one that others write to, and they would wait.
 pub fn prune() -> Result<Vec<Pruned>, Error> {
     if transaction::assigned_xid().is_some() {
         return Err(Error::NotAlone { function: "tx_prune()" });

@@ -1,8 +1,9 @@
 //! Restrictions: which tables a target gets, and through which views.
 //!
-//! A restricted target gets the tables that it is given and no others: whole, or as a view shows them, with fewer columns,
-//! fewer rows, or other values. A restriction ends only when somebody says so: what it names may be untracked, dropped or
-//! made anew, and the target forgotten, without the target getting more than before.
+//! A restricted target gets the tables that it is given and no others: whole, or as a view shows them, with
+//! fewer columns, fewer rows, or other values. A restriction ends only when somebody says so: what it names
+//! may be untracked, dropped or made anew, and the target forgotten, without the target getting more than
+//! before.
 
 use crate::catalog::{self, Restriction, Tracked};
 use crate::error::{Error, TableName};
@@ -14,8 +15,8 @@ use crate::pg::{transaction, view};
 use crate::table::own;
 use crate::table::shape::{Column, Shape};
 
-/// Gives a target a table, whole or as a view shows it, and keeps from it what it has not been given. Returns what will happen,
-/// in a sentence.
+/// Gives a target a table, whole or as a view shows it, and keeps from it what it has not been given. Returns
+/// what will happen, in a sentence.
 pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String, Error> {
     transaction::require_read_committed("tx_restrict()")?;
     catalog::lock_target("export", target)?;
@@ -106,8 +107,8 @@ pub struct ViewOfTable {
     pub definition: String,
 }
 
-/// Gives the shape of a table the columns of a view over it, if that can stand for it: the view must be of the table's owner, as whom
-/// both are read, and show the key as it is.
+/// Gives the shape of a table the columns of a view over it, if that can stand for it: the view must be of
+/// the table's owner, as whom both are read, and show the key as it is.
 pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<ViewOfTable, Error> {
     let gone = || Error::ViewGone { table: shape.name_for_errors() };
     let opened = Table::open(view, Lock::Read).ok_or_else(gone)?;

@@ -25,8 +25,9 @@ pub struct Tracking {
 
 /// Begins to capture the changes of a table.
 ///
-/// Writers are kept away until the transaction ends, as by CREATE TRIGGER. So every transaction that wrote without the
-/// triggers has ended before, and any snapshot that sees the row in `tracked` sees everything that was not captured.
+/// Writers are kept away until the transaction ends, as by CREATE TRIGGER. So every transaction that wrote
+/// without the triggers has ended before, and any snapshot that sees the row in `tracked` sees everything
+/// that was not captured.
 pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking, Error> {
     let table = lock_own(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
     let fresh = Snapshot::latest();
@@ -53,8 +54,8 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })
 }
 
-/// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself may be
-/// gone already; then only the owner of the extension may.
+/// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself
+/// may be gone already; then only the owner of the extension may.
 pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
     let table = lock_own(relation, caller)?;
     let fresh = Snapshot::latest();

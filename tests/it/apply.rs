@@ -1,4 +1,5 @@
-//! Both ways to apply a batch, in every format: what they change, what they leave alone, and what others see meanwhile.
+//! Both ways to apply a batch, in every format: what they change, what they leave alone, and what others see
+//! meanwhile.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;

@@ -1,5 +1,5 @@
-//! One export and any number of destinations: they begin, fall behind, catch up and say how far they are, while old batches
-//! are merged and removed, and the source knows nothing of it.
+//! One export and any number of destinations: they begin, fall behind, catch up and say how far they are,
+//! while old batches are merged and removed, and the source knows nothing of it.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -439,8 +439,8 @@ fn a_compaction_that_is_cut_off_changes_nothing_and_can_be_repeated() {
     }
 }
 
-/// While the source exports, others merge and remove what is there, and twenty destinations follow: at different paces, some
-/// of them far behind.
+/// While the source exports, others merge and remove what is there, and twenty destinations follow: at
+/// different paces, some of them far behind.
 #[test]
 fn twenty_destinations_follow_one_source() {
     let (store, source) = source("twenty");

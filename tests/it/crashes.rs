@@ -1,7 +1,9 @@
-//! Crashes and interruptions: whenever a server is killed, and wherever a statement is cut off, nothing that was published
-//! is taken back, nothing that was committed is skipped, and the next export and import end equal.
+//! Crashes and interruptions: whenever a server is killed, and wherever a statement is cut off, nothing that
+//! was published is taken back, nothing that was committed is skipped, and the next export and import end
+//! equal.
 //!
-//! Random moments come from a seed, which a failure prints; `SEED=… cargo test` repeats it, `ROUNDS=…` goes on longer.
+//! Random moments come from a seed, which a failure prints; `SEED=… cargo test` repeats it, `ROUNDS=…` goes
+//! on longer.
 
 use std::process::Command;
 use std::thread::{self, scope, sleep};
@@ -82,7 +84,8 @@ fn a_transaction_id_that_is_handed_out_again_never_counts_as_exported() {
     let mut pair = pair();
     let mut reused = 0;
     for round in 1..=6 {
-        // Ids that the position has passed, and ids after it: none of these transactions reaches the disk by itself.
+        // Ids that the position has passed, and ids after it: none of these transactions reaches the disk by
+        // itself.
         pair.source.run("CREATE TEMP TABLE t (); DROP TABLE t");
         pair.source.run(&format!("UPDATE items SET note = 'round {round}' WHERE id = {round}"));
         if round % 2 == 0 {
@@ -143,7 +146,8 @@ fn a_killed_backend_takes_nothing_back() {
     }
 }
 
-/// Runs a call in a session of its own, and does something to its backend after a while. Returns how the call ended.
+/// Runs a call in a session of its own, and does something to its backend after a while. Returns how the call
+/// ended.
 fn cut_off(database: &Database, call: &str, after: Duration, cut: impl FnOnce(i32)) -> String {
     let mut client = database.client();
     let pid = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
@@ -188,7 +192,8 @@ fn time(run: impl FnOnce()) -> u64 {
     start.elapsed().as_millis() as u64
 }
 
-/// Touches every row, so that the next batch is large, and runs `cut` at moments spread over an export and an import.
+/// Touches every row, so that the next batch is large, and runs `cut` at moments spread over an export and an
+/// import.
 fn interrupt(pair: &Pair, mut cut: impl FnMut(&Database, &str, Duration) -> String) -> Vec<String> {
     grow(pair);
     let mut random = Random::seeded();

@@ -1,5 +1,5 @@
-//! Stores that misbehave, and batches that are not what was published: each is refused with an error that names the file,
-//! nothing changes at the destination, and after mending the import goes on.
+//! Stores that misbehave, and batches that are not what was published: each is refused with an error that
+//! names the file, nothing changes at the destination, and after mending the import goes on.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -49,7 +49,8 @@ impl Golden {
         (store, destination)
     }
 
-    /// Makes sure that the import of a damaged store is refused, and goes on when the damaged file is whole again.
+    /// Makes sure that the import of a damaged store is refused, and goes on when the damaged file is whole
+    /// again.
     #[track_caller]
     fn refuses(&self, damage: impl FnOnce(&Path), sqlstate: &str, texts: &[&str]) {
         if let Err(problem) = self.try_refuse(damage, sqlstate, texts) {

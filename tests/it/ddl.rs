@@ -1,5 +1,5 @@
-//! DDL on tracked tables: afterwards both sides end equal, or the next export is refused and says what to do. And what is
-//! dropped leaves nothing behind.
+//! DDL on tracked tables: afterwards both sides end equal, or the next export is refused and says what to do.
+//! And what is dropped leaves nothing behind.
 
 use crate::cluster::mirror::Mirror;
 use crate::cluster::pair::{Database, Refusal, query, refusal};
@@ -50,10 +50,9 @@ fn untrack_what_is_gone(mirror: &Mirror) -> usize {
         }
         refusal.expect(
             "55000",
-            &["is tracked, but has been dropped", "if the table was made again, tx_track that one"],
+            &["is tracked, but has been dropped", "If the table was made again, track the new one."],
         );
-        let (untrack, _) = refusal.hint.split_once(';').unwrap_or_default();
-        mirror.source.run(untrack);
+        mirror.source.run(refusal.statements());
     }
     panic!("there is no end of it");
 }
@@ -98,13 +97,13 @@ fn columns_that_change_at_the_source_only_are_refused_by_the_import() {
     assert_eq!(kinds(&mirror), ["full"]);
     let refusal = import_refused(&mirror);
     refusal.expect("42703", &["column \"more\"", "ALTER TABLE public.items ADD COLUMN more numeric(8,2)"]);
-    mirror.copy.run(refusal.hint.trim_end_matches('.'));
+    mirror.copy.run(refusal.statements());
     mirror.import();
     mirror.source.run("ALTER TABLE items ALTER COLUMN n TYPE numeric");
     assert_eq!(kinds(&mirror), ["full"]);
     let refusal = import_refused(&mirror);
     refusal.expect("42804", &["column \"n\"", "another type"]);
-    mirror.copy.run(refusal.hint.trim_end_matches('.'));
+    mirror.copy.run(refusal.statements());
     mirror.import();
     mirror.assert_same_tables(&["items"]);
 }
@@ -314,7 +313,7 @@ fn an_event_trigger_that_is_disabled_is_noticed() {
         let refusal = export_refused(&mirror);
         refusal
             .expect("55000", &[&format!("event trigger \"{name}\" is disabled"), "SELECT tx_reset('copy')"]);
-        let (enable, _) = refusal.hint.split_once(';').unwrap_or_default();
+        let (enable, _) = refusal.statements().split_once(';').unwrap_or_default();
         mirror.source.run(enable);
         mirror.source.run(&format!("SELECT tx_reset{}", mirror.arguments("copy", "")));
         mirror.follow("");

@@ -1,4 +1,5 @@
-//! Destinations as they are: whatever a table is to those who use it, imports keep it a copy, and disturb nobody.
+//! Destinations as they are: whatever a table is to those who use it, imports keep it a copy, and disturb
+//! nobody.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -247,7 +248,7 @@ fn an_unlogged_copy_that_a_crash_has_emptied_is_noticed() {
         &[
             "unlogged table \"public.t\" has lost what was imported into it",
             "after a crash",
-            "SELECT tx_reset('copy') here",
+            "SELECT tx_reset('copy');",
         ],
     );
     mirror.copy.run(&format!("SELECT tx_reset{}; {import}", mirror.arguments("copy", "")));

@@ -1,7 +1,8 @@
-//! Every SQL block of README and docs runs, in the order in which a reader would type it; and every failure that they name is
-//! one that a test provokes.
+//! Every SQL block of README and docs runs, in the order in which a reader would type it; and every failure
+//! that they name is one that a test provokes.
 //!
-//! A block says where it belongs: "```sql source", "```sql destination", and "cron" after it if it needs pg_cron.
+//! A block says where it belongs: "```sql source", "```sql destination", and "cron" after it if it needs
+//! pg_cron.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
-//! Dump and restore: a database that came out of pg_dump is another one. Its tracking works, its next export is full, and
-//! its chain goes on or is refused with what to type; nothing is taken for exported because transaction ids look old.
+//! Dump and restore: a database that came out of pg_dump is another one. Its tracking works, its next export
+//! is full, and its chain goes on or is refused with what to type; nothing is taken for exported because
+//! transaction ids look old.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! Histories that fork: whatever became of an export, or of the server that made it, the next export and import leave the
-//! destination as the source now is. What another server or database has to decide is refused, with what to type.
+//! Histories that fork: whatever became of an export, or of the server that made it, the next export and
+//! import leave the destination as the source now is. What another server or database has to decide is
+//! refused, with what to type.
 
 use std::fs;
 use std::path::PathBuf;
@@ -109,7 +110,8 @@ fn what_a_healing_transaction_writes_afterwards_comes_with_the_next_batch() {
     source.run(&format!("BEGIN; {}; ROLLBACK", source.export_sql()));
     let done = AtomicBool::new(false);
     scope(|scope| {
-        // Others commit all the while, so that the id that healing has assigned lies before the snapshot's xmax.
+        // Others commit all the while, so that the id that healing has assigned lies before the snapshot's
+        // xmax.
         scope.spawn(|| {
             let mut client = source.client();
             while !done.load(Ordering::Relaxed) {

@@ -1,9 +1,9 @@
 //! Random schedules of many sessions, run against real servers and against a model in memory.
 //!
-//! The model knows what every committed and open transaction shows, so it predicts each import exactly: the destination
-//! shows all tables as the source had them at the instant of the newest batch. A step that PostgreSQL would hold back,
-//! because an open transaction has locked what it needs, is left out; any other that waits, or is refused, fails. In the end
-//! source and destinations are equal to the model.
+//! The model knows what every committed and open transaction shows, so it predicts each import exactly: the
+//! destination shows all tables as the source had them at the instant of the newest batch. A step that
+//! PostgreSQL would hold back, because an open transaction has locked what it needs, is left out; any other
+//! that waits, or is refused, fails. In the end source and destinations are equal to the model.
 //!
 //! A failure shrinks to the shortest schedule that shows it, and is printed as what each session said.
 //! `SCHEDULES=100000 SEED=… cargo test --test it model::` tries more, and others.
@@ -168,8 +168,8 @@ impl Change {
     }
 }
 
-/// A transaction that is open, or prepared. What a savepoint has locked counts as locked after its rollback as well:
-/// this leaves out more steps than it would have to.
+/// A transaction that is open, or prepared. What a savepoint has locked counts as locked after its rollback
+/// as well: this leaves out more steps than it would have to.
 #[derive(Clone, Debug, Default)]
 struct Transaction {
     changes: Changes,

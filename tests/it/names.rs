@@ -105,7 +105,8 @@ fn any_target_works_and_stays_in_the_store() {
     assert!(!outside.exists());
 }
 
-/// What somebody may have put into a schema of his own, in front of everything else: whatever we call by a bare name.
+/// What somebody may have put into a schema of his own, in front of everything else: whatever we call by a
+/// bare name.
 const TRAPS: &str = "
     CREATE SCHEMA trap;
     CREATE FUNCTION trap.equal(text, text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''trap''; END';

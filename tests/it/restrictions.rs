@@ -1,4 +1,5 @@
-//! Targets that do not get everything: fewer tables, columns and rows, and other values, and what they do not get is nowhere.
+//! Targets that do not get everything: fewer tables, columns and rows, and other values, and what they do not
+//! get is nowhere.
 
 use std::io::Read;
 

@@ -1,5 +1,5 @@
-//! What leaves the source arrives: every type that PostgreSQL ships, as values and as keys, in every format, whatever
-//! the two sessions have set and however the two tables differ.
+//! What leaves the source arrives: every type that PostgreSQL ships, as values and as keys, in every format,
+//! whatever the two sessions have set and however the two tables differ.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,8 @@ fn values_ddl(types: &[(&str, &[&str])]) -> String {
     sql
 }
 
-/// A table with one column of arrays for each type: empty, with NULLs, of two dimensions, with bounds of its own.
+/// A table with one column of arrays for each type: empty, with NULLs, of two dimensions, with bounds of its
+/// own.
 fn arrays_ddl(types: &[(&str, &[&str])]) -> String {
     let columns = types.iter().map(|(name, _)| format!(", \"{name}\" {}[]", quoted_type(name)));
     let mut sql = format!("CREATE TABLE arrays (id int PRIMARY KEY{});\n", columns.collect::<String>());
@@ -630,7 +631,8 @@ fn targets_are_at_positions_of_their_own() {
     assert_eq!(mirror.source.text(kinds), "daily full changes changes changes\nlate full");
 }
 
-/// One step of a writer that moves money between twenty accounts' tables, and keeps the sum in each transaction.
+/// One step of a writer that moves money between twenty accounts' tables, and keeps the sum in each
+/// transaction.
 fn move_money(step: usize) -> String {
     let (from, to) = (step % 20, (step * 7 + 3) % 20);
     let account = step % 50;

@@ -1,4 +1,5 @@
-//! The extension as an object of a database: its script, where it can be created, what pg_dump carries, what it leaves.
+//! The extension as an object of a database: its script, where it can be created, what pg_dump carries, what
+//! it leaves.
 
 use std::sync::LazyLock;
 

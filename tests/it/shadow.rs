@@ -1,5 +1,5 @@
-//! The size of shadows: it follows what targets have not been sent yet, whatever else is going on, and stays bounded when
-//! one of them stops.
+//! The size of shadows: it follows what targets have not been sent yet, whatever else is going on, and stays
+//! bounded when one of them stops.
 
 use crate::cluster::pair::Database;
 use crate::cluster::{Cluster, Store};

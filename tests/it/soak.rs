@@ -1,9 +1,12 @@
-//! A soak: four writers, an exporter and an importer for each of three targets, and both servers killed again and again.
+//! A soak: four writers, an exporter and an importer for each of three targets, and both servers killed again
+//! and again.
 //!
-//! Nothing waits for the disk (`synchronous_commit = off`), so every kill of the source undoes commits. After each one
-//! the destinations may show nothing that the source has lost; then all export and import once more, and end equal.
+//! Nothing waits for the disk (`synchronous_commit = off`), so every kill of the source undoes commits. After
+//! each one the destinations may show nothing that the source has lost; then all export and import once more,
+//! and end equal.
 //!
-//! Half a minute as a test; `MINUTES=120 cargo test --test it soak:: -- --nocapture` for longer, `SEED=…` for other moments.
+//! Half a minute as a test; `MINUTES=120 cargo test --test it soak:: -- --nocapture` for longer, `SEED=…` for
+//! other moments.
 
 use std::collections::HashSet;
 use std::env;
@@ -31,8 +34,8 @@ const TARGETS: [(&str, Duration); 3] = [
 /// How often each writer gets a new range of numbers, so that its transactions can be told apart for ever.
 const NUMBERS_PER_ROUND: i32 = 100_000;
 
-/// One transaction of a writer, as the calls that it takes. Rows of `lines` are only ever inserted, so whoever shows one that the source does not
-/// have shows what never was, or was taken back.
+/// One transaction of a writer, as the calls that it takes. Rows of `lines` are only ever inserted, so
+/// whoever shows one that the source does not have shows what never was, or was taken back.
 fn transaction(random: &mut Random, writer: i32, number: i32) -> Vec<String> {
     let id = random.below(200);
     let change = match random.below(8) {
@@ -64,8 +67,8 @@ fn transaction(random: &mut Random, writer: i32, number: i32) -> Vec<String> {
     }
 }
 
-/// Makes calls again and again until told to stop, or until the server goes down. Writers lose deadlocks and races for a
-/// key; anything else is a failure.
+/// Makes calls again and again until told to stop, or until the server goes down. Writers lose deadlocks and
+/// races for a key; anything else is a failure.
 fn again_and_again(
     database: &Database,
     stop: &AtomicBool,

@@ -1,5 +1,5 @@
-//! Stores behind a network, on real servers, and on networks and servers that fail: what a directory promises, they
-//! promise as well, or they are refused.
+//! Stores behind a network, on real servers, and on networks and servers that fail: what a directory
+//! promises, they promise as well, or they are refused.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -244,7 +244,8 @@ fn a_listing_that_lags_loses_nothing() {
     let proxy = Proxy::start(S3S.address());
     let pair = Pair::on_s3(proxy.address(), "lags");
     pair.go_on();
-    // A batch that the source does not know, and that the listing does not show: its number is found to be taken.
+    // A batch that the source does not know, and that the listing does not show: its number is found to be
+    // taken.
     pair.source.run("UPDATE items SET note = 'published' WHERE id = 1; DELETE FROM items WHERE id = 2");
     pair.source.run(&format!("BEGIN; {}; ROLLBACK", pair.source.export_sql()));
     pair.destination.import();

@@ -1,5 +1,5 @@
-//! Tables that a subscription writes to: what logical replication applies fires no statement triggers, and is captured
-//! all the same.
+//! Tables that a subscription writes to: what logical replication applies fires no statement triggers, and is
+//! captured all the same.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,5 @@
-//! What `tx_untrack` leaves of a table in the catalogs: nothing, whatever has become of the table or of its owner.
+//! What `tx_untrack` leaves of a table in the catalogs: nothing, whatever has become of the table or of its
+//! owner.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Every way of writing to an ordinary table: after each statement the copy is brought up to date, and compared.
+//! Every way of writing to an ordinary table: after each statement the copy is brought up to date, and
+//! compared.
 //!
 //! `members.rs` has the ways that lead through partitions and inheritance, `subscription.rs` those of logical
 //! replication.

@@ -1,10 +1,12 @@
 //! Compaction: what a run of batches holds of one table, merged into one part.
 //!
-//! In go the parts of one table in the order of their batches; out comes one part that has the same effect. Keys are
-//! compared as the bytes that COPY has written. The types of a table are not needed, nor is a database.
+//! In go the parts of one table in the order of their batches; out comes one part that has the same effect.
+//! Keys are compared as the bytes that COPY has written. The types of a table are not needed, nor is a
+//! database.
 //!
-//! Invariant: a record goes out exactly if no later part of the run has its key. Memory does not grow with the
-//! parts: with more keys than it may hold, they are read several times, for one share of the keys at a time.
+//! Invariant: a record goes out exactly if no later part of the run has its key. Memory does not grow with
+//! the parts: with more keys than it may hold, they are read several times, for one share of the keys at a
+//! time.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -43,7 +45,8 @@ pub struct Reading<'a> {
     pub interrupted: fn() -> bool,
 }
 
-/// Merges the parts that batches have of one table, at least one, in order. The later ones follow on the first.
+/// Merges the parts that batches have of one table, at least one, in order. The later ones follow on the
+/// first.
 pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> Result<Part, Error> {
     // What a full part replaces is not looked at.
     let first = run.iter().rposition(|(_, part)| part.kind == Kind::Full).unwrap_or(0);
@@ -244,8 +247,8 @@ fn digest(key: &[u8]) -> Digested {
     half
 }
 
-/// Returns the key of a record as its line of ids has it: the fields of the key, separated by tabs. No field has a tab in it, nor
-/// a newline: COPY writes both in another way.
+/// Returns the key of a record as its line of ids has it: the fields of the key, separated by tabs. No field
+/// has a tab in it, nor a newline: COPY writes both in another way.
 fn key_of_record(line: &[u8], key: &[usize]) -> Digested {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     if let [0] = key {

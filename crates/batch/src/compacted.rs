@@ -1,6 +1,7 @@
 //! A compacted batch: one that stands for a run of others, and has the effect of all of them in order.
 //!
-//! In go bytes from a store, or the batch that a compaction wrote; out comes one that [`Compacted::check`] passed.
+//! In go bytes from a store, or the batch that a compaction wrote; out comes one that [`Compacted::check`]
+//! passed.
 //!
 //! Invariant: whoever is at one of the batches that it follows is, after it, where the run ends.
 
@@ -33,8 +34,8 @@ pub struct Link {
     pub id: Uuid,
 }
 
-/// Lets a batch that was published be applied after others than the one before it: it holds what has changed since the first
-/// of them.
+/// Lets a batch that was published be applied after others than the one before it: it holds what has changed
+/// since the first of them.
 pub fn put_cumulative(store: &dyn Store, manifest: Manifest, follows: Vec<Link>) -> Result<(), Error> {
     let previous = follows.first().map(|link| link.id);
     let (last, batch) = (manifest.id, Manifest { previous, ..manifest });

@@ -1,6 +1,7 @@
 //! Records without some of their fields, for a destination that has no place for them.
 //!
-//! In go records in COPY text, out come the same with fewer fields. The inner reader still sees, and checks, all of them.
+//! In go records in COPY text, out come the same with fewer fields. The inner reader still sees, and checks,
+//! all of them.
 
 use std::io::{self, BufRead, BufReader, Read};
 

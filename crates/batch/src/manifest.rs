@@ -323,7 +323,8 @@ pub(super) fn render<T: Serialize>(described: &T, path: &str) -> Result<Vec<u8>,
     Ok(json)
 }
 
-/// Says whether a text has the form `2026-01-31T23:59:59Z`, or that with up to six decimals, and numbers of a time.
+/// Says whether a text has the form `2026-01-31T23:59:59Z`, or that with up to six decimals, and numbers of a
+/// time.
 pub(super) fn is_time(text: &str) -> bool {
     const FORM: &str = "dddd-dd-ddTdd:dd:dd";
     let Some((time, decimals)) = text.strip_suffix('Z').and_then(|text| text.split_at_checked(FORM.len()))

@@ -235,8 +235,9 @@ impl Content {
     }
 }
 
-/// Says whether a file begins as a Zstandard frame with a window that is allowed: RFC 8878, section 3.1.1. The
-/// decoder also takes a frame to be skipped, and any window where the caller's buffer has room for all content.
+/// Says whether a file begins as a Zstandard frame with a window that is allowed: RFC 8878, section 3.1.1.
+/// The decoder also takes a frame to be skipped, and any window where the caller's buffer has room for all
+/// content.
 fn is_allowed_frame(head: &[u8]) -> bool {
     match head.strip_prefix(&ZSTD_MAGIC) {
         // In a single segment the content is the window, and that buffer.

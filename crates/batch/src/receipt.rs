@@ -64,7 +64,8 @@ impl Receipt {
     }
 }
 
-/// Leaves a receipt in the folder of a destination, in place of the one that is there. With none, takes that back.
+/// Leaves a receipt in the folder of a destination, in place of the one that is there. With none, takes that
+/// back.
 pub fn leave(store: &dyn Store, target: &str, folder: &str, receipt: Option<&Receipt>) -> Result<(), Error> {
     let place = path::receipts_of(target, folder)?;
     let name = receipt.map(|receipt| path::manifest_name(receipt.number));

@@ -1,9 +1,11 @@
 //! Retention: removing batches that nobody needs any more.
 //!
-//! Needed are the latest full batch, compacted or not, and what comes after it, for with these a destination can begin; and
-//! the latest batch of all, by which a destination that is as far sees that the store is its own.
+//! Needed are the latest full batch, compacted or not, and what comes after it, for with these a destination
+//! can begin; and the latest batch of all, by which a destination that is as far sees that the store is its
+//! own.
 //!
-//! Invariant: of a batch the manifest goes first, so what can be found can be read. Only the oldest go, so no hole is made.
+//! Invariant: of a batch the manifest goes first, so what can be found can be read. Only the oldest go, so no
+//! hole is made.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -15,7 +17,8 @@ use super::names::BatchRange;
 use super::{Error, path, reader};
 use store::Store;
 
-/// How long the files of a compaction may wait for the compacted batch. Nobody knows whether they still will have one.
+/// How long the files of a compaction may wait for the compacted batch. Nobody knows whether they still will
+/// have one.
 pub const COMPACTION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is kept beside what is needed.
@@ -80,8 +83,8 @@ pub fn expire(store: &dyn Store, target: &str, keep: &Keep) -> Result<Vec<Remove
     Ok(removed)
 }
 
-/// Returns the number of the first batch with a manifest of its own that a new destination needs, or the one after the
-/// compacted batch that it begins with; `None` if it could not begin.
+/// Returns the number of the first batch with a manifest of its own that a new destination needs, or the one
+/// after the compacted batch that it begins with; `None` if it could not begin.
 fn first_needed(
     store: &dyn Store,
     target: &str,
@@ -123,8 +126,8 @@ fn received(store: &dyn Store, target: &str) -> Result<u64, Error> {
     Ok(least.unwrap_or(0))
 }
 
-/// Removes the data of the batches up to a number: of those with the given ids, and what has been abandoned. What the compacted
-/// ones have that are left stays.
+/// Removes the data of the batches up to a number: of those with the given ids, and what has been abandoned.
+/// What the compacted ones have that are left stays.
 fn remove_data(
     store: &dyn Store,
     target: &str,

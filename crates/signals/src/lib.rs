@@ -1,8 +1,10 @@
-//! Signals are for the thread that a backend starts with: its handlers touch what belongs to that thread alone.
+//! Signals are for the thread that a backend starts with: its handlers touch what belongs to that thread
+//! alone.
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-/// All signals, blocked for this thread until this value is dropped, and for good in threads that are started meanwhile.
+/// All signals, blocked for this thread until this value is dropped, and for good in threads that are started
+/// meanwhile.
 pub struct Blocked(SigSet);
 
 /// Blocks all signals.

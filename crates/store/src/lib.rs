@@ -22,12 +22,12 @@ use object::Object;
 
 /// A place for files, addressed by relative paths with `/` between the components.
 pub trait Store: Send + Sync {
-    /// Starts a new file, durable once [`Upload::finish`] returns; dropped before that, it is removed. No other file may
-    /// ever have the path: where one is already, a store may refuse, or replace it.
+    /// Starts a new file, durable once [`Upload::finish`] returns; dropped before that, it is removed. No
+    /// other file may ever have the path: where one is already, a store may refuse, or replace it.
     fn put(&self, path: &str) -> Result<Box<dyn Upload>, Error>;
 
-    /// Creates a file at once: whole or absent, and never in place of another ([`Error::Exists`]). No other file may ever
-    /// have the content, by which a store can tell its own from another's.
+    /// Creates a file at once: whole or absent, and never in place of another ([`Error::Exists`]). No other
+    /// file may ever have the content, by which a store can tell its own from another's.
     ///
     /// After any other error the file can be there all the same, whole: nobody can know more when a disk or a
     /// network fails halfway.

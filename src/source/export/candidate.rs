@@ -1,7 +1,7 @@
 //! The tables that may be sent: locked, checked, healed.
 //!
-//! In go the tracked tables that a target is given; out comes a candidate for each. Invariant: the locks are taken
-//! before the snapshot that the tables are read in.
+//! In go the tracked tables that a target is given; out comes a candidate for each. Invariant: the locks are
+//! taken before the snapshot that the tables are read in.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl Candidate {
 
 /// Locks the tracked tables and their shadows in the order of their ids, and checks them.
 ///
-/// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the reading.
+/// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the
+/// reading.
 pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>, Error> {
     let tracked = catalog::tracked()?;
     if tracked.is_empty() {
@@ -97,8 +98,8 @@ pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -
     Ok(Candidate { tracked, table, shape, rows, key, fingerprint, healing: Healing::Nothing })
 }
 
-/// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a view the owner of both
-/// reads the table.
+/// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a
+/// view the owner of both reads the table.
 pub(super) fn require_readable(
     table: &Table,
     seen: Option<&ViewOfTable>,
@@ -116,8 +117,8 @@ pub(super) fn require_readable(
     Ok(())
 }
 
-/// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of these may
-/// have had its name: then all are sent in full, as they are if some of these batches are gone.
+/// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of
+/// these may have had its name: then all are sent in full, as they are if some of these batches are gone.
 pub(super) fn heal(
     candidates: &mut [Candidate],
     fork: &Fork,
@@ -143,8 +144,8 @@ pub(super) fn heal(
     Ok(())
 }
 
-/// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers. Checks the
-/// triggers of the others, and takes what the snapshot knows of their segments.
+/// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers.
+/// Checks the triggers of the others, and takes what the snapshot knows of their segments.
 pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
     let tracked = catalog::tracked()?;
     candidates
@@ -172,8 +173,8 @@ pub(super) fn columns(shape: &Shape) -> Vec<batch::Column> {
     shape.columns.iter().map(describe).collect()
 }
 
-/// By name the destination finds the table, and by number a column that was dropped is told from one of the same name
-/// that was added since.
+/// By name the destination finds the table, and by number a column that was dropped is told from one of the
+/// same name that was added since.
 pub(super) fn fingerprint(shape: &Shape, key: &[KeyColumn]) -> String {
     let sent = batch::fingerprint(&columns(shape), &key_names(key));
     let numbers = shape.columns.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>();

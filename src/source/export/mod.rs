@@ -1,7 +1,8 @@
 //! An export: the shadow's changes and the tables' records of one instant, into one batch of one target.
 //!
-//! This file has the order of the steps, on which the guarantees rest: lock, heal, take the snapshot, write the files,
-//! record the batch, flush the log, put the manifest, commit. `docs/design.md` gives the reason for each.
+//! This file has the order of the steps, on which the guarantees rest: lock, heal, take the snapshot, write
+//! the files, record the batch, flush the log, put the manifest, commit. `docs/design.md` gives the reason
+//! for each.
 
 mod candidate;
 mod plan;
@@ -59,7 +60,8 @@ pub struct Exported {
 /// Exports what has changed since the target's position, or everything if it has none.
 pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<Exported>, Error> {
     if transaction::assigned_xid().is_some() {
-        // Its own writes would be exported before they are committed, and what it writes later would be missed.
+        // Its own writes would be exported before they are committed, and what it writes later would be
+        // missed.
         return Err(Error::HasWritten);
     }
     fault::point(Point::ExportBegun);

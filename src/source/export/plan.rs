@@ -1,7 +1,7 @@
 //! What is sent of each table: all of it, its changes, or nothing; and from which position on.
 //!
-//! In go the candidates and what the target has received; out come the tables to send. Invariant: changes are sent
-//! only if the shadow still has all of them since the position.
+//! In go the candidates and what the target has received; out come the tables to send. Invariant: changes are
+//! sent only if the shadow still has all of them since the position.
 
 use uuid::Uuid;
 
@@ -21,7 +21,8 @@ pub(super) struct Moment {
     pub(super) time: String,
 }
 
-/// What was exported up to a batch after which everything is sent once more, because it has got lost on the way.
+/// What was exported up to a batch after which everything is sent once more, because it has got lost on the
+/// way.
 pub(super) struct Replay {
     pub(super) number: u64,
     pub(super) position: Position,
@@ -47,7 +48,8 @@ impl Replay {
         is_complete && !has_healed && known.number <= self.number
     }
 
-    /// The batches after which a destination misses nothing: that one and all since, whoever has published them.
+    /// The batches after which a destination misses nothing: that one and all since, whoever has published
+    /// them.
     pub(super) fn follows(&self, fork: &Fork) -> Vec<Link> {
         let published = self
             .published
@@ -58,7 +60,8 @@ impl Replay {
     }
 }
 
-/// Returns the instant of the active snapshot. A transaction id that healing has assigned counts as in progress.
+/// Returns the instant of the active snapshot. A transaction id that healing has assigned counts as in
+/// progress.
 pub(super) fn current_moment() -> Result<Moment, Error> {
     let rows = query::in_snapshot(
         "SELECT pg_catalog.pg_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn(),
@@ -73,8 +76,8 @@ pub(super) fn current_moment() -> Result<Moment, Error> {
     Ok(moment)
 }
 
-/// Returns the target's position if it means anything here. Restored into another cluster or database, it does not: its
-/// transaction ids are those of another history.
+/// Returns the target's position if it means anything here. Restored into another cluster or database, it
+/// does not: its transaction ids are those of another history.
 pub(super) fn usable_position<'a>(
     target: Option<&'a Target>,
     source: &SourceIdentity,
@@ -86,8 +89,8 @@ pub(super) fn usable_position<'a>(
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
 ///
-/// With another name or columns that differ from what was sent it is sent in full: ALTER TABLE gives every row a new column,
-/// or new values of one, and changes no row.
+/// With another name or columns that differ from what was sent it is sent in full: ALTER TABLE gives every
+/// row a new column, or new values of one, and changes no row.
 pub(super) fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,

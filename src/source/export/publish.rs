@@ -1,7 +1,8 @@
 //! Writes the files of a batch, and publishes it.
 //!
-//! In go the planned tables; out come the batch's row in the catalog and its manifest in the store. Invariant: the
-//! manifest is put after the row is written and the log is flushed, and the commit that follows is durable.
+//! In go the planned tables; out come the batch's row in the catalog and its manifest in the store.
+//! Invariant: the manifest is put after the row is written and the log is flushed, and the commit that
+//! follows is durable.
 
 use std::sync::Arc;
 
@@ -96,9 +97,9 @@ pub(super) fn header(fork: &Fork, source: &SourceIdentity, moment: &Moment, kind
     }
 }
 
-/// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax; the log is
-/// flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and the commit is forced to
-/// be durable, so that no crash forgets the position.
+/// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax;
+/// the log is flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and
+/// the commit is forced to be durable, so that no crash forgets the position.
 pub(super) fn publish(
     target: &str,
     store: &Arc<dyn Store>,
@@ -136,7 +137,8 @@ pub(super) fn publish(
     if manifest.kind == Kind::Changes && !follows.is_empty() {
         put_cumulative(store.as_ref(), manifest, follows)?;
     }
-    // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the export.
+    // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the
+    // export.
     if let Err(error) = abandoned.and_then(|abandoned| sweep(store.as_ref(), target, number, &abandoned)) {
         pgrx::warning!("could not remove files of abandoned exports: {error}");
     }
@@ -144,9 +146,9 @@ pub(super) fn publish(
     Ok(())
 }
 
-/// Truncates what every target has passed, of the tables that this export has locked, as the last thing that the
-/// transaction does: its locks stay to the end. At REPEATABLE READ and above positions would be seen as they were before
-/// the locks, so it is left to another export.
+/// Truncates what every target has passed, of the tables that this export has locked, as the last thing that
+/// the transaction does: its locks stay to the end. At REPEATABLE READ and above positions would be seen as
+/// they were before the locks, so it is left to another export.
 ///
 /// Prepared, the transaction would leave that to the next one of this backend, which may be of another level.
 pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &SourceIdentity) {

@@ -1,12 +1,12 @@
 //! The shadow: the changes of one tracked table, `(xid, op, run, k1 … kn)`, in two segments.
 //!
-//! This file makes and drops the two tables, and grants the right to read them; `record` appends changes, `read` has
-//! the SQL that an export reads them by, `rotate` truncates a segment, `size` measures them.
+//! This file makes and drops the two tables, and grants the right to read them; `record` appends changes,
+//! `read` has the SQL that an export reads them by, `rotate` truncates a segment, `size` measures them.
 //!
-//! Invariant: rows are only appended, to the segment that is current, and are removed only by truncating a whole
-//! segment, under a lock that conflicts with every writer and export, when no position needs anything in it. Readers
-//! read both segments, except one that was sealed before their position: they have received what it holds. See
-//! `docs/design.md`.
+//! Invariant: rows are only appended, to the segment that is current, and are removed only by truncating a
+//! whole segment, under a lock that conflicts with every writer and export, when no position needs anything
+//! in it. Readers read both segments, except one that was sealed before their position: they have received
+//! what it holds. See `docs/design.md`.
 
 pub mod read;
 pub mod record;
@@ -117,8 +117,9 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
 
 /// Keeps the segments of a shadow from being truncated until the end of the transaction.
 ///
-/// An export holds this lock from before its snapshot until its position is committed. A target whose position is not
-/// committed yet (its first export, or one after a reset) is seen by nobody, and would lose what others have passed.
+/// An export holds this lock from before its snapshot until its position is committed. A target whose
+/// position is not committed yet (its first export, or one after a reset) is seen by nobody, and would lose
+/// what others have passed.
 pub fn hold_segments(id: i32) -> Result<(), Error> {
     for n in [0, 1] {
         segment_table(id, n, Lock::Read)?;
@@ -145,7 +146,8 @@ fn same_types(segment: &Table, table: &Table, key: &[i16]) -> bool {
         && segment.base_type(COLUMNS_BEFORE_KEY + key.len() as i16 + 1).is_none()
 }
 
-/// Says whether consecutive keys can share a row of a segment: the key is one column of type integer or bigint.
+/// Says whether consecutive keys can share a row of a segment: the key is one column of type integer or
+/// bigint.
 fn has_runs(segment: &Table) -> bool {
     let type_of = |k| segment.base_type(COLUMNS_BEFORE_KEY + k);
     matches!((type_of(1), type_of(2)), (Some(pg::INT4OID | pg::INT8OID), None))

@@ -1,7 +1,7 @@
 //! The SQL that an export reads a shadow by.
 //!
-//! In go a tracked table and a position; out come the queries for the keys that changed after it and for their records.
-//! Invariant: a query reads every segment that may hold a change after the position.
+//! In go a tracked table and a position; out come the queries for the keys that changed after it and for
+//! their records. Invariant: a query reads every segment that may hold a change after the position.
 
 use crate::catalog::position::Position;
 use crate::catalog::{Segments, Tracked};
@@ -38,8 +38,8 @@ pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending, Error>
     }))
 }
 
-/// Returns the query for the keys that changed after a position, each once, with those of a healed table if there is
-/// one, in their order, in which the destination meets them in its index. Its columns are k1 … kn.
+/// Returns the query for the keys that changed after a position, each once, with those of a healed table if
+/// there is one, in their order, in which the destination meets them in its index. Its columns are k1 … kn.
 pub fn keys_query(
     tracked: &Tracked,
     position: &Position,
@@ -64,7 +64,8 @@ pub fn keys_query(
     })
 }
 
-/// Returns the query for the records, as they are now, of the keys that another query gives; `rows` names what they are read from.
+/// Returns the query for the records, as they are now, of the keys that another query gives; `rows` names
+/// what they are read from.
 pub fn records_query(shape: &Shape, rows: &str, key: &[KeyColumn], keys: &str) -> String {
     let same = (1..)
         .zip(key)
@@ -87,7 +88,8 @@ fn column_list(shape: &Shape) -> String {
     shape.columns.iter().map(|column| format!("t.{}", column.quoted())).collect::<Vec<_>>().join(", ")
 }
 
-/// The segments that may hold changes after a position, as the snapshot that has seen `tracked` may read them.
+/// The segments that may hold changes after a position, as the snapshot that has seen `tracked` may read
+/// them.
 pub(super) fn segments_after(tracked: &Tracked, position: &Position) -> String {
     let Segments { current, sealed_by, .. } = tracked.segments;
     if sealed_by.is_some_and(|xid| position.sees(xid)) {
@@ -105,7 +107,8 @@ pub(super) fn both_segments(id: i32) -> String {
     )
 }
 
-/// Makes a temporary table for the keys of batches that this database does not know, and returns its oid and name.
+/// Makes a temporary table for the keys of batches that this database does not know, and returns its oid and
+/// name.
 pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
     let name = format!("pg_temp.healed_{id}");
     let like = segment(id, 0);

@@ -1,7 +1,8 @@
-//! What a writing backend appends to a shadow: one row for each changed key, or for a run of consecutive keys.
+//! What a writing backend appends to a shadow: one row for each changed key, or for a run of consecutive
+//! keys.
 //!
-//! In go the keys that a trigger found; out come rows of the current segment. Invariant: the segment that a row is
-//! appended to is not sealed before the transaction ends.
+//! In go the keys that a trigger found; out come rows of the current segment. Invariant: the segment that a
+//! row is appended to is not sealed before the transaction ends.
 
 use std::rc::Rc;
 
@@ -28,8 +29,8 @@ pub struct Shadow {
 impl Shadow {
     /// Returns the shadow with the given id, for the table that is being written to.
     ///
-    /// `None` if no such table is tracked, nor a partition or ancestor of it: the triggers are left over from a dump of the
-    /// table alone.
+    /// `None` if no such table is tracked, nor a partition or ancestor of it: the triggers are left over from
+    /// a dump of the table alone.
     pub fn of(table: Oid, id: i32) -> Result<Rc<Option<Shadow>>, Error> {
         cache::remember((table, id), || Shadow::look_up(table, id))
     }
@@ -66,10 +67,11 @@ impl Shadow {
         Ok((Some(Shadow { table, id, current: segment.oid(), key, fits, has_runs }), relation))
     }
 
-    /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed before.
+    /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed
+    /// before.
     ///
-    /// Locking it brings the news that it was current no more, if that is so: whoever seals a segment has had a lock in
-    /// the way of ours, after the switch was known to all.
+    /// Locking it brings the news that it was current no more, if that is so: whoever seals a segment has had
+    /// a lock in the way of ours, after the switch was known to all.
     fn open(&self) -> Result<Append, Error> {
         let mut current = self.current;
         loop {
@@ -110,8 +112,8 @@ struct KeyRun {
 }
 
 impl KeyRun {
-    /// Says whether a key is the next one. Integers of both types are sign-extended in a datum (postgres.h), and none of them
-    /// follows the largest: a row that has that key exists before.
+    /// Says whether a key is the next one. Integers of both types are sign-extended in a datum (postgres.h),
+    /// and none of them follows the largest: a row that has that key exists before.
     fn goes_on_with(&self, op: Op, key: Datum) -> bool {
         op == self.op
             && self.length < i16::MAX
@@ -147,7 +149,8 @@ impl<'a> Recorder<'a> {
         self.append(op, 1, std::iter::repeat((Datum::null(), true)))
     }
 
-    /// Writes the changes, but for a run that may go on: its key is in the datum, and need not be there any longer.
+    /// Writes the changes, but for a run that may go on: its key is in the datum, and need not be there any
+    /// longer.
     pub fn write(&mut self) {
         if let Some((append, _)) = &mut self.open {
             append.write();

@@ -1,7 +1,7 @@
 //! Rotation: truncates the segment that is not current, and makes it current.
 //!
-//! Invariant: a segment is truncated only under a lock that conflicts with every writer and export, when no position
-//! that can still be used needs anything in it, or after the targets that need it were released.
+//! Invariant: a segment is truncated only under a lock that conflicts with every writer and export, when no
+//! position that can still be used needs anything in it, or after the targets that need it were released.
 
 use std::ffi::CString;
 
@@ -23,13 +23,13 @@ pub struct Rotation {
     pub held_back_by: Vec<String>,
 }
 
-/// Truncates the segment that is not current, if no position wants anything in it, and makes it current. If one does, the
-/// segment is sealed, so that positions from here on need not look into it.
+/// Truncates the segment that is not current, if no position wants anything in it, and makes it current. If
+/// one does, the segment is sealed, so that positions from here on need not look into it.
 ///
-/// The last thing that an export does, because its locks stay to the end of the transaction. Locks are taken only if
-/// they are free, that of the catalog's row first: no writer and no export is waited for. Positions are read after the
-/// locks were taken, so each is either committed or this transaction's own, which is undone together with the
-/// truncation.
+/// The last thing that an export does, because its locks stay to the end of the transaction. Locks are taken
+/// only if they are free, that of the catalog's row first: no writer and no export is waited for. Positions
+/// are read after the locks were taken, so each is either committed or this transaction's own, which is
+/// undone together with the truncation.
 pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotation, Error> {
     let Some(Segments { current, sealed_by, .. }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
@@ -40,12 +40,13 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     let held = bytes(id, idle)?;
     let filled = bytes(id, current)?;
     if held > 0 {
-        // Half of the limit for one segment: after a release, targets that are exported regularly can still fill the
-        // other half.
+        // Half of the limit for one segment: after a release, targets that are exported regularly can still
+        // fill the other half.
         let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
         let targets_needing_it = || catalog::targets_needing(id, &segment(id, idle), sealed_by, identity);
         let kept_for = |targets| Ok(Rotation { freed: 0, held_back_by: targets });
-        // The first question, before the lock: the lock stays until the transaction ends, so it is not taken in vain.
+        // The first question, before the lock: the lock stays until the transaction ends, so it is not taken
+        // in vain.
         if sealed_by.is_some() && !is_too_large {
             let needing_before_lock = targets_needing_it()?;
             if !needing_before_lock.is_empty() {
@@ -55,10 +56,11 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
         let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
         let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
         let Some(locked) = free else { return Ok(Rotation::default()) };
-        // The second question, under the lock, is the one that counts: a position may have been committed in between.
+        // The second question, under the lock, is the one that counts: a position may have been committed in
+        // between.
         let needing_under_lock = targets_needing_it()?;
-        // If batches can be replayed, the segment is sealed before it is truncated: `sealed_by` then says from which
-        // position on no change is missing.
+        // If batches can be replayed, the segment is sealed before it is truncated: `sealed_by` then says
+        // from which position on no change is missing.
         let is_settled = sealed_by.is_some() || guc::replay_batches() == 0;
         let may_go = (needing_under_lock.is_empty() && is_settled)
             || (is_too_large && release_targets(id, &needing_under_lock)?);
@@ -82,8 +84,9 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     Ok(Rotation { freed: held, held_back_by: Vec::new() })
 }
 
-/// Lets go of targets that a shadow has become too large for, unless one of them is just being changed. None of them is
-/// exporting: its export would hold a lock in the way of ours, or wait for it and look at its tables again.
+/// Lets go of targets that a shadow has become too large for, unless one of them is just being changed. None
+/// of them is exporting: its export would hold a lock in the way of ours, or wait for it and look at its
+/// tables again.
 fn release_targets(id: i32, targets: &[String]) -> Result<bool, Error> {
     let Some(table) = catalog::release_targets(id, targets)? else { return Ok(false) };
     for target in targets {

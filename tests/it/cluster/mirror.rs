@@ -1,7 +1,7 @@
 //! A source and its copy, in two databases that may be of two servers, with tables of any shape.
 //!
-//! Where [`super::pair`] has two tables and every history, here is one history and every table: a [`Mirror`] is given
-//! DDL, and afterwards compares both sides value by value, in the text form of COPY.
+//! Where [`super::pair`] has two tables and every history, here is one history and every table: a [`Mirror`]
+//! is given DDL, and afterwards compares both sides value by value, in the text form of COPY.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -64,7 +64,8 @@ impl Mirror {
         }
     }
 
-    /// Returns the arguments of `tx_export` or `tx_import`: a target, and further ones such as `, format => 'csv'`.
+    /// Returns the arguments of `tx_export` or `tx_import`: a target, and further ones such as `, format =>
+    /// 'csv'`.
     pub fn arguments(&self, target: &str, further: &str) -> String {
         format!("('{}', store => '{}'{further})", target.replace('\'', "''"), self.store.url())
     }

@@ -1,10 +1,10 @@
 //! Scratch PostgreSQL clusters for the integration tests.
 //!
-//! Servers run from the installation in `PG_TABLE_EXPORT_ROOT`, or from one made by `scripts/install` for this
-//! process. They listen on a Unix socket in a folder of their own, so that any number of them run side by side.
-//! Each folder has a keeper outside this process, which stops the server and removes the folder when the value
-//! is dropped, and also when the process ends in any other way. So clusters may be shared in statics, as [`SOURCE`]
-//! and [`COPY`] are.
+//! Servers run from the installation in `PG_TABLE_EXPORT_ROOT`, or from one made by `scripts/install` for
+//! this process. They listen on a Unix socket in a folder of their own, so that any number of them run side
+//! by side. Each folder has a keeper outside this process, which stops the server and removes the folder when
+//! the value is dropped, and also when the process ends in any other way. So clusters may be shared in
+//! statics, as [`SOURCE`] and [`COPY`] are.
 
 pub mod forgetful;
 pub mod mirror;
@@ -94,7 +94,8 @@ impl Cluster {
         self.unpack_base_backup(&[])
     }
 
-    /// Starts a backup and has it replay the archive up to a named restore point, where it becomes a primary of its own.
+    /// Starts a backup and has it replay the archive up to a named restore point, where it becomes a primary
+    /// of its own.
     pub fn recover(&mut self, archive: &Path, restore_point: &str) {
         self.configure(&[
             "archive_mode = off",
@@ -151,8 +152,8 @@ impl Cluster {
         self.psql("postgres", &format!("CREATE DATABASE \"{name}\" {options}"));
     }
 
-    /// Gives a script to the real psql, meta-commands included, and returns its bare output: no headers, columns
-    /// separated by `|`. Any error fails the test.
+    /// Gives a script to the real psql, meta-commands included, and returns its bare output: no headers,
+    /// columns separated by `|`. Any error fails the test.
     pub fn psql(&self, database: &str, script: &str) -> String {
         let mut psql = program("psql")
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"])
@@ -342,9 +343,10 @@ impl Folder {
         files
     }
 
-    /// The keeper waits for the end of its standard input, a pipe from this process. A server that still runs then
-    /// is stopped; one that was killed has left a shared memory segment behind, named in line 7 of its pid file.
-    /// An initdb that is still at work can make the first removal fail, and so can a folder that a test made read-only.
+    /// The keeper waits for the end of its standard input, a pipe from this process. A server that still runs
+    /// then is stopped; one that was killed has left a shared memory segment behind, named in line 7 of its
+    /// pid file. An initdb that is still at work can make the first removal fail, and so can a folder that a
+    /// test made read-only.
     const KEEPER: &str = r#"
         cat >/dev/null
         pid_file=$1/data/postmaster.pid
@@ -431,8 +433,8 @@ fn signal(name: &str, pids: &[u32]) {
     let _ = Command::new("sh").arg("-c").arg(format!("kill -{name} {} 2>/dev/null", pids.join(" "))).status();
 }
 
-/// Returns the state and the parent of a process, the third and fourth word of its `stat`; the second, its name in
-/// parentheses, may hold anything.
+/// Returns the state and the parent of a process, the third and fourth word of its `stat`; the second, its
+/// name in parentheses, may hold anything.
 fn process(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut words = stat.rsplit_once(')')?.1.split_whitespace();

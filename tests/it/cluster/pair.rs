@@ -1,7 +1,8 @@
-//! Databases that follow each other through a store: sources that track tables, destinations that import them.
+//! Databases that follow each other through a store: sources that track tables, destinations that import
+//! them.
 //!
-//! A [`Database`] is only how to connect to one: servers may be killed, copied and promoted while it lives. Every call
-//! uses a connection of its own. What a test expects to be refused comes back as a [`Refusal`].
+//! A [`Database`] is only how to connect to one: servers may be killed, copied and promoted while it lives.
+//! Every call uses a connection of its own. What a test expects to be refused comes back as a [`Refusal`].
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -241,6 +242,11 @@ impl Cluster {
 }
 
 impl Refusal {
+    /// The statements that the HINT says to run.
+    pub fn statements(&self) -> &str {
+        self.hint.rsplit("un: ").next().unwrap_or_default()
+    }
+
     /// Makes sure of the SQLSTATE, and that each text is in the message, the DETAIL or the HINT.
     #[track_caller]
     pub fn expect(&self, sqlstate: &str, texts: &[&str]) {

@@ -66,7 +66,8 @@ impl Proxy {
         *self.decide.lock().unwrap() = Box::new(decide);
     }
 
-    /// The same for the first so many requests whose first line has all of these words; the others are passed on.
+    /// The same for the first so many requests whose first line has all of these words; the others are passed
+    /// on.
     pub fn fail(
         &self,
         times: usize,

@@ -1,5 +1,6 @@
-//! Servers that stores can be on: two of S3, one that ignores If-None-Match, and Apache's WebDAV. `scripts/servers` has
-//! installed them. Each listens on the loopback interface only, and ends with this process.
+//! Servers that stores can be on: two of S3, one that ignores If-None-Match, and Apache's WebDAV.
+//! `scripts/servers` has installed them. Each listens on the loopback interface only, and ends with this
+//! process.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,7 +1,7 @@
 //! Values that are hard to carry, for each type that PostgreSQL ships, as text that the type reads.
 //!
-//! The names are those of pg_type, with the schema if it is not pg_catalog. The first and the last value of a type
-//! become elements of arrays as well.
+//! The names are those of pg_type, with the schema if it is not pg_catalog. The first and the last value of a
+//! type become elements of arrays as well.
 
 /// Types without values, and why.
 pub const SKIPPED: &[(&str, &str)] = &[

@@ -118,7 +118,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Applied to any state that the run has passed through, and to the one before it, it leads to the state after it.
+    /// Applied to any state that the run has passed through, and to the one before it, it leads to the state
+    /// after it.
     #[test]
     fn a_compacted_batch_does_what_the_run_does(
         start in proptest::collection::btree_map(key(), note(), 0..12),

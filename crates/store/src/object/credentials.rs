@@ -1,5 +1,5 @@
-//! Who we are to a server: from the environment of this process, and from files of the operating-system user that it runs
-//! as. Never from a URL, which everybody can read.
+//! Who we are to a server: from the environment of this process, and from files of the operating-system user
+//! that it runs as. Never from a URL, which everybody can read.
 
 use std::env;
 use std::ffi::OsString;
@@ -18,8 +18,8 @@ use url::Url;
 use super::network::{CONNECT_TIMEOUT, READ_TIMEOUT};
 use crate::Error;
 
-/// Time-outs that suit files of any size: a server may be silent for so long, while a whole request takes what it takes.
-/// One object at a time is removed, which all servers can do.
+/// Time-outs that suit files of any size: a server may be silent for so long, while a whole request takes
+/// what it takes. One object at a time is removed, which all servers can do.
 fn defaults() -> [(&'static str, String); 4] {
     let seconds = |time: Duration| format!("{} seconds", time.as_secs());
     [

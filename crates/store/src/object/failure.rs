@@ -1,11 +1,12 @@
 //! What a server or the network refused, as an error of a store.
 //!
-//! In go errors of object_store; out come those of the crate. object_store does not export the type that holds a
-//! server's answer, and wraps some answers, such as those to a list request, as generic errors. So the status and the
-//! code are read from its text, here and nowhere else; a test compares that text with what object_store writes.
+//! In go errors of object_store; out come those of the crate. object_store does not export the type that
+//! holds a server's answer, and wraps some answers, such as those to a list request, as generic errors. So
+//! the status and the code are read from its text, here and nowhere else; a test compares that text with what
+//! object_store writes.
 //!
-//! Invariant: of a server's answer an error repeats only the status and the code. The message can repeat what was sent,
-//! for example a session token.
+//! Invariant: of a server's answer an error repeats only the status and the code. The message can repeat what
+//! was sent, for example a session token.
 
 use std::io;
 use std::iter;
@@ -15,7 +16,8 @@ use crate::Error;
 /// How object_store begins the text of an answer.
 const REFUSED: &str = "Server returned non-2xx status code: ";
 
-/// Where the clouds give their machines credentials. object_store asks there when it has found none elsewhere.
+/// Where the clouds give their machines credentials. object_store asks there when it has found none
+/// elsewhere.
 const METADATA: [&str; 2] = ["//169.254.169.254/", "//metadata.google.internal/"];
 
 /// What a server answered.

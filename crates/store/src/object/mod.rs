@@ -1,11 +1,11 @@
-//! A store behind a network: S3, Google Cloud Storage, Azure Blob Storage, servers that speak their protocols, or
-//! WebDAV.
+//! A store behind a network: S3, Google Cloud Storage, Azure Blob Storage, servers that speak their
+//! protocols, or WebDAV.
 //!
-//! In go paths of the store; out come objects below one prefix. `upload` writes one, `download` reads one, and
-//! `failure` says what a server refused.
+//! In go paths of the store; out come objects below one prefix. `upload` writes one, `download` reads one,
+//! and `failure` says what a server refused.
 //!
-//! Invariant: nothing is put before the server has shown that it creates a file without replacing one. Without that,
-//! a manifest could be replaced.
+//! Invariant: nothing is put before the server has shown that it creates a file without replacing one.
+//! Without that, a manifest could be replaced.
 
 mod credentials;
 mod download;
@@ -125,8 +125,8 @@ impl Object {
         }
     }
 
-    /// Creates a file. A request that was sent again, because no answer came, can find what it has put itself before: no
-    /// two files that are created have the same content, so that tells.
+    /// Creates a file. A request that was sent again, because no answer came, can find what it has put itself
+    /// before: no two files that are created have the same content, so that tells.
     fn create(&self, path: &str, content: &[u8]) -> Result<(), Error> {
         for _ in 0..CREATE_ATTEMPTS {
             match self.create_once(path, content) {

@@ -1,7 +1,7 @@
 //! Waiting for the network, on threads that must stop waiting when they are told to.
 //!
-//! In go futures; out come their results. They run on a thread of their own, one for each process, which takes no
-//! signals; a waiting thread checks ten times a second whether it was interrupted.
+//! In go futures; out come their results. They run on a thread of their own, one for each process, which
+//! takes no signals; a waiting thread checks ten times a second whether it was interrupted.
 //!
 //! TLS uses ring as its provider of cryptography: the default of rustls, aws-lc, needs cmake to build.
 
@@ -22,7 +22,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may be silent.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The runtime, started by the first who needs it: a process that has been forked since would have none of its threads.
+/// The runtime, started by the first who needs it: a process that has been forked since would have none of
+/// its threads.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// How to reach the network, and how to know that nobody waits any more.
@@ -87,7 +88,8 @@ impl Network {
 }
 
 impl<T> Pending<T> {
-    /// Waits for the result. While an error unwinds nothing is waited for: what is left undone then is tidying up.
+    /// Waits for the result. While an error unwinds nothing is waited for: what is left undone then is
+    /// tidying up.
     pub(super) fn wait(self) -> Result<T, Interrupted> {
         while !std::thread::panicking() && !(self.interrupted)() {
             match self.result.recv_timeout(LOOK) {

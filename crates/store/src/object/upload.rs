@@ -1,9 +1,10 @@
 //! Writing one object.
 //!
-//! In go bytes, which are buffered by parts; a part is sent while the next one fills. Out comes one request for a small
-//! file, a multipart upload for a larger one, or one streamed PUT for WebDAV.
+//! In go bytes, which are buffered by parts; a part is sent while the next one fills. Out comes one request
+//! for a small file, a multipart upload for a larger one, or one streamed PUT for WebDAV.
 //!
-//! Invariant: the object exists only after `finish`, except with WebDAV, where a broken PUT can leave part of it.
+//! Invariant: the object exists only after `finish`, except with WebDAV, where a broken PUT can leave part of
+//! it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -22,8 +23,8 @@ use crate::{Error, Upload};
 /// A file that is no larger is put in one request. Parts of S3 have 5 MiB at least.
 const PART_BYTES: u64 = 8 << 20;
 
-/// A part is at least this fraction of what has been sent: the first 1250 are equal, which some servers ask of all, and
-/// 10,000, the most that S3 takes, have room for 10 TiB.
+/// A part is at least this fraction of what has been sent: the first 1250 are equal, which some servers ask
+/// of all, and 10,000, the most that S3 takes, have room for 10 TiB.
 const PARTS_EQUAL: u64 = 1250;
 
 /// How many parts are on their way while the next one fills.
@@ -112,8 +113,8 @@ impl NewObject {
         put.map_err(|error| self.failure(&error))
     }
 
-    /// Completes a multipart upload. When no answer comes it is asked again, and may then not know the upload any more:
-    /// the path is nobody else's, so an object of the right size is ours.
+    /// Completes a multipart upload. When no answer comes it is asked again, and may then not know the upload
+    /// any more: the path is nobody else's, so an object of the right size is ours.
     async fn complete(
         store: Arc<dyn ObjectStore>,
         path: Path,
@@ -178,7 +179,8 @@ impl Upload for NewObject {
 
 impl Drop for NewObject {
     fn drop(&mut self) {
-        // There is nobody left to wait for it, nor to tell. Parts that stay are what a bucket's lifecycle rule is for.
+        // There is nobody left to wait for it, nor to tell. Parts that stay are what a bucket's lifecycle
+        // rule is for.
         if let Some(Transfer::Multipart { mut upload, parts }) = self.transfer.take() {
             drop(parts);
             self.object.network.leave(async move {

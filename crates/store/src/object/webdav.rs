@@ -1,9 +1,10 @@
-//! What WebDAV needs beyond what it has in common with object storage: files of any size in one request, and names that
-//! are taken only if they are free.
+//! What WebDAV needs beyond what it has in common with object storage: files of any size in one request, and
+//! names that are taken only if they are free.
 //!
-//! object_store's HttpStore has neither a streamed PUT nor MOVE. Its copy_if_not_exists is COPY with `Overwrite: F`,
-//! which it retries; a server can be interrupted halfway through a copy, but not through a MOVE. The rename of opendal
-//! overwrites. So reqwest sends both requests here, and they do not pass through object_store's retry.
+//! object_store's HttpStore has neither a streamed PUT nor MOVE. Its copy_if_not_exists is COPY with
+//! `Overwrite: F`, which it retries; a server can be interrupted halfway through a copy, but not through a
+//! MOVE. The rename of opendal overwrites. So reqwest sends both requests here, and they do not pass through
+//! object_store's retry.
 
 use std::io;
 use std::sync::Arc;
