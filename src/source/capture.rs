@@ -1,7 +1,8 @@
-//! The trigger: which keys a statement has touched, into the shadow.
+//! The trigger function: appends the keys that a statement has touched to the shadow.
 //!
-//! Runs inside every statement that writes to a tracked table, as whoever runs it, and must neither miss a
-//! change nor fail where the statement would not. Keys only: records are read when they are exported.
+//! It runs inside each statement that writes to a tracked table, as the role that runs the statement. It must
+//! neither miss a change nor fail where the statement alone would not. It stores keys only: records are read
+//! when they are exported.
 
 use crate::error::Error;
 use crate::pg::keys::CHUNK_ROWS;

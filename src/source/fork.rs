@@ -2,9 +2,9 @@
 //!
 //! There are such batches when an export published and its transaction did not commit, when a standby was
 //! promoted without the last commits, when the database was restored to an earlier point, or when its files
-//! were copied. One rule serves all: our next batch follows them, and carries the keys of all of them beside
-//! our own, with their records as they are here and now. Positions come from our own tables alone, so whoever
-//! can write to the store can make us send more, never less.
+//! were copied. One rule heals all of these: the next batch follows them, and has their keys as well as its
+//! own, with the records as they are here and now. Positions come from the catalog alone, so write access to
+//! the store can make an export send more, never less.
 
 use std::io;
 
@@ -27,9 +27,9 @@ pub struct Fork {
     pub next: u64,
     /// The batch that it follows.
     pub previous: Option<Uuid>,
-    /// Batches that we do not know, and have to make good. None after a reset: that starts anew.
+    /// The unknown batches, which the next batch heals. None after a reset, because that starts anew.
     pub unknown: Vec<Manifest>,
-    /// Some of them are gone from the store, and nobody can say what they held.
+    /// Whether some of the unknown batches are gone from the store, so that their keys cannot be known.
     pub has_gap: bool,
 }
 
@@ -43,7 +43,8 @@ pub enum Healing {
     Everything,
 }
 
-/// Looks at what follows our last batch of a target, and refuses what is not for us to make good.
+/// Looks for batches after the last one that this database published for a target, and refuses those that it
+/// may not heal.
 pub fn inspect(
     store: &dyn Store,
     name: &str,
@@ -74,8 +75,7 @@ pub fn inspect(
     Ok(Fork { next, previous, unknown, has_gap })
 }
 
-/// An unknown batch is ours to make good if this database published it, on the history that we are on or
-/// before.
+/// An unknown batch can be healed if this database published it, on this timeline or an earlier one.
 fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<(), Error> {
     let (target, number, theirs) = (manifest.target.clone(), manifest.number, &manifest.source);
     let identity = &ours.identity;

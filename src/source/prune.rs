@@ -1,4 +1,4 @@
-//! Pruning: what every target has of the shadows is truncated, without an export.
+//! Pruning: truncates the segments of shadows that every target has received, without an export.
 
 use crate::catalog;
 use crate::error::Error;
@@ -13,15 +13,15 @@ pub struct Pruned {
     pub table: String,
     /// The bytes that were freed.
     pub freed: i64,
-    /// The targets that still want what is there.
+    /// The targets that still need what is there.
     pub held_back_by: Vec<String>,
 }
 
-/// Prunes the shadows of all tracked tables that nobody has locked.
+/// Prunes the shadows of all tracked tables that are not locked.
 ///
-/// Not in a snapshot of the past: it would not show the position of a target that has been exported for the
-/// first time since, and what that wants would be truncated. Nor a second time in a transaction: the segment
-/// that the first time made the idle one is still the one that others write to, and they would wait.
+/// It refuses an old snapshot, which would not show the position of a target that has been exported for the
+/// first time since: what that target needs would be truncated. It refuses to run twice in a transaction:
+/// other sessions still write to the segment that the first run made idle, and would have to wait.
 pub fn prune() -> Result<Vec<Pruned>, Error> {
     if transaction::assigned_xid().is_some() {
         return Err(Error::NotAlone { function: "tx_prune()" });

@@ -1,9 +1,9 @@
 //! Restrictions: which tables a target gets, and through which views.
 //!
 //! A restricted target gets the tables that it is given and no others: whole, or as a view shows them, with
-//! fewer columns, fewer rows, or other values. A restriction ends only when somebody says so: what it names
-//! may be untracked, dropped or made anew, and the target forgotten, without the target getting more than
-//! before.
+//! fewer columns, fewer rows, or other values. Only tx_unrestrict ends a restriction: the tables and views
+//! that it names may be untracked, dropped or made anew, and the target be forgotten, and the target still
+//! gets no more than before.
 
 use crate::catalog::{self, Restriction, Tracked};
 use crate::error::{Error, TableName};
@@ -15,8 +15,8 @@ use crate::pg::{transaction, view};
 use crate::table::own;
 use crate::table::shape::{Column, Shape};
 
-/// Gives a target a table, whole or as a view shows it, and keeps from it what it has not been given. Returns
-/// what will happen, in a sentence.
+/// Gives a target a table, whole or as a view shows it; from then on it gets only the tables that it was
+/// given. Returns what will happen, in a sentence.
 pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String, Error> {
     transaction::require_read_committed("tx_restrict()")?;
     catalog::lock_target("export", target)?;
@@ -72,7 +72,7 @@ fn own(relation: Oid, caller: &Caller) -> Result<Table, Error> {
     own_if_there(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })
 }
 
-/// A table that is gone is nobody's, and there is nothing left to keep from anybody.
+/// Opens a table that the caller owns; `None` if it has been dropped, for then there is nothing to protect.
 fn own_if_there(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     if caller.owns(&table) {

@@ -3,7 +3,8 @@
 //! In go bytes from a store, or the batch that a compaction wrote; out comes one that [`Compacted::check`]
 //! passed.
 //!
-//! Invariant: whoever is at one of the batches that it follows is, after it, where the run ends.
+//! Invariant: a destination at one of the batches that it follows is, after applying it, at the last batch of
+//! the range.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! A receipt in the store: word of a destination about what it shows.
 //!
-//! Nothing that reads batches needs it. People look at it, and whoever removes old batches does.
+//! Nothing that reads batches needs it. People look at it, and expiry does.
 //!
 //! Invariant: what a receipt says was committed and durable before it was put.
 

@@ -1,4 +1,4 @@
-//! Retention: removing batches that nobody needs any more.
+//! Retention: removing batches that are no longer needed.
 //!
 //! Needed are the latest full batch, compacted or not, and what comes after it, for with these a destination
 //! can begin; and the latest batch of all, by which a destination that is as far sees that the store is its
@@ -17,8 +17,8 @@ use super::names::BatchRange;
 use super::{Error, path, reader};
 use store::Store;
 
-/// How long the files of a compaction may wait for the compacted batch. Nobody knows whether they still will
-/// have one.
+/// How long the files of a compaction may wait for the compacted batch. It cannot be known whether they still
+/// will have one.
 pub const COMPACTION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is kept beside what is needed.
@@ -39,7 +39,7 @@ pub struct Removed {
     pub manifest: Option<Manifest>,
 }
 
-/// Removes batches of a target, those before `Keep` has any.
+/// Removes the oldest batches, up to the first that `keep` protects.
 pub fn expire(store: &dyn Store, target: &str, keep: &Keep) -> Result<Vec<Removed>, Error> {
     let numbers = reader::numbers(store, target, 0)?;
     let runs = reader::runs(store, target, 0)?;
@@ -58,7 +58,7 @@ pub fn expire(store: &dyn Store, target: &str, keep: &Keep) -> Result<Vec<Remove
         let manifest = match reader::manifest(store, target, number) {
             Ok(manifest) if manifest.created_at.as_str() >= keep.from => break,
             Ok(manifest) => Some(manifest),
-            // Of use to nobody.
+            // No destination can use it.
             Err(Error::Manifest { .. }) => None,
             Err(error) => return Err(error),
         };

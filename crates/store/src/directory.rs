@@ -224,7 +224,7 @@ impl Upload for NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.keep {
-            // There is nobody left to tell, and a later export sweeps what stays.
+            // No caller takes the error, and a later export removes what stays.
             let _ = self.folder.remove_file(&self.name);
         }
     }

@@ -29,7 +29,7 @@ pub trait Store: Send + Sync {
     /// Creates a file at once: whole or absent, and never in place of another ([`Error::Exists`]). No other
     /// file may ever have the content, by which a store can tell its own from another's.
     ///
-    /// After any other error the file can be there all the same, whole: nobody can know more when a disk or a
+    /// After any other error the file can be there all the same, whole: more cannot be known when a disk or a
     /// network fails halfway.
     fn put_new(&self, path: &str, content: &[u8]) -> Result<(), Error>;
 
@@ -55,7 +55,7 @@ pub trait Upload: Write + Send {
 /// Opens an existing store: an absolute directory, or a URL.
 ///
 /// A directory that does not exist is an error and not created, for it may be the mount point of a disk that
-/// is away. Whoever waits for a network asks `interrupted`, on whatever thread, and stops with
+/// is away. A thread that waits for the network calls `interrupted`, and stops with
 /// [`Error::Interrupted`].
 pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>, Error> {
     let unsupported = || Error::Unsupported { location: location.into() };
@@ -134,7 +134,7 @@ pub enum Error {
     #[error("the URL of a store must have no user name, no password and no query")]
     Secret,
 
-    /// Somebody has chosen a profile that says nothing.
+    /// AWS_PROFILE names a profile without keys.
     #[error("there are no keys for the profile \"{profile}\" that AWS_PROFILE names")]
     Profile { profile: String },
 
@@ -142,7 +142,7 @@ pub enum Error {
     #[error("store \"{url}\" cannot be used: its server replaces a file that it is told to create")]
     Replaces { url: String },
 
-    /// Nobody waits any more.
+    /// The statement that waited is to end.
     #[error("could not {action} \"{path}\": interrupted")]
     Interrupted { action: &'static str, path: String },
 

@@ -85,7 +85,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let tables = candidates.len();
     let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
-    // Looked at again: the target may have been let go while its export waited for the locks.
+    // Read again: the target may have been released while its export waited for the locks.
     let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && !request.even_if_unchanged && replay.is_none() {

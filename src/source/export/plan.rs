@@ -48,8 +48,7 @@ impl Replay {
         is_complete && !has_healed && known.number <= self.number
     }
 
-    /// The batches after which a destination misses nothing: that one and all since, whoever has published
-    /// them.
+    /// The batches after which a destination misses nothing: that one and all since, unknown ones included.
     pub(super) fn follows(&self, fork: &Fork) -> Vec<Link> {
         let published = self
             .published

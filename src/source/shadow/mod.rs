@@ -47,12 +47,12 @@ fn segment(id: i32, segment: i16) -> String {
     query::quote_qualified("table_export", &segment_name(id, segment))
 }
 
-/// Makes the shadow of a table, and lets the table's owner read it: as him, exports read both.
+/// Makes the shadow of a table, and lets the table's owner read it: exports read both as that role.
 pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
     let columns = (1..)
         .zip(key)
         .map(|(k, column)| {
-            // Byte by byte: keys that a collation takes for equal are different keys all the same.
+            // Compared byte by byte: keys that a collation takes for equal are different keys.
             let collate = if column.collate.is_empty() { "" } else { " COLLATE pg_catalog.\"C\"" };
             format!(", k{k} {}{collate}", column.shadow_type)
         })
@@ -70,7 +70,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
     grant(id, owner)
 }
 
-/// Lets the owner of the table read its shadow, and nobody who was the owner before.
+/// Lets the owner of the table read its shadow, and revokes that from former owners.
 pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
     let segments = format!("{}, {}", segment(id, 0), segment(id, 1));
     let former = readers(id)?;
@@ -84,7 +84,7 @@ pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
     former.iter().try_for_each(|role| revoke_unused(role))
 }
 
-/// Drops the shadow of a table, and takes back what its reader had for it.
+/// Drops the shadow of a table, and revokes what its reader was granted for it.
 pub fn drop_tables(id: i32) -> Result<(), Error> {
     let readers = readers(id)?;
     query::now(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
@@ -102,7 +102,7 @@ fn readers(id: i32) -> Result<Vec<String>, Error> {
 /// What turns a run into keys.
 const SERIES: &str = "table_export.series(integer, integer), table_export.series(bigint, bigint)";
 
-/// Takes back the right to look into our schema from a role that may read no shadow in it any more.
+/// Revokes USAGE on the schema from a role that may no longer read any shadow in it.
 fn revoke_unused(role: &str) -> Result<(), Error> {
     let reads = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
                                  WHERE c.relnamespace = 'table_export'::pg_catalog.regnamespace
@@ -118,8 +118,8 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
 /// Keeps the segments of a shadow from being truncated until the end of the transaction.
 ///
 /// An export holds this lock from before its snapshot until its position is committed. A target whose
-/// position is not committed yet (its first export, or one after a reset) is seen by nobody, and would lose
-/// what others have passed.
+/// position is not committed yet (its first export, or one after a reset) is not visible to other
+/// sessions. Without the lock it would lose changes that all visible targets have received.
 pub fn hold_segments(id: i32) -> Result<(), Error> {
     for n in [0, 1] {
         segment_table(id, n, Lock::Read)?;

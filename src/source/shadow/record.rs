@@ -70,8 +70,8 @@ impl Shadow {
     /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed
     /// before.
     ///
-    /// Locking it brings the news that it was current no more, if that is so: whoever seals a segment has had
-    /// a lock in the way of ours, after the switch was known to all.
+    /// Taking the lock processes pending invalidations, so a switch is seen here: the transaction that seals
+    /// a segment holds a conflicting lock, which it takes after all backends have been told of the switch.
     fn open(&self) -> Result<Append, Error> {
         let mut current = self.current;
         loop {

@@ -23,7 +23,7 @@ pub struct Rotation {
     pub held_back_by: Vec<String>,
 }
 
-/// Truncates the segment that is not current, if no position wants anything in it, and makes it current. If
+/// Truncates the segment that is not current, if no position needs anything in it, and makes it current. If
 /// one does, the segment is sealed, so that positions from here on need not look into it.
 ///
 /// The last thing that an export does, because its locks stay to the end of the transaction. Locks are taken
@@ -84,9 +84,9 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     Ok(Rotation { freed: held, held_back_by: Vec::new() })
 }
 
-/// Lets go of targets that a shadow has become too large for, unless one of them is just being changed. None
-/// of them is exporting: its export would hold a lock in the way of ours, or wait for it and look at its
-/// tables again.
+/// Releases the targets for which a shadow has grown too large, unless one of them is being changed. None of
+/// them can be in the middle of an export, which would hold a conflicting lock. An export that waits for the
+/// lock reads again which tables its target has received.
 fn release_targets(id: i32, targets: &[String]) -> Result<bool, Error> {
     let Some(table) = catalog::release_targets(id, targets)? else { return Ok(false) };
     for target in targets {

@@ -26,7 +26,7 @@ pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(120);
 /// its threads.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
-/// How to reach the network, and how to know that nobody waits any more.
+/// How to reach the network, and how to know that the statement no longer waits.
 #[derive(Clone)]
 pub(super) struct Network {
     runtime: Handle,
@@ -40,7 +40,7 @@ pub(super) struct Pending<T> {
     interrupted: fn() -> bool,
 }
 
-/// Nobody waits any more.
+/// The statement no longer waits.
 pub(super) struct Interrupted;
 
 impl Network {
@@ -67,7 +67,7 @@ impl Network {
     ) -> Pending<T> {
         let (sender, result) = sync_channel(1);
         let task = self.runtime.spawn(async move {
-            // Nobody may wait for it any more.
+            // The statement may have stopped waiting for it.
             let _ = sender.send(future.await);
         });
         Pending { result, task: task.abort_handle(), interrupted: self.interrupted }
@@ -81,7 +81,7 @@ impl Network {
         self.begin(future).wait()
     }
 
-    /// Does something that nobody waits for.
+    /// Does something in the background.
     pub(super) fn leave(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(future);
     }

@@ -114,7 +114,7 @@ impl NewObject {
     }
 
     /// Completes a multipart upload. When no answer comes it is asked again, and may then not know the upload
-    /// any more: the path is nobody else's, so an object of the right size is ours.
+    /// any more: no other upload has the path, so an object of the right size is this one.
     async fn complete(
         store: Arc<dyn ObjectStore>,
         path: Path,
@@ -179,7 +179,7 @@ impl Upload for NewObject {
 
 impl Drop for NewObject {
     fn drop(&mut self) {
-        // There is nobody left to wait for it, nor to tell. Parts that stay are what a bucket's lifecycle
+        // Nothing waits for it or takes its error. Parts that stay are what a bucket's lifecycle
         // rule is for.
         if let Some(Transfer::Multipart { mut upload, parts }) = self.transfer.take() {
             drop(parts);

@@ -76,7 +76,7 @@ impl Webdav {
         }
     }
 
-    /// Begins to put a file whose size nobody knows yet. Its folder exists.
+    /// Begins to put a file whose size is not known yet. Its folder exists.
     pub(super) fn put(&self, path: &Path, network: &Network) -> StreamedPut {
         let (parts, mut queue) = channel::<Bytes>(1);
         let body = Body::wrap_stream(futures_util::stream::poll_fn(move |context| {
