@@ -872,7 +872,7 @@ fn a_stray_manifest_of_the_last_number_can_be_removed() {
     fs::write(&stray, "{}").expect("our own folder");
     refuses_export(&source, &store, "55000", &["9999999999", "tx_reset"]);
     source.reset();
-    refuses_export(&source, &store, "54000", &["10000000000", "remove the manifest of the last number"]);
+    refuses_export(&source, &store, "54000", &["10000000000", "remove the manifest with the highest number"]);
     fs::remove_file(stray).expect("our own file");
     source.feed(&destination);
 }
