@@ -393,7 +393,7 @@ fn needs_a_reset(name: &str, suffix: &str, damage: impl Fn(&mut Vec<u8>)) {
 
 #[test]
 fn an_unknown_batch_whose_manifest_is_damaged_needs_a_reset() {
-    needs_a_reset("unreadable", ".json", |bytes| bytes.truncate(100));
+    needs_a_reset("unreadable_manifest", ".json", |bytes| bytes.truncate(100));
 }
 
 #[test]
