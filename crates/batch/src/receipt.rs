@@ -1,6 +1,6 @@
-//! A receipt in the store: word of a destination about what it shows.
+//! A receipt in the store: the last batch that a destination has applied.
 //!
-//! Nothing that reads batches needs it. People look at it, and expiry does.
+//! `tx_status` and expiry read it; no import needs it.
 //!
 //! Invariant: what a receipt says was committed and durable before it was put.
 
