@@ -151,30 +151,9 @@ fn only_the_catalog_queries_our_tables() {
 /// The modules of the crate that a source imports or names.
 fn imports(source: &Source) -> BTreeSet<String> {
     let code = source.code().into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
-    let mut imports = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        match rest.strip_prefix('{') {
-            // use crate::{a, b::{c, d}};
-            Some(list) => {
-                let (mut depth, mut item) = (0, String::new());
-                for character in list.chars() {
-                    match character {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => imports.extend(
-                            words(&std::mem::take(&mut item)).find(|w| !w.is_empty()).map(str::to_owned),
-                        ),
-                        _ if depth == 0 => item.push(character),
-                        _ => {}
-                    }
-                }
-                imports.extend(words(&item).find(|word| !word.is_empty()).map(str::to_owned));
-            }
-            None => imports.extend(words(rest).next().map(str::to_owned)),
-        }
-    }
+    let paths = code.match_indices("crate::").flat_map(|(at, _)| expand(&code[at + "crate::".len()..]));
+    let modules = paths.filter_map(|path| words(&path).next().map(str::to_owned));
+    let mut imports = modules.filter(|module| !module.is_empty()).collect::<BTreeSet<_>>();
     imports.remove(&source.module);
     imports
 }

@@ -150,11 +150,14 @@ fn complete(
     Ok(Destination { table, shape: completed, part, ignored })
 }
 
+fn is_missing(column: &batch::Column, shape: &Shape) -> bool {
+    shape.columns.iter().all(|ours| ours.name != column.name)
+}
+
 /// Removes the columns that do not exist here from a part, and returns the places of their fields.
 fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
-    let is_missing = |column: &batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
     let (ignored, kept) =
-        part.columns.drain(..).enumerate().partition::<Vec<_>, _>(|(_, column)| is_missing(column));
+        part.columns.drain(..).enumerate().partition::<Vec<_>, _>(|(_, column)| is_missing(column, shape));
     part.columns = kept.into_iter().map(|(_, column)| column).collect();
     if ignored.is_empty() {
         return Ok(Vec::new());
@@ -237,8 +240,7 @@ fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result
     if new_columns != NewColumns::Add {
         return Ok(Vec::new());
     }
-    let is_missing = |column: &&batch::Column| shape.columns.iter().all(|ours| ours.name != column.name);
-    let missing = part.columns.iter().filter(is_missing);
+    let missing = part.columns.iter().filter(|column| is_missing(column, shape));
     let actions = missing.map(|column| {
         let nullable = batch::Column { not_null: false, ..column.clone() };
         Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.name_for_errors())?))
@@ -248,7 +250,7 @@ fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result
 
 /// Warns that unchanged rows lack the values of added columns: the source does not send those rows again.
 fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
-    let (table, target) = (format!("{}.{}", part.schema, part.name), &manifest.target);
+    let (table, target) = (part.table(), &manifest.target);
     pgrx::warning!(
         "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
          have it sent in full by tx_reset('{target}', '{table}') at the source"

@@ -38,7 +38,7 @@ impl Facts {
 }
 
 /// Returns a text as a literal of SQL.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -29,7 +29,7 @@ impl TableName {
 
     /// Returns the name as a literal, for an argument of type regclass.
     fn literal(&self) -> String {
-        format!("'{}'", self.quoted.replace('\'', "''"))
+        facts::literal(&self.quoted)
     }
 }
 

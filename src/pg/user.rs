@@ -13,7 +13,7 @@ use crate::pg::table::Table;
 
 /// A change of the current user that ends when this value is dropped, and with it every setting that was
 /// changed meanwhile: code of that user must not decide what search_path our own queries run with.
-pub struct ActingAs {
+struct ActingAs {
     user: Oid,
     context: i32,
     level: i32,
@@ -57,16 +57,17 @@ impl Caller {
         self.has_rights_of(unsafe { pg_sys::get_role_oid(role.as_ptr(), false) })
     }
 
-    /// Acts as the caller.
-    pub fn act(&self) -> ActingAs {
-        switch(self.role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32)
+    /// Runs a closure as the caller.
+    pub fn as_caller<T>(&self, run: impl FnOnce() -> T) -> T {
+        let _acting = switch(self.role, pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        run()
     }
 
-    /// Acts as the owner of a user's table.
+    /// Runs a closure as the owner of a user's table.
     ///
     /// An owner that may not SET ROLE to the caller is confined to a security-restricted operation, as in
     /// REINDEX or in logical replication (usercontext.c, SwitchToUntrustedUser).
-    pub fn act_as_owner(&self, table: &Table) -> ActingAs {
+    pub fn as_owner<T>(&self, table: &Table, run: impl FnOnce() -> T) -> T {
         // SAFETY: both are ids of roles.
         let trusted = unsafe { pg_sys::has_privs_of_role(table.owner(), self.role) };
         let flag = if trusted {
@@ -74,18 +75,7 @@ impl Caller {
         } else {
             pg_sys::SECURITY_RESTRICTED_OPERATION
         };
-        switch(table.owner(), flag as i32)
-    }
-
-    /// Runs a closure as the caller.
-    pub fn as_caller<T>(&self, run: impl FnOnce() -> T) -> T {
-        let _acting = self.act();
-        run()
-    }
-
-    /// Runs a closure as the owner of a user's table: see [`Caller::act_as_owner`].
-    pub fn as_owner<T>(&self, table: &Table, run: impl FnOnce() -> T) -> T {
-        let _acting = self.act_as_owner(table);
+        let _acting = switch(table.owner(), flag as i32);
         run()
     }
 

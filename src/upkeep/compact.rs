@@ -201,7 +201,7 @@ fn describe(chain: &BatchRun, part: &Part, started: Instant) -> CompactedPart {
     CompactedPart {
         batch: chain.links.last().map_or(0, |link| link.number),
         batches: chain.links.len(),
-        table: format!("{}.{}", part.schema, part.name),
+        table: part.table(),
         kind: part.kind.name(),
         ids: part.ids,
         records: part.records,

@@ -296,20 +296,25 @@ fn every_type_with_an_order_is_a_key() {
         .map(|(name, values)| make_key(&mirror.source, name, &quoted_type(name), values))
         .collect::<Vec<_>>();
     let tables = tables.iter().map(String::as_str).collect::<Vec<_>>();
-    mirror.track(&tables);
-    mirror.follow("");
-    mirror.assert_same_tables(&tables);
-    for table in &tables {
-        change_keys(&mirror.source, table);
-    }
-    mirror.follow("");
-    mirror.assert_same_tables(&tables);
+    changed_keys_follow(&mirror, &tables);
     for table in &tables {
         mirror.source.run(&format!("DELETE FROM {table}"));
     }
     mirror.follow("");
     mirror.assert_same_tables(&tables);
     assert_eq!(rows(&mirror.copy, "SELECT * FROM \"key_bool\""), [""; 0]);
+}
+
+/// Tracks tables, and compares them at first and after each key has changed.
+fn changed_keys_follow(mirror: &Mirror, tables: &[&str]) {
+    mirror.track(tables);
+    mirror.follow("");
+    mirror.assert_same_tables(tables);
+    for table in tables {
+        change_keys(&mirror.source, table);
+    }
+    mirror.follow("");
+    mirror.assert_same_tables(tables);
 }
 
 #[test]
@@ -327,14 +332,7 @@ fn keys_that_only_look_different_are_one_key() {
     let made = KEYS.iter().map(|key| make_key(&mirror.source, key.name, key.definition, key.values));
     let tables = made.collect::<Vec<_>>();
     let tables = tables.iter().map(String::as_str).collect::<Vec<_>>();
-    mirror.track(&tables);
-    mirror.follow("");
-    mirror.assert_same_tables(&tables);
-    for table in &tables {
-        change_keys(&mirror.source, table);
-    }
-    mirror.follow("");
-    mirror.assert_same_tables(&tables);
+    changed_keys_follow(&mirror, &tables);
     for (key, table) in KEYS.iter().zip(&tables) {
         for (from, to) in key.rewrites {
             // Under another image of the key, and in one window with a change of the row.

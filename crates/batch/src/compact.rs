@@ -85,11 +85,7 @@ fn require_mergeable(
     manifest: &Manifest,
     store: &dyn Store,
 ) -> Result<(), Error> {
-    let unfit = |reason| Error::Unmergeable {
-        table: format!("{}.{}", part.schema, part.name),
-        batch: manifest.number,
-        reason,
-    };
+    let unfit = |reason| Error::Unmergeable { table: part.table(), batch: manifest.number, reason };
     reader::check_columns(store, manifest, part)?;
     if parts > 1 && part.format != Format::Text {
         return Err(unfit("its records are not in text format"));
@@ -232,7 +228,7 @@ impl Share<'_> {
     }
 
     fn stray(&self, manifest: &Manifest, part: &Part) -> Error {
-        let table = format!("{}.{}", part.schema, part.name);
+        let table = part.table();
         Error::Unmergeable {
             table,
             batch: manifest.number,

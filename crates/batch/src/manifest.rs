@@ -116,6 +116,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// The names, for messages.
+    pub const ALLOWED: &'static str = "text, binary, csv";
+
     /// The name, as manifests and COPY say it.
     pub fn name(self) -> &'static str {
         match self {
@@ -124,11 +127,6 @@ impl Format {
             Self::Csv => "csv",
         }
     }
-}
-
-impl Format {
-    /// The names, for messages.
-    pub const ALLOWED: &'static str = "text, binary, csv";
 }
 
 impl FromStr for Format {
@@ -237,6 +235,11 @@ impl Manifest {
 }
 
 impl Part {
+    /// The qualified name of its table, as messages and results say it.
+    pub fn table(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
     /// The size of its three files as stored.
     pub fn bytes(&self) -> u64 {
         self.files.columns.size + self.files.ids.size + self.files.records.size

@@ -173,7 +173,7 @@ fn received_in_full(planned: &[(Candidate, Kind)], number: u64) -> Vec<Received>
 fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
     Exported {
         batch,
-        table: format!("{}.{}", part.schema, part.name),
+        table: part.table(),
         kind: part.kind.name(),
         ids: part.ids,
         records: part.records,

@@ -55,17 +55,18 @@ pub(super) fn write_part(
         Healing::Keys(name) => Some(name.as_str()),
         _ => None,
     };
-    let acting = caller.act_as_owner(table);
-    let (ids, query) = match (kind, since) {
-        (Kind::Changes, Some(since)) => {
-            let keys = read::keys_query(tracked, since, key, healed)?;
-            (copy_to(&keys, Format::Text.name(), part.ids()?)?, read::records_query(shape, rows, key, &keys))
-        }
-        _ => ((0, part.ids()?), read::all_records_query(shape, rows)),
-    };
-    fault::point(Point::ExportIdsWritten);
-    let records = copy_to(&query, format.name(), part.records()?)?;
-    drop(acting);
+    let (ids, records) = caller.as_owner(table, || {
+        let (ids, query) = match (kind, since) {
+            (Kind::Changes, Some(since)) => {
+                let keys = read::keys_query(tracked, since, key, healed)?;
+                let ids = copy_to(&keys, Format::Text.name(), part.ids()?)?;
+                (ids, read::records_query(shape, rows, key, &keys))
+            }
+            _ => ((0, part.ids()?), read::all_records_query(shape, rows)),
+        };
+        fault::point(Point::ExportIdsWritten);
+        Ok::<_, Error>((ids, copy_to(&query, format.name(), part.records()?)?))
+    })?;
     Ok(part.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
 }
 

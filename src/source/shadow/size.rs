@@ -18,8 +18,7 @@ pub struct ShadowSize {
 
 /// Returns how much the shadow of a tracked table holds.
 pub fn shadow_size(id: i32) -> Result<ShadowSize, Error> {
-    let (changes, bytes) = snapshot::latest(|| size(id))?;
-    Ok(ShadowSize { changes, bytes })
+    snapshot::latest(|| size(id))
 }
 
 /// Returns what the next export of a target finds; `None` if it is full.
@@ -40,16 +39,16 @@ fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>, Error> {
     let mut pending = ShadowSize { changes: 0, bytes: 0 };
     for tracked in catalog::tracked()? {
         if target.tables.iter().any(|known| known.tracked == tracked.id) {
-            let (changes, bytes) = size_after(&tracked, position)?;
-            pending.changes += changes;
-            pending.bytes += bytes;
+            let size = size_after(&tracked, position)?;
+            pending.changes += size.changes;
+            pending.bytes += size.bytes;
         }
     }
     Ok(Some(pending))
 }
 
 /// Returns how many committed changes a shadow holds, and the bytes of both segments.
-fn size(id: i32) -> Result<(i64, i64), Error> {
+fn size(id: i32) -> Result<ShadowSize, Error> {
     let sql = format!(
         "SELECT (SELECT COALESCE(pg_catalog.sum(run), 0) FROM {}),
                 pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)
@@ -60,11 +59,11 @@ fn size(id: i32) -> Result<(i64, i64), Error> {
     );
     let rows = query::in_snapshot(&sql, &[])?;
     let row = rows.first().ok_or(Error::ShadowMissing { id })?;
-    Ok((row.get(0)?, row.get(1)?))
+    Ok(ShadowSize { changes: row.get(0)?, bytes: row.get(1)? })
 }
 
 /// Returns how many changes lie after a position, and the bytes of the segments that they are in.
-fn size_after(tracked: &Tracked, position: &Position) -> Result<(i64, i64), Error> {
+fn size_after(tracked: &Tracked, position: &Position) -> Result<ShadowSize, Error> {
     let segments = segments_after(tracked, position);
     let sql = format!(
         "SELECT COALESCE(pg_catalog.sum(run), 0),
@@ -75,5 +74,5 @@ fn size_after(tracked: &Tracked, position: &Position) -> Result<(i64, i64), Erro
     );
     let rows = query::in_snapshot(&sql, &[])?;
     let row = rows.first().ok_or(Error::ShadowMissing { id: tracked.id })?;
-    Ok((row.get(0)?, row.optional(1)?.unwrap_or(0)))
+    Ok(ShadowSize { changes: row.get(0)?, bytes: row.optional(1)?.unwrap_or(0) })
 }

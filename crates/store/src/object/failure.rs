@@ -42,12 +42,14 @@ impl<'a> Answer<'a> {
 
 /// Says what was being done, and to which object, when the server or the network refused.
 pub(super) fn failure(action: &'static str, path: String, error: &object_store::Error) -> Error {
-    let cause = innermost(error);
-    let no_bucket = Answer::parse(&cause).is_some_and(|answer| answer.code == Some("NoSuchBucket"));
     match error {
-        object_store::Error::NotFound { .. } if !no_bucket => Error::NotFound { path },
+        object_store::Error::NotFound { .. } if !lacks_bucket(error) => Error::NotFound { path },
         error => unavailable(action, path, error),
     }
+}
+
+fn lacks_bucket(error: &object_store::Error) -> bool {
+    Answer::parse(&innermost(error)).is_some_and(|answer| answer.code == Some("NoSuchBucket"))
 }
 
 /// As [`failure`], where it is an error too that the object does not exist.
