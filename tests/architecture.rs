@@ -16,8 +16,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("upkeep", &["catalog", "table", "pg", "error", "fault"]),
     ("catalog", &["table", "pg", "error", "guc"]),
     ("table", &["pg", "error"]),
-    ("pg", &["error"]),
-    ("error", &[]),
+    ("pg", &[]),
+    ("error", &["pg"]),
     ("guc", &["pg"]),
     ("fault", &["pg"]),
 ];
@@ -141,7 +141,7 @@ fn only_the_catalog_queries_our_tables() {
         names.iter().any(named) && !line.trim_start().starts_with("//")
     };
     let mut places = Vec::new();
-    for source in sources().iter().filter(|source| !["catalog", "error"].contains(&source.module.as_str())) {
+    for source in sources().iter().filter(|source| source.module != "catalog") {
         let lines = (1..).zip(source.text.lines()).filter(|(_, line)| is_named(line));
         places.extend(lines.map(|(number, line)| format!("{}:{number}: {}", source.name(), line.trim())));
     }

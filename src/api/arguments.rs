@@ -8,63 +8,66 @@ use std::time::Duration;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 
-use crate::error::Error;
+use crate::api::error::CallError;
+use crate::error::{Result, Shared};
 
 /// Parses the name of a choice.
-pub fn choice<T: FromStr>(argument: &'static str, name: &str, allowed: &'static str) -> Result<T, Error> {
-    name.parse().map_err(|_| Error::Argument { argument, value: name.to_owned(), allowed })
+pub fn choice<T: FromStr>(argument: &'static str, name: &str, allowed: &'static str) -> Result<T> {
+    Ok(name.parse().map_err(|_| Shared::Argument { argument, value: name.to_owned(), allowed })?)
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT, because a STRICT function does nothing
 /// for a null, and says nothing about it.
-pub fn required<T>(argument: &'static str, value: Option<T>) -> Result<T, Error> {
-    value.ok_or(Error::NullArgument { argument })
+pub fn required<T>(argument: &'static str, value: Option<T>) -> Result<T> {
+    Ok(value.ok_or(CallError::NullArgument { argument })?)
 }
 
 /// Refuses null and the empty string as the name of a target.
-pub fn target_name(target: Option<&str>) -> Result<&str, Error> {
+pub fn target_name(target: Option<&str>) -> Result<&str> {
     match required("target", target)? {
-        "" => Err(Error::Argument {
+        "" => Err(Shared::Argument {
             argument: "target",
             value: String::new(),
             allowed: "any name, such as host/database",
-        }),
+        }
+        .into()),
         target => Ok(target),
     }
 }
 
 /// Refuses a negative limit.
-pub fn parse_limit(argument: &'static str, limit: i32) -> Result<u64, Error> {
-    u64::try_from(limit).map_err(|_| Error::Argument {
+pub fn parse_limit(argument: &'static str, limit: i32) -> Result<u64> {
+    Ok(u64::try_from(limit).map_err(|_| Shared::Argument {
         argument,
         value: limit.to_string(),
         allowed: "0 or more",
-    })
+    })?)
 }
 
 /// Refuses a percentage outside of 0 to 100.
-pub fn parse_percentage(argument: &'static str, percentage: i32) -> Result<u32, Error> {
+pub fn parse_percentage(argument: &'static str, percentage: i32) -> Result<u32> {
     let refused =
-        || Error::Argument { argument, value: percentage.to_string(), allowed: "0 to 100, in percent" };
-    u32::try_from(percentage).ok().filter(|&percentage| percentage <= 100).ok_or_else(refused)
+        || Shared::Argument { argument, value: percentage.to_string(), allowed: "0 to 100, in percent" };
+    Ok(u32::try_from(percentage).ok().filter(|&percentage| percentage <= 100).ok_or_else(refused)?)
 }
 
 /// Refuses the number of a batch below 1.
-pub fn parse_number(argument: &'static str, number: Option<i64>) -> Result<Option<u64>, Error> {
-    let refused = |number: i64| Error::Argument { argument, value: number.to_string(), allowed: "1 or more" };
+pub fn parse_number(argument: &'static str, number: Option<i64>) -> Result<Option<u64>> {
+    let refused =
+        |number: i64| Shared::Argument { argument, value: number.to_string(), allowed: "1 or more" };
     let parse =
         |number| u64::try_from(number).ok().filter(|&number| number > 0).ok_or_else(|| refused(number));
-    number.map(parse).transpose()
+    Ok(number.map(parse).transpose()?)
 }
 
 /// Returns an age in microseconds; refuses a negative one.
-pub fn parse_age(age: Interval) -> Result<u64, Error> {
+pub fn parse_age(age: Interval) -> Result<u64> {
     let micros = age.as_micros();
-    u64::try_from(micros).map_err(|_| Error::Argument {
+    Ok(u64::try_from(micros).map_err(|_| Shared::Argument {
         argument: "older_than",
         value: format!("{} s", micros / 1_000_000),
         allowed: "no negative interval",
-    })
+    })?)
 }
 
 /// Parses an instant of a manifest; `None` if it is outside of the range of PostgreSQL's type.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use store::Store;
 
-use crate::error::Error;
+use crate::api::error::CallError;
+use crate::error::Result;
 use crate::guc;
 use crate::pg::settings::Settings;
 use crate::pg::user::Caller;
@@ -25,7 +26,7 @@ pub struct Call {
 
 impl Call {
     /// Begins a call of a function that may run anywhere, even on a standby or in a read-only transaction.
-    pub fn enter() -> Result<Call, Error> {
+    pub fn enter() -> Result<Call> {
         let caller = Caller::enter()?;
         let settings = settings::pin();
         Ok(Call { settings, caller })
@@ -33,14 +34,14 @@ impl Call {
 
     /// Begins a call of a function that writes to the database; refuses a standby and a read-only
     /// transaction. `function` is the function's name in the error message.
-    pub fn writable(function: &'static CStr) -> Result<Call, Error> {
+    pub fn writable(function: &'static CStr) -> Result<Call> {
         transaction::require_writable(function)?;
         Call::enter()
     }
 
     /// Begins a call of a function that imports: like [`Call::writable`], and rows are written as logical
     /// replication writes them.
-    pub fn importing(function: &'static CStr) -> Result<Call, Error> {
+    pub fn importing(function: &'static CStr) -> Result<Call> {
         let call = Call::writable(function)?;
         call.settings.replica_role();
         Ok(call)
@@ -48,26 +49,27 @@ impl Call {
 
     /// Opens a store to read from: the one at `location`, or the configured one. The caller must have the
     /// rights of `pg_read_server_files` to name another store than the configured one.
-    pub fn store_to_read(&self, location: Option<&str>) -> Result<Arc<dyn Store>, Error> {
+    pub fn store_to_read(&self, location: Option<&str>) -> Result<Arc<dyn Store>> {
         self.open_store(location, c"pg_read_server_files")
     }
 
     /// Opens a store to write to: like [`Call::store_to_read`], but with `pg_write_server_files`.
-    pub fn store_to_write(&self, location: Option<&str>) -> Result<Arc<dyn Store>, Error> {
+    pub fn store_to_write(&self, location: Option<&str>) -> Result<Arc<dyn Store>> {
         self.open_store(location, c"pg_write_server_files")
     }
 
-    fn open_store(&self, location: Option<&str>, role: &'static CStr) -> Result<Arc<dyn Store>, Error> {
+    fn open_store(&self, location: Option<&str>, role: &'static CStr) -> Result<Arc<dyn Store>> {
         let configured = guc::store();
         let named = location.filter(|&location| configured.as_deref() != Some(location));
         named.map_or(Ok(()), store::refuse_secrets)?;
         if let Some(location) = named
             && !self.caller.has_role(role)
         {
-            return Err(Error::StoreNotAllowed {
+            return Err(CallError::StoreNotAllowed {
                 location: location.to_owned(),
                 role: role.to_str().unwrap_or_default(),
-            });
+            }
+            .into());
         }
         match named.map(str::to_owned).or(configured) {
             Some(location) => Ok(store::open(&location, interrupts::pending)?),
@@ -81,7 +83,7 @@ impl Call {
 /// The name of its inner folder tells pg_basebackup to leave it out (basebackup.c, sendDir), for two reasons:
 /// the paths of batches are too long for a tar header of PostgreSQL, and a restored database would not know
 /// the batches that were exported after its backup.
-fn default_store() -> Result<Arc<dyn Store>, Error> {
+fn default_store() -> Result<Arc<dyn Store>> {
     let folder = transaction::data_directory().join("pg_table_export");
     store::create(&folder)?;
     Ok(store::create(&folder.join("pgsql_tmp.store"))?)

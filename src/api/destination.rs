@@ -11,7 +11,7 @@ use crate::api::call::Call;
 use crate::destination::apply::{Changed, Mode, Options};
 use crate::destination::resolve::{Allowed, NewColumns};
 use crate::destination::{import, mapping, pending, protect};
-use crate::error::Error;
+use crate::error::Result;
 use crate::guc;
 use crate::pg::Oid;
 use crate::pg::text::Text;
@@ -101,7 +101,7 @@ struct ImportArguments {
 
 impl ImportArguments {
     /// Checks the arguments, and returns what they ask for.
-    fn check(&self) -> Result<import::Request<'_>, Error> {
+    fn check(&self) -> Result<import::Request<'_>> {
         let target = target_name(self.target.as_deref())?;
         let max_batches = self.max_batches.map(|limit| parse_limit("max_batches", limit)).transpose()?;
         let delete_limit = match self.delete_limit {

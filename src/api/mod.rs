@@ -7,6 +7,7 @@
 
 #![allow(clippy::type_complexity, reason = "pgrx reads the names of the columns from the signature")]
 
+mod error;
 mod source;
 mod destination;
 mod upkeep;

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use crate::api::arguments::{choice, milliseconds, parse_number, required, target_name};
 use crate::api::call::Call;
+use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
@@ -47,6 +48,7 @@ fn capture<'a>(
 ) -> Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, ErrorReport> {
     // pg_trigger turns an Err into a panic without SQLSTATE, so errors are raised here.
     Firing::of(trigger)
+        .map_err(Error::from)
         .and_then(|firing| capture::capture(&firing))
         .map_err(ErrorReport::from)
         .unwrap_or_report();

@@ -9,7 +9,7 @@ use crate::api::arguments::{
     milliseconds, parse_age, parse_limit, parse_number, required, target_name, time,
 };
 use crate::api::call::Call;
-use crate::error::Error;
+use crate::error::{Error, Shared};
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::upkeep::{compact, expire, reset, status};
@@ -44,9 +44,12 @@ fn tx_compact(
     if let (Some(first), Some(last)) = (first, last)
         && first > last
     {
-        return Err(
-            Error::Argument { argument: "first", value: first.to_string(), allowed: "up to last" }.into()
-        );
+        return Err(Error::from(Shared::Argument {
+            argument: "first",
+            value: first.to_string(),
+            allowed: "up to last",
+        })
+        .into());
     }
     let store = call.store_to_write(store.as_deref())?;
     let rows = compact::compact(&compact::Request { target, first, last }, &store)?.into_iter().map(|row| {

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Error;
+use crate::error::Result;
+use crate::pg;
 use crate::pg::Oid;
 use crate::pg::query::{Row, now};
 
@@ -34,7 +35,7 @@ pub struct AppliedRow<'a> {
 }
 
 /// Records that a batch is applied.
-pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<(), Error> {
+pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<()> {
     now(
         "INSERT INTO table_export.receipt
                 (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at, store)
@@ -57,7 +58,7 @@ pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<(), Error> {
 }
 
 /// Sends a notification, when the transaction commits, that a batch is applied.
-pub fn notify(batch: &AppliedRow) -> Result<(), Error> {
+pub fn notify(batch: &AppliedRow) -> Result<()> {
     let sql = "SELECT pg_notify('pg_table_export', json_build_object(
                           'target', $1, 'batch', $2, 'kind', $3, 'tables', $4, 'exported_at', $5)::text)";
     now(sql, &[&batch.target, &batch.number, &batch.kind, &batch.tables, &batch.exported_at])?;
@@ -79,7 +80,7 @@ pub struct LastApplied {
 }
 
 /// Returns the last batch of a target that was applied here.
-pub fn last_receipt(target: &str) -> Result<Option<LastApplied>, Error> {
+pub fn last_receipt(target: &str) -> Result<Option<LastApplied>> {
     let iso = |column| format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     let sql = format!(
         "SELECT number, id, store, {}, {} FROM table_export.receipt
@@ -100,14 +101,14 @@ pub fn last_receipt(target: &str) -> Result<Option<LastApplied>, Error> {
 }
 
 /// Forgets what has been applied of a target, and says whether there was anything.
-pub fn forget_receipts(target: &str) -> Result<bool, Error> {
+pub fn forget_receipts(target: &str) -> Result<bool> {
     let sql = "DELETE FROM table_export.receipt WHERE target = $1 RETURNING number";
     Ok(!now(sql, &[&target])?.is_empty())
 }
 
 /// Records that a table shows what a batch of a target holds. Of an unlogged table this is recorded in an
 /// unlogged table as well: a crash empties both.
-pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<(), Error> {
+pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<()> {
     if is_unlogged {
         let sql = "INSERT INTO table_export.unlogged_copy (target, relation) VALUES ($1, $2::regclass)
                    ON CONFLICT DO NOTHING";
@@ -120,17 +121,17 @@ pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> 
 }
 
 /// Returns the name of an unlogged table that holds a copy for a target, and that a crash has emptied since.
-pub fn emptied_copy(target: &str) -> Result<Option<String>, Error> {
+pub fn emptied_copy(target: &str) -> Result<Option<String>> {
     let sql = "SELECT c.relation FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
                 WHERE c.target = $1 AND r.relpersistence = 'u'
                   AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
                                    WHERE u.target = c.target AND u.relation = c.relation)
                 ORDER BY c.relation::text LIMIT 1";
-    now(sql, &[&target])?.first().map(|row| row.get(0)).transpose()
+    Ok(now(sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
 }
 
 /// Forgets that a table shows what the batches of a target hold.
-pub fn remove_copy(target: &str, relation: Oid) -> Result<(), Error> {
+pub fn remove_copy(target: &str, relation: Oid) -> Result<()> {
     now("DELETE FROM table_export.copy WHERE target = $1 AND relation = $2", &[&target, &relation])?;
     Ok(())
 }
@@ -144,7 +145,7 @@ pub struct Mapping {
 }
 
 /// Returns the mapping of a table of the source; `None` if it is imported into the table of the same name.
-pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>, Error> {
+pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>> {
     let sql = "SELECT relation::oid, columns FROM table_export.mapping
                 WHERE target = $1 AND schema = $2 AND name = $3";
     let mapping = |row: &Row| Ok(Mapping { relation: Oid::from(row.get::<u32>(0)?), columns: row.json(1)? });
@@ -152,9 +153,9 @@ pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>
 }
 
 /// Records the mapping of a table of the source.
-pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) -> Result<(), Error> {
+pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) -> Result<()> {
     let columns =
-        serde_json::to_string(&mapping.columns).map_err(|error| Error::Internal(error.to_string()))?;
+        serde_json::to_string(&mapping.columns).map_err(|error| pg::Error::Internal(error.to_string()))?;
     let sql = "INSERT INTO table_export.mapping (target, schema, name, relation, columns)
                VALUES ($1, $2, $3, $4::regclass, $5::jsonb)
                ON CONFLICT (target, schema, name) DO UPDATE
@@ -164,7 +165,7 @@ pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) ->
 }
 
 /// Forgets the mapping of a table of the source.
-pub fn remove_mapping(target: &str, schema: &str, name: &str) -> Result<(), Error> {
+pub fn remove_mapping(target: &str, schema: &str, name: &str) -> Result<()> {
     let sql = "DELETE FROM table_export.mapping WHERE target = $1 AND schema = $2 AND name = $3";
     now(sql, &[&target, &schema, &name])?;
     Ok(())

@@ -6,11 +6,14 @@
 //! and finds relations and types in pg_catalog first (namespace.c).
 
 mod copy;
+pub mod error;
 pub mod position;
 mod target;
 mod tracked;
 
-use crate::error::Error;
+use crate::catalog::error::CatalogError;
+use crate::error::Result;
+use crate::pg;
 use crate::pg::query::{in_snapshot, now};
 
 pub use copy::{
@@ -52,21 +55,22 @@ pub struct SourceIdentity {
 }
 
 /// Returns what this database is.
-pub fn source() -> Result<SourceIdentity, Error> {
+pub fn source() -> Result<SourceIdentity> {
     let rows = in_snapshot(include_str!("source.sql"), &[])?;
-    let row = rows.first().ok_or_else(|| Error::Internal("this database is not in pg_database".into()))?;
+    let row =
+        rows.first().ok_or_else(|| pg::Error::Internal("this database is not in pg_database".into()))?;
     let timeline: String = row.get(3)?;
     Ok(SourceIdentity {
         identity: Identity { system_identifier: row.get(0)?, database: row.get(1)? },
         database_name: row.get(2)?,
-        timeline: u32::from_str_radix(&timeline, 16).map_err(|e| Error::Internal(e.to_string()))?,
+        timeline: u32::from_str_radix(&timeline, 16).map_err(|e| pg::Error::Internal(e.to_string()))?,
         server_version: row.get(4)?,
         encoding: row.get(5)?,
     })
 }
 
 /// Takes the lock of a target until the end of the transaction. It assigns no transaction id.
-pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
+pub fn lock_target(purpose: &str, target: &str) -> Result<()> {
     let key = format!("pg_table_export {purpose} {target}");
     let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))";
     if in_snapshot(lock, &[&key])?.first().is_some_and(|row| row.flag(0)) {
@@ -78,20 +82,20 @@ pub fn lock_target(purpose: &str, target: &str) -> Result<(), Error> {
                      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                      AND (l.classid::int8 << 32) | l.objid::int8 = k.key";
     let pid = in_snapshot(holder, &[&key])?.first().map(|row| row.optional(0)).transpose()?.flatten();
-    Err(Error::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid })
+    Err(CatalogError::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid }.into())
 }
 
 /// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, if there is one: DDL may
 /// have changed rows without being noticed.
-pub fn disabled_event_trigger() -> Result<Option<String>, Error> {
+pub fn disabled_event_trigger() -> Result<Option<String>> {
     let sql = "SELECT e.evtname FROM pg_event_trigger AS e JOIN pg_proc AS p ON p.oid = e.evtfoid
                 WHERE p.pronamespace = 'table_export'::regnamespace AND e.evtenabled <> 'A'
                 ORDER BY e.evtname LIMIT 1";
-    in_snapshot(sql, &[])?.first().map(|row| row.get(0)).transpose()
+    Ok(in_snapshot(sql, &[])?.first().map(|row| row.get(0)).transpose()?)
 }
 
 /// Forgets the batches of a target up to a number, published and applied, except the last one of each kind.
-pub fn forget_batches(target: &str, number: u64) -> Result<(), Error> {
+pub fn forget_batches(target: &str, number: u64) -> Result<()> {
     for table in ["batch", "receipt"] {
         let sql = format!(
             "DELETE FROM table_export.{table} AS b

@@ -7,7 +7,7 @@
 
 use crate::catalog::Identity;
 use crate::catalog::position::Position;
-use crate::error::Error;
+use crate::error::Result;
 use crate::guc;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, now};
@@ -35,7 +35,7 @@ pub struct Received {
 }
 
 /// Returns a target in the active snapshot; `None` if there is no such target.
-pub fn target(name: &str) -> Result<Option<Target>, Error> {
+pub fn target(name: &str) -> Result<Option<Target>> {
     let rows = in_snapshot(
         "SELECT position, system_identifier, database, number, batch
            FROM table_export.target WHERE name = $1",
@@ -58,17 +58,18 @@ pub fn target(name: &str) -> Result<Option<Target>, Error> {
         position,
         number: row.get(3)?,
         batch: row.optional(4)?,
-        tables: tables.iter().map(received).collect::<Result<_, Error>>()?,
+        tables: tables.iter().map(received).collect::<Result<_>>()?,
     }))
 }
 
 /// Returns the names of all targets.
-pub fn target_names() -> Result<Vec<String>, Error> {
-    now("SELECT name FROM table_export.target ORDER BY name", &[])?.iter().map(|row| row.get(0)).collect()
+pub fn target_names() -> Result<Vec<String>> {
+    let names = now("SELECT name FROM table_export.target ORDER BY name", &[])?;
+    Ok(names.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Makes a target start again from a full batch, or one of its tables only.
-pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
+pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<()> {
     if let Some(tracked) = tracked {
         let sql = "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2";
         now(sql, &[&name, &tracked])?;
@@ -84,12 +85,12 @@ pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<(), Error> {
 }
 
 /// Forgets a target, and says whether there was one.
-pub fn remove_target(name: &str) -> Result<bool, Error> {
+pub fn remove_target(name: &str) -> Result<bool> {
     Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
 }
 
 /// Moves the position of a target that needs nothing of what lies between.
-pub fn move_position(name: &str, position: &Position) -> Result<(), Error> {
+pub fn move_position(name: &str, position: &Position) -> Result<()> {
     let sql = "UPDATE table_export.target SET position = $2::pg_snapshot WHERE name = $1";
     now(sql, &[&name, &position.to_string()])?;
     Ok(())
@@ -128,7 +129,7 @@ pub fn add_batch(
     identity: &Identity,
     full: &[Received],
     has_healed: bool,
-) -> Result<(), Error> {
+) -> Result<()> {
     let position = position.to_string();
     let (target, number, id) = (&batch.target, &batch.number, &batch.id);
     now(
@@ -168,7 +169,7 @@ pub fn add_batch(
     full.iter().try_for_each(|received| put_received(batch.target, received))
 }
 
-fn put_received(target: &str, received: &Received) -> Result<(), Error> {
+fn put_received(target: &str, received: &Received) -> Result<()> {
     let sql =
         "INSERT INTO table_export.target_table (target, tracked, fingerprint, number) VALUES ($1, $2, $3, $4)
                ON CONFLICT (target, tracked) DO UPDATE
@@ -190,7 +191,7 @@ pub struct Published {
 }
 
 /// Returns the batches of a target from a number on, in order.
-pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>, Error> {
+pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>> {
     let sql = "SELECT number, id, position, has_healed FROM table_export.batch
                 WHERE target = $1 AND number >= $2 ORDER BY number";
     let published = |row: &Row| {
@@ -240,20 +241,20 @@ pub fn targets_needing(
     segment: &str,
     sealed_by: Option<u64>,
     identity: &Identity,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT DISTINCT r.name FROM ({RETAINED_POSITIONS}) AS r WHERE {} ORDER BY r.name",
         needs_segment(segment, sealed_by)
     );
     let database = Oid::from(identity.database);
     let rows = now(&sql, &[&id, &identity.system_identifier, &database, &guc::replay_batches()])?;
-    rows.iter().map(|row| row.get(0)).collect()
+    Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Makes the next exports of targets send a table in full, so that its shadow retains nothing for them.
 /// Returns the name of the table; `None` if another transaction is changing one of the targets, and then
 /// releases none.
-pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>, Error> {
+pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>> {
     let lock = "SELECT FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)
                    FOR UPDATE SKIP LOCKED";
     if now(lock, &[&id, &targets])?.len() < targets.len() {
@@ -261,7 +262,7 @@ pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>, Er
     }
     now("DELETE FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)", &[&id, &targets])?;
     let table = "SELECT relation FROM table_export.tracked WHERE id = $1";
-    now(table, &[&id])?.first().map(|row| row.get(0)).transpose()
+    Ok(now(table, &[&id])?.first().map(|row| row.get(0)).transpose()?)
 }
 
 /// A table that a restricted target gets.
@@ -273,7 +274,7 @@ pub struct Restriction {
 }
 
 /// Returns the tables that a target is restricted to; empty if it gets all.
-pub fn restrictions(target: &str) -> Result<Vec<Restriction>, Error> {
+pub fn restrictions(target: &str) -> Result<Vec<Restriction>> {
     let sql =
         "SELECT relation::oid, view::oid FROM table_export.restriction WHERE target = $1 ORDER BY relation";
     let restriction = |row: &Row| {
@@ -286,7 +287,7 @@ pub fn restrictions(target: &str) -> Result<Vec<Restriction>, Error> {
 }
 
 /// Records that a target gets a table.
-pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<(), Error> {
+pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<()> {
     let sql = "INSERT INTO table_export.restriction (target, relation, view)
                VALUES ($1, $2::regclass, $3::regclass)
                ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view";
@@ -295,14 +296,14 @@ pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result
 }
 
 /// Takes a table from a restricted target; `None` ends the restriction.
-pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<(), Error> {
+pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<()> {
     let sql = "DELETE FROM table_export.restriction WHERE target = $1 AND ($2 IS NULL OR relation = $2)";
     now(sql, &[&target, &relation])?;
     Ok(())
 }
 
 /// Makes shadows retain nothing for a restricted target of the tables that it does not get.
-pub fn release_unrestricted(target: &str) -> Result<(), Error> {
+pub fn release_unrestricted(target: &str) -> Result<()> {
     let sql = "DELETE FROM table_export.target_table AS m
                 WHERE m.target = $1
                   AND NOT EXISTS (SELECT FROM table_export.restriction AS r

@@ -5,7 +5,8 @@
 //! transaction that began after that: a position that sees it needs nothing from the segment. Invariant:
 //! `sealed_by` always tells of the segment that is not current.
 
-use crate::error::Error;
+use crate::error::Result;
+use crate::pg;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, now};
 use crate::pg::table::{self, Table};
@@ -38,7 +39,7 @@ pub struct TrackedKey {
 
 impl TrackedKey {
     /// Returns the columns as they are now, by number; `None` if one of them is gone.
-    pub fn columns(&self, table: &Table) -> Result<Option<Vec<i16>>, Error> {
+    pub fn columns(&self, table: &Table) -> Result<Option<Vec<i16>>, pg::Error> {
         if self.relation == table.oid() {
             return Ok(Some(self.attnums.clone()));
         }
@@ -47,7 +48,11 @@ impl TrackedKey {
 
     /// Returns the columns of the same names in a table that `relation` inherits from, or that inherits from
     /// it: there they may have other numbers. `None` if one of them does not exist there.
-    pub fn columns_of_relative(&self, relation: Oid, relative: &Table) -> Result<Option<Vec<i16>>, Error> {
+    pub fn columns_of_relative(
+        &self,
+        relation: Oid,
+        relative: &Table,
+    ) -> Result<Option<Vec<i16>>, pg::Error> {
         let names = if self.relation == relation {
             let name = |&attnum| table::column_name(relation, attnum);
             self.attnums.iter().map(name).collect::<Result<Option<Vec<_>>, _>>()?
@@ -86,7 +91,7 @@ pub struct Tracked {
 }
 
 /// Returns the tracked tables, in the order in which they are locked.
-pub fn tracked() -> Result<Vec<Tracked>, Error> {
+pub fn tracked() -> Result<Vec<Tracked>> {
     in_snapshot(include_str!("tracked.sql"), &[])?
         .iter()
         .map(|row| {
@@ -110,26 +115,26 @@ pub fn tracked() -> Result<Vec<Tracked>, Error> {
 }
 
 /// Returns one tracked table, `None` if the table is not tracked.
-pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>, Error> {
+pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
     Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
 }
 
 /// Adds a tracked table, or renews the key of one, and returns its id.
-pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32, Error> {
+pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32> {
     let attnums = key.iter().map(|column| column.attnum).collect::<Vec<_>>();
     let rows = now(include_str!("put_tracked.sql"), &[&relation, &attnums.as_slice()])?;
-    rows.first().ok_or_else(|| Error::Internal("nothing was inserted".into()))?.get(0)
+    Ok(rows.first().ok_or_else(|| pg::Error::Internal("nothing was inserted".into()))?.get(0)?)
 }
 
 /// Removes a tracked table. Targets need nothing from its shadow any more.
-pub fn remove_tracked(id: i32) -> Result<(), Error> {
+pub fn remove_tracked(id: i32) -> Result<()> {
     now("DELETE FROM table_export.target_table WHERE tracked = $1", &[&id])?;
     now("DELETE FROM table_export.tracked WHERE id = $1", &[&id])?;
     Ok(())
 }
 
 /// Creates the capture triggers of all members of a tracked table.
-pub fn create_triggers(id: i32) -> Result<(), Error> {
+pub fn create_triggers(id: i32) -> Result<()> {
     let create = "SELECT table_export.create_triggers(t, m.relation, m.by_row)
                     FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
                    WHERE t.id = $1 ORDER BY m.relation";
@@ -138,19 +143,19 @@ pub fn create_triggers(id: i32) -> Result<(), Error> {
 }
 
 /// Drops the capture triggers of all members of a tracked table.
-pub fn drop_triggers(id: i32) -> Result<(), Error> {
+pub fn drop_triggers(id: i32) -> Result<()> {
     now("SELECT table_export.drop_triggers(t) FROM table_export.tracked AS t WHERE t.id = $1", &[&id])?;
     Ok(())
 }
 
 /// Makes a table read-only for everything but imports.
-pub fn create_protection(relation: Oid) -> Result<(), Error> {
+pub fn create_protection(relation: Oid) -> Result<()> {
     now("SELECT table_export.create_protection($1::regclass)", &[&relation])?;
     Ok(())
 }
 
 /// Ends the protection of a table.
-pub fn drop_protection(relation: Oid) -> Result<(), Error> {
+pub fn drop_protection(relation: Oid) -> Result<()> {
     now("SELECT table_export.drop_protection($1::regclass)", &[&relation])?;
     Ok(())
 }
@@ -164,7 +169,7 @@ pub struct Member {
 }
 
 /// Returns the members of a tracked table.
-pub fn members(id: i32) -> Result<Vec<Member>, Error> {
+pub fn members(id: i32) -> Result<Vec<Member>> {
     let sql = "SELECT m.relation, c.relpersistence
                  FROM table_export.member AS m JOIN pg_class AS c ON c.oid = m.relation
                 WHERE m.tracked = $1 ORDER BY m.relation";
@@ -174,7 +179,7 @@ pub fn members(id: i32) -> Result<Vec<Member>, Error> {
 
 /// Locks the row of a tracked table and returns what it says of the segments; `None` if another transaction
 /// has locked it. A `sealed_by` that this cluster has not reached yet came with a dump, and counts as none.
-pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
+pub fn lock_segments(id: i32) -> Result<Option<Segments>> {
     let sql = "SELECT segment, CASE WHEN sealed_by < pg_current_xact_id() THEN sealed_by END, truncated_by
                  FROM table_export.tracked WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED";
     let segments = |row: &Row| {
@@ -184,7 +189,7 @@ pub fn lock_segments(id: i32) -> Result<Option<Segments>, Error> {
 }
 
 /// Makes a segment the current one, to which changes are appended. The other one is not sealed.
-pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
+pub fn set_segment(id: i32, segment: i16) -> Result<()> {
     let sql = "UPDATE table_export.tracked SET segment = $2, sealed_by = NULL WHERE id = $1";
     now(sql, &[&id, &segment])?;
     Ok(())
@@ -192,7 +197,7 @@ pub fn set_segment(id: i32, segment: i16) -> Result<(), Error> {
 
 /// Records that the segment that is not current has been truncated. What it held was written before the
 /// segment was sealed; if it was not sealed, before this transaction.
-pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
+pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<()> {
     let sql = "UPDATE table_export.tracked SET truncated_by = COALESCE($2::xid8, pg_current_xact_id())
                 WHERE id = $1";
     let sealed_by = sealed_by.map(|xid| xid.to_string());
@@ -201,7 +206,7 @@ pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<(), Error> {
 }
 
 /// Records that no transaction writes to the segment that is not current any more.
-pub fn seal_segment(id: i32) -> Result<(), Error> {
+pub fn seal_segment(id: i32) -> Result<()> {
     now("UPDATE table_export.tracked SET sealed_by = pg_current_xact_id() WHERE id = $1", &[&id])?;
     Ok(())
 }

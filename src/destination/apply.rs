@@ -14,9 +14,10 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::catalog;
+use crate::destination::error::ImportError;
 use crate::destination::merge::Merge;
 use crate::destination::resolve::{self, Allowed, Destination};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::staged::Staged;
 use crate::pg::table::Right;
@@ -98,14 +99,14 @@ pub fn apply(
     manifest: &Manifest,
     options: Options,
     caller: &Caller,
-) -> Result<Vec<AppliedPart>, Error> {
+) -> Result<Vec<AppliedPart>> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     // All imports lock tables in the same order, so that two imports never deadlock.
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let rights = options.mode.rights();
     let destinations =
         parts.iter().map(|part| resolve::resolve(manifest, part, options.allowed, rights, caller));
-    let destinations = destinations.collect::<Result<Vec<_>, Error>>()?;
+    let destinations = destinations.collect::<Result<Vec<_>>>()?;
     fault::point(Point::ImportTablesLocked);
     destinations
         .iter()
@@ -120,9 +121,8 @@ pub fn apply(
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
                 let incoming = Incoming { store, manifest, part, destination };
-                apply_part(&incoming, options, caller).map_err(|error| match error {
-                    Error::Batch(_) => error,
-                    error => cause().unwrap_or(error),
+                apply_part(&incoming, options, caller).map_err(|error| {
+                    if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
             })?;
             let Destination { table, shape, .. } = destination;
@@ -149,7 +149,7 @@ struct Incoming<'a> {
     destination: &'a Destination,
 }
 
-fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart, Error> {
+fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
     let Incoming { store, manifest, part, destination: Destination { table, shape, .. } } = *incoming;
     reader::check_columns(store, manifest, part)?;
@@ -172,7 +172,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     })
 }
 
-fn append(incoming: &Incoming) -> Result<Changed, Error> {
+fn append(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
     let deleted = match part.kind {
         Kind::Full => delete_all(shape)?,
@@ -184,7 +184,7 @@ fn append(incoming: &Incoming) -> Result<Changed, Error> {
     Ok(Changed { deleted, inserted, ..Changed::default() })
 }
 
-fn merge(incoming: &Incoming) -> Result<Changed, Error> {
+fn merge(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
     let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
@@ -205,7 +205,7 @@ fn merge(incoming: &Incoming) -> Result<Changed, Error> {
 /// Refuses a part that has deleted more rows of a table than the limit allows. Rows that it has inserted
 /// again do not count. Counting stops at the number of rows that must remain, so the check costs no more than
 /// the deletion.
-fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<(), Error> {
+fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()> {
     let gone = changed.deleted.saturating_sub(changed.inserted);
     if gone == 0 || limit >= 100 {
         return Ok(());
@@ -218,24 +218,24 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<(),
     let left = query::now(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
         let table = shape.name_for_errors();
-        return Err(Error::TooManyDeleted { table, deleted: gone, left, limit });
+        return Err(ImportError::TooManyDeleted { table, deleted: gone, left, limit }.into());
     }
     Ok(())
 }
 
-fn is_empty(shape: &Shape) -> Result<bool, Error> {
+fn is_empty(shape: &Shape) -> Result<bool> {
     let rows = query::now(&format!("SELECT NOT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Deletes every row. TRUNCATE would lock out readers, who now see the old rows until the import commits.
-fn delete_all(shape: &Shape) -> Result<u64, Error> {
-    query::modify(&format!("DELETE FROM {}", shape.as_from_item()), &[])
+fn delete_all(shape: &Shape) -> Result<u64> {
+    Ok(query::modify(&format!("DELETE FROM {}", shape.as_from_item()), &[])?)
 }
 
 impl Incoming<'_> {
     /// Reads the ids into staged rows that queries can name `ids`.
-    fn stage_ids(&self) -> Result<Staged, Error> {
+    fn stage_ids(&self) -> Result<Staged> {
         let Incoming { store, manifest, part, .. } = *self;
         let ids = self.stage(c"ids", &part.key, "text", reader::ids(store, manifest, part)?)?;
         self.require_count("ids", part.ids, ids.rows())?;
@@ -243,7 +243,7 @@ impl Incoming<'_> {
     }
 
     /// Reads the records into staged rows that queries can name `records`.
-    fn stage_records(&self) -> Result<Staged, Error> {
+    fn stage_records(&self) -> Result<Staged> {
         let Incoming { store, manifest, part, .. } = *self;
         let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let file = reader::records(store, manifest, part)?;
@@ -264,33 +264,34 @@ impl Incoming<'_> {
         columns: &[String],
         format: &str,
         file: impl Read + 'static,
-    ) -> Result<Staged, Error> {
+    ) -> Result<Staged> {
         let Destination { table, shape, .. } = self.destination;
         let attnums = columns.iter().map(|name| Ok(shape.column(name)?.attnum));
-        let mut rows = Staged::like(name, table, &attnums.collect::<Result<Vec<_>, Error>>()?);
-        copy::stage_from(table, &mut rows, format, file)?;
+        let mut rows = Staged::like(name, table, &attnums.collect::<Result<Vec<_>>>()?);
+        copy::stage_from::<Error>(table, &mut rows, format, file)?;
         Ok(rows)
     }
 
     /// Inserts the records by COPY, and returns their number.
-    fn copy_records(&self) -> Result<u64, Error> {
+    fn copy_records(&self) -> Result<u64> {
         let Incoming { store, manifest, part, destination } = *self;
         let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
         let file = reader::records(store, manifest, part)?;
         let (table, format) = (&destination.table, part.format.name());
-        let inserted = match destination.ignored.as_slice() {
-            [] => copy::copy_from(table, &columns, format, file)?,
-            fields => copy::copy_from(table, &columns, format, Without::new(file, fields.to_vec()))?,
+        let inserted: Result<u64> = match destination.ignored.as_slice() {
+            [] => copy::copy_from(table, &columns, format, file),
+            fields => copy::copy_from(table, &columns, format, Without::new(file, fields.to_vec())),
         };
+        let inserted = inserted?;
         self.require_count("records", part.records, inserted)?;
         Ok(inserted)
     }
 
-    fn require_count(&self, what: &'static str, declared: u64, found: u64) -> Result<(), Error> {
+    fn require_count(&self, what: &'static str, declared: u64, found: u64) -> Result<()> {
         if declared == found {
             return Ok(());
         }
         let table = self.destination.shape.name_for_errors();
-        Err(Error::Count { table, number: self.manifest.number, what, declared, found })
+        Err(ImportError::Count { table, number: self.manifest.number, what, declared, found }.into())
     }
 }

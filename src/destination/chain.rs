@@ -12,7 +12,8 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::catalog;
-use crate::error::Error;
+use crate::destination::error::ChainError;
+use crate::error::{Result, Shared};
 use crate::guc;
 use batch::{BatchRange, Compacted, Kind, Manifest, reader};
 use store::Store;
@@ -65,12 +66,12 @@ impl<'a> Backlog<'a> {
     ///
     /// Fails if no batch can be the first one, if the store has lost or replaced the batch that was applied
     /// last, or if a copy of this target has lost its rows.
-    pub fn new(target: &'a str, store: &'a dyn Store) -> Result<Backlog<'a>, Error> {
+    pub fn new(target: &'a str, store: &'a dyn Store) -> Result<Backlog<'a>> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
         if last.is_some()
             && let Some(table) = catalog::emptied_copy(target)?
         {
-            return Err(Error::Emptied { table, target: target.to_owned() });
+            return Err(ChainError::Emptied { table, target: target.to_owned() }.into());
         }
         let after = last.as_ref().map_or(0, |last| last.0);
         let mut ahead = reader::numbers(store, target, after)?;
@@ -79,7 +80,7 @@ impl<'a> Backlog<'a> {
             Backlog { target, store, last, ahead, runs: Vec::new(), full: None, begin_with: None };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
-            None if chain.ahead.is_empty() => return Err(Error::no_batch(target, store)),
+            None if chain.ahead.is_empty() => return Err(Shared::no_batch(target, store).into()),
             _ => {
                 chain.runs = reader::runs(store, target, after)?;
                 chain.skip_to_latest_full()?;
@@ -90,7 +91,7 @@ impl<'a> Backlog<'a> {
 
     /// Returns the next batch to apply, and goes on to it; `None` at the end of the chain. The batch follows
     /// the last one or is full. A compacted batch comes before the batches that it stands for.
-    pub fn next_batch(&mut self) -> Result<Option<Next>, Error> {
+    pub fn next_batch(&mut self) -> Result<Option<Next>> {
         let Some(&number) = self.ahead.last() else { return Ok(None) };
         if let Some(next) = self.shortcut(number)? {
             return Ok(Some(self.step(next)));
@@ -108,7 +109,7 @@ impl<'a> Backlog<'a> {
 
     /// Skips the batches that the latest full batch replaces, even where one of them is missing or damaged.
     /// Where nothing has been applied yet, the full batch may be a compacted one.
-    fn skip_to_latest_full(&mut self) -> Result<(), Error> {
+    fn skip_to_latest_full(&mut self) -> Result<()> {
         // From here on this session remembers nothing, unless the search ends with `remember`.
         let seen = NotFull::take(self);
         let compacted = if self.last.is_none() { self.compacted_full()? } else { None };
@@ -132,7 +133,7 @@ impl<'a> Backlog<'a> {
             // If the chain needs the unreadable batch, reading it again in its turn raises the error.
             _ if can_go_on => Ok(()),
             Some(error) => Err(error.into()),
-            None => Err(Error::NoFullBatch { target: self.target.to_owned() }),
+            None => Err(Shared::NoFullBatch { target: self.target.to_owned() }.into()),
         }
     }
 
@@ -159,10 +160,10 @@ impl<'a> Backlog<'a> {
     }
 
     /// Returns the compacted full batch that can be applied in place of batches that are missing.
-    fn begin_again(&mut self, last: u64, found: u64) -> Result<Next, Error> {
+    fn begin_again(&mut self, last: u64, found: u64) -> Result<Next> {
         let target = self.target.to_owned();
         if found == last + 1 {
-            return Err(Error::Forked { target, number: found });
+            return Err(ChainError::Forked { target, number: found }.into());
         }
         match self.compacted_full()? {
             Some(full) if guc::restart_when_behind() => {
@@ -174,9 +175,13 @@ impl<'a> Backlog<'a> {
                 );
                 Ok(full)
             }
-            full => {
-                Err(Error::MissingBatch { target, expected: last + 1, found, may_restart: full.is_some() })
+            full => Err(ChainError::MissingBatch {
+                target,
+                expected: last + 1,
+                found,
+                may_restart: full.is_some(),
             }
+            .into()),
         }
     }
 
@@ -191,7 +196,7 @@ impl<'a> Backlog<'a> {
 
     /// Returns the compacted batch that leads furthest from here. Returns `None` if a full batch leads as
     /// far, or if a compacted batch would stand for the next batch only.
-    fn shortcut(&mut self, next: u64) -> Result<Option<Next>, Error> {
+    fn shortcut(&mut self, next: u64) -> Result<Option<Next>> {
         if let Some(full) = self.begin_with.take() {
             return Ok(Some(full));
         }
@@ -211,7 +216,7 @@ impl<'a> Backlog<'a> {
     }
 
     /// Returns the compacted full batch that ends last.
-    fn compacted_full(&mut self) -> Result<Option<Next>, Error> {
+    fn compacted_full(&mut self) -> Result<Option<Next>> {
         while let Some(run) = self.runs.iter().rev().copied().find(|run| run.is_full()) {
             if let Some(compacted) = self.compacted(run)? {
                 return Ok(Some(compacted.into()));
@@ -222,7 +227,7 @@ impl<'a> Backlog<'a> {
 
     /// Reads the manifest of a compacted batch. One that cannot be read is left out of `runs` and is no
     /// error, because the batches that it stands for may still exist.
-    fn compacted(&mut self, run: BatchRange) -> Result<Option<Compacted>, Error> {
+    fn compacted(&mut self, run: BatchRange) -> Result<Option<Compacted>> {
         match reader::compacted(self.store, self.target, run) {
             Ok(compacted) => Ok(Some(compacted)),
             Err(
@@ -238,13 +243,13 @@ impl<'a> Backlog<'a> {
     }
 
     /// Where no batch is pending, requires that the store still ends with the batch that was applied last.
-    fn require_same(&self, number: u64, id: &str) -> Result<(), Error> {
+    fn require_same(&self, number: u64, id: &str) -> Result<()> {
         let target = self.target.to_owned();
         if reader::numbers(self.store, self.target, number - 1)?.is_empty() {
-            return Err(Error::StoreBehind { target, store: self.store.url(), applied: number });
+            return Err(ChainError::StoreBehind { target, store: self.store.url(), applied: number }.into());
         }
         let is_same = reader::manifest(self.store, self.target, number)?.id.to_string() == id;
-        if is_same { Ok(()) } else { Err(Error::Forked { target, number }) }
+        if is_same { Ok(()) } else { Err(ChainError::Forked { target, number }.into()) }
     }
 }
 

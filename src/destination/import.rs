@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::catalog::{self, AppliedRow, SourceIdentity};
 use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::chain::{Backlog, Next};
+use crate::destination::error::ChainError;
 use crate::destination::receipt;
-use crate::error::Error;
+use crate::error::Result;
 use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
@@ -36,7 +37,7 @@ pub struct Imported {
 }
 
 /// Applies the pending batches of a target, and returns what each of them did.
-pub fn import(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Vec<Imported>, Error> {
+pub fn import(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Vec<Imported>> {
     let mut imported = Vec::new();
     advance(request, store, caller, &mut imported)?;
     Ok(imported)
@@ -47,9 +48,9 @@ pub type Plan = (Vec<Imported>, Option<Obstacle>);
 
 /// Runs the import and rolls it back. Only running it shows what constraints and later batches do with the
 /// rows.
-pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Plan, Error> {
+pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Plan> {
     let mut imported = Vec::new();
-    let obstacle = transaction::dry_run(|| advance(request, store, caller, &mut imported))?;
+    let obstacle = transaction::dry_run(|| advance(request, store, caller, &mut imported));
     Ok((imported, obstacle))
 }
 
@@ -58,7 +59,7 @@ fn advance(
     store: &dyn Store,
     caller: &Caller,
     imported: &mut Vec<Imported>,
-) -> Result<(), Error> {
+) -> Result<()> {
     catalog::lock_target("import", request.target)?;
     fault::point(Point::ImportBegun);
     let here = catalog::source()?;
@@ -85,13 +86,15 @@ fn advance(
 }
 
 /// Refuses a batch of this very database: it would overwrite the source's tables with their own older state.
-fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<(), Error> {
+fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<()> {
     let theirs = &manifest.source;
     let is_own = theirs.system_identifier == here.identity.system_identifier
         && theirs.database_oid == here.identity.database
         && theirs.timeline == here.timeline;
     if is_own {
-        return Err(Error::OwnDatabase { target: manifest.target.clone(), number: manifest.number });
+        return Err(
+            ChainError::OwnDatabase { target: manifest.target.clone(), number: manifest.number }.into()
+        );
     }
     Ok(())
 }

@@ -9,10 +9,12 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::{self, Mapping};
-use crate::error::Error;
+use crate::destination::error::ImportError;
+use crate::error::{Result, Shared};
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query, table};
+use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::Shape;
 
@@ -25,23 +27,24 @@ pub fn map(
     relation: Oid,
     columns: Option<&str>,
     caller: &Caller,
-) -> Result<String, Error> {
-    let missing = || Error::NoTable { oid: relation.to_u32() };
+) -> Result<String> {
+    let missing = || TableError::NoTable { oid: relation.to_u32() };
     own::lock_own(relation, caller)?.ok_or_else(missing)?;
     snapshot::latest(|| {
         let (schema, name) = parse(source_table)?;
         let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
         let shape = Shape::of(relation)?.ok_or_else(missing)?;
         if let Some(what) = shape.not_a_table() {
-            return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
+            return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
         }
         let is_unknown = |here: &&String| shape.columns.iter().all(|column| column.name != **here);
         if let Some(here) = columns.values().find(is_unknown) {
-            return Err(Error::Argument {
+            return Err(Shared::Argument {
                 argument: "columns",
                 value: here.clone(),
                 allowed: "as values, names of columns of the table here",
-            });
+            }
+            .into());
         }
         forget_copy(target, &schema, &name)?;
         catalog::put_mapping(target, &schema, &name, &Mapping { relation, columns })?;
@@ -50,10 +53,11 @@ pub fn map(
 }
 
 /// Makes imports write to the table of the same name again. Returns the name of the table at the source.
-pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String, Error> {
+pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String> {
     snapshot::latest(|| {
         let (schema, name) = parse(source_table)?;
-        let unknown = || Error::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
+        let unknown =
+            || ImportError::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
         let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
         own::lock_own(mapping.relation, caller)?;
         forget_copy(target, &schema, &name)?;
@@ -63,7 +67,7 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
 }
 
 /// Forgets that the table that the rows have been written to so far is a copy.
-fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
+fn forget_copy(target: &str, schema: &str, name: &str) -> Result<()> {
     let former = match catalog::mapping(target, schema, name)? {
         Some(mapping) => Some(mapping.relation),
         None => table::find_named(schema, name)?,
@@ -72,19 +76,20 @@ fn forget_copy(target: &str, schema: &str, name: &str) -> Result<(), Error> {
 }
 
 /// Splits a qualified name into schema and name, by PostgreSQL's rules for identifiers.
-fn parse(table: &str) -> Result<(String, String), Error> {
+fn parse(table: &str) -> Result<(String, String)> {
     let sql = "SELECT pg_catalog.to_json(pg_catalog.parse_ident($1))";
     let rows = query::in_snapshot(sql, &[&table])?;
     let parts = rows.first().map(|row| row.json::<Vec<String>>(0)).transpose()?.unwrap_or_default();
-    <[String; 2]>::try_from(parts).map(|[schema, name]| (schema, name)).map_err(|_| Error::Argument {
+    let [schema, name] = <[String; 2]>::try_from(parts).map_err(|_| Shared::Argument {
         argument: "source_table",
         value: table.to_owned(),
         allowed: "the schema and the name of a table, such as public.users",
-    })
+    })?;
+    Ok((schema, name))
 }
 
-fn parse_columns(json: &str) -> Result<BTreeMap<String, String>, Error> {
-    serde_json::from_str(json).map_err(|_| Error::Argument {
+fn parse_columns(json: &str) -> Result<BTreeMap<String, String>, Shared> {
+    serde_json::from_str(json).map_err(|_| Shared::Argument {
         argument: "columns",
         value: json.to_owned(),
         allowed: "a JSON object of names, such as {\"name at the source\": \"name here\"}",

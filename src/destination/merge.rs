@@ -9,7 +9,8 @@
 
 use std::ffi::CStr;
 
-use crate::error::Error;
+use crate::destination::error::ImportError;
+use crate::error::Result;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
 use crate::pg::{query, settings};
@@ -74,24 +75,25 @@ impl Set {
 
 impl<'a> Merge<'a> {
     /// Looks up the columns of a part in a table, and the equality operator of each column of the key.
-    pub fn of(part: &'a Part, table: &'a Table, shape: &'a Shape) -> Result<Merge<'a>, Error> {
+    pub fn of(part: &'a Part, table: &'a Table, shape: &'a Shape) -> Result<Merge<'a>> {
         let others = part.columns.iter().map(|column| &column.name).filter(|name| !part.key.contains(name));
         let columns = part.key.iter().chain(others).map(|name| shape.column(name));
-        let columns = columns.collect::<Result<Vec<_>, Error>>()?;
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let equality = columns.iter().take(part.key.len()).map(|column| {
-            key::equality(table, column.attnum)?.ok_or_else(|| Error::NoEquality {
+            let missing = || ImportError::NoEquality {
                 table: shape.name_for_errors(),
                 column: column.name.clone(),
                 type_name: column.type_name.clone(),
-            })
+            };
+            Ok(key::equality(table, column.attnum)?.ok_or_else(missing)?)
         });
-        let equality = equality.collect::<Result<_, Error>>()?;
+        let equality = equality.collect::<Result<_>>()?;
         Ok(Merge { part, table, shape, columns, equality })
     }
 
     /// Deletes all but one of the rows that have the same key. Such rows can exist if no unique index forbids
     /// them.
-    pub fn delete_duplicates(&self, ids: Option<&Staged>) -> Result<u64, Error> {
+    pub fn delete_duplicates(&self, ids: Option<&Staged>) -> Result<u64> {
         if key::is_unique(self.table.oid(), &self.part.key)? {
             return Ok(0);
         }
@@ -100,19 +102,19 @@ impl<'a> Merge<'a> {
         let is_surplus = format!(
             "EXISTS (SELECT FROM {rows} AS o WHERE {same} AND (o.tableoid, o.ctid) < (d.tableoid, d.ctid))"
         );
-        match ids {
-            None => query::modify(&format!("DELETE FROM {rows} AS d WHERE {is_surplus}"), &[]),
+        Ok(match ids {
+            None => query::modify(&format!("DELETE FROM {rows} AS d WHERE {is_surplus}"), &[])?,
             Some(ids) => {
                 let (keys, matches) = (self.keys_as_s(ids), self.keys_match());
                 let sql = format!("DELETE FROM {rows} AS d USING {keys} WHERE {matches} AND {is_surplus}");
-                query::modify(&sql, &[ids])
+                query::modify(&sql, &[ids])?
             }
-        }
+        })
     }
 
     /// Compares records with the table. With `ids`, the rows of those ids that have no record are gone;
     /// without, all rows that have no record are.
-    pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan, Error> {
+    pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan> {
         let not_updatable = ColumnsNotUpdatable::of(self.table.oid(), &self.part.key)?;
         let sql = format!(
             "SELECT {fields}, d.ctid AS place,
@@ -149,7 +151,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Returns the ids that have no record.
-    fn without_record(&self, ids: Staged, records: &Staged) -> Result<Staged, Error> {
+    fn without_record(&self, ids: Staged, records: &Staged) -> Result<Staged> {
         if records.rows() == 0 {
             return Ok(ids);
         }
@@ -165,17 +167,17 @@ impl<'a> Merge<'a> {
     }
 
     /// Deletes the rows that have one of the keys.
-    pub fn delete(&self, keys: &Staged) -> Result<u64, Error> {
+    pub fn delete(&self, keys: &Staged) -> Result<u64> {
         if keys.rows() == 0 {
             return Ok(0);
         }
         let (rows, matches) = (self.shape.as_from_item(), self.keys_match());
         let keys_in_order = self.order_by_key(&self.keys_as_s(keys));
-        query::modify(&format!("DELETE FROM {rows} AS d USING {keys_in_order} WHERE {matches}"), &[keys])
+        Ok(query::modify(&format!("DELETE FROM {rows} AS d USING {keys_in_order} WHERE {matches}"), &[keys])?)
     }
 
     /// Updates the changed rows in place.
-    pub fn update(&self, plan: &Plan) -> Result<u64, Error> {
+    pub fn update(&self, plan: &Plan) -> Result<u64> {
         if plan.changed.rows() == 0 {
             return Ok(0);
         }
@@ -198,12 +200,12 @@ impl<'a> Merge<'a> {
             // Other transactions have updated some of the rows since the comparison, which changed their
             // ctid.
         }
-        query::modify(&sql, &[&plan.changed])
+        Ok(query::modify(&sql, &[&plan.changed])?)
     }
 
     /// Deletes rows and inserts them again, keeping the values of the columns that the part does not have.
     /// All are deleted before the first is inserted, so that rows that swap a unique value do not conflict.
-    pub fn replace(&self, plan: &Plan) -> Result<u64, Error> {
+    pub fn replace(&self, plan: &Plan) -> Result<u64> {
         if plan.replaced.rows() == 0 {
             return Ok(0);
         }
@@ -225,11 +227,11 @@ impl<'a> Merge<'a> {
     }
 
     /// Inserts rows. Columns that the part does not have get their defaults.
-    pub fn insert(&self, records: &Staged) -> Result<u64, Error> {
+    pub fn insert(&self, records: &Staged) -> Result<u64> {
         if records.rows() == 0 { Ok(0) } else { self.insert_from(records, "", "") }
     }
 
-    fn insert_from(&self, records: &Staged, own_names: &str, own_fields: &str) -> Result<u64, Error> {
+    fn insert_from(&self, records: &Staged, own_names: &str, own_fields: &str) -> Result<u64> {
         let sql = format!(
             "INSERT INTO {table} ({own_names}{names}) OVERRIDING SYSTEM VALUE \
              SELECT {own_fields}{fields} FROM {records} AS s",
@@ -238,7 +240,7 @@ impl<'a> Merge<'a> {
             fields = self.column_list(|_, n| format!("s.c{n}")),
             records = records.name(),
         );
-        query::modify(&sql, &[records])
+        Ok(query::modify(&sql, &[records])?)
     }
 
     /// The FROM item `s` for records, whose fields come in the order of the file.

@@ -2,6 +2,7 @@
 //!
 //! Rule: nothing here imports `source` or `upkeep`.
 
+pub mod error;
 pub mod import;
 pub mod chain;
 pub mod resolve;

@@ -3,31 +3,33 @@
 //! In goes a table of the caller's own; its protection triggers are created or dropped.
 
 use crate::catalog;
-use crate::error::Error;
+use crate::destination::error::ImportError;
+use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
+use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::Shape;
 
 /// Makes a table read-only except for imports, by triggers that do not fire for the writes of an import.
 /// Returns the table's qualified name.
-pub fn protect(relation: Oid, caller: &Caller) -> Result<String, Error> {
+pub fn protect(relation: Oid, caller: &Caller) -> Result<String> {
     change(relation, caller, catalog::create_protection)
 }
 
 /// Makes a table writable again. Returns its qualified name.
-pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String, Error> {
+pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String> {
     change(relation, caller, catalog::drop_protection)
 }
 
-fn change(relation: Oid, caller: &Caller, apply: fn(Oid) -> Result<(), Error>) -> Result<String, Error> {
-    let missing = || Error::NoTable { oid: relation.to_u32() };
+fn change(relation: Oid, caller: &Caller, apply: fn(Oid) -> Result<()>) -> Result<String> {
+    let missing = || TableError::NoTable { oid: relation.to_u32() };
     // Closed, its lock kept: CREATE TRIGGER refuses a table that is open.
     drop(own::lock_own(relation, caller)?.ok_or_else(missing)?);
     let shape = snapshot::latest(|| Shape::of(relation))?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
-        return Err(Error::Unprotectable { table: shape.name_for_errors(), what });
+        return Err(ImportError::Unprotectable { table: shape.name_for_errors(), what }.into());
     }
     apply(relation)?;
     Ok(shape.qualified())

@@ -11,12 +11,15 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use crate::catalog;
-use crate::error::{Error, TableName};
+use crate::destination::error::ImportError;
+use crate::error::{Result, TableName};
+use crate::pg;
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
 use crate::table::ddl;
+use crate::table::error::TableError;
 use crate::table::shape::{self, Shape};
 use batch::{Format, Kind, Manifest, Part};
 
@@ -77,7 +80,7 @@ pub fn resolve(
     allowed: Allowed,
     rights: (&'static str, &[Right]),
     caller: &Caller,
-) -> Result<Destination, Error> {
+) -> Result<Destination> {
     let found = find(manifest, part, allowed.create_tables, caller)?;
     let mut destination = complete(found, manifest, allowed.new_columns, caller)?;
     if allowed.new_columns == NewColumns::Ignore {
@@ -88,12 +91,7 @@ pub fn resolve(
 }
 
 /// Finds the table of a part by its mapping or its name, or creates it, and locks it.
-fn find(
-    manifest: &Manifest,
-    part: &Part,
-    create_tables: bool,
-    caller: &Caller,
-) -> Result<Destination, Error> {
+fn find(manifest: &Manifest, part: &Part, create_tables: bool, caller: &Caller) -> Result<Destination> {
     let mapping = catalog::mapping(&manifest.target, &part.schema, &part.name)?;
     let mapped = mapping.as_ref().map(|mapping| mapping.relation);
     let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
@@ -104,19 +102,19 @@ fn find(
             Some(oid) => oid,
             // A table created for changes would lack the rows of earlier batches.
             None if create_tables && part.kind == Kind::Full => create(&part, caller)?,
-            None => return Err(missing()),
+            None => return Err(missing().into()),
         },
     };
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
     let shape = shape_now(oid)?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
-        return Err(Error::WrongDestination { table: shape.name_for_errors(), what });
+        return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
     }
     Ok(Destination { table, shape, part, ignored: Vec::new() })
 }
 
-fn no_destination(manifest: &Manifest, part: &Part) -> Error {
-    Error::NoDestination {
+fn no_destination(manifest: &Manifest, part: &Part) -> ImportError {
+    ImportError::NoDestination {
         table: TableName::new(&part.schema, &part.name),
         target: manifest.target.clone(),
         batch: manifest.number,
@@ -130,7 +128,7 @@ fn complete(
     manifest: &Manifest,
     new_columns: NewColumns,
     caller: &Caller,
-) -> Result<Destination, Error> {
+) -> Result<Destination> {
     let lines = columns_to_add(&found.part, &found.shape, new_columns)?;
     if lines.is_empty() {
         return Ok(found);
@@ -155,7 +153,7 @@ fn is_missing(column: &batch::Column, shape: &Shape) -> bool {
 }
 
 /// Removes the columns that do not exist here from a part, and returns the places of their fields.
-fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
+fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>> {
     let (ignored, kept) =
         part.columns.drain(..).enumerate().partition::<Vec<_>, _>(|(_, column)| is_missing(column, shape));
     part.columns = kept.into_iter().map(|(_, column)| column).collect();
@@ -165,10 +163,10 @@ fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>, Error> {
     let names = ignored.iter().map(|(_, column)| column.name.clone()).collect::<Vec<_>>();
     let table = shape.name_for_errors();
     if let Some(column) = names.iter().find(|name| part.key.contains(name)) {
-        return Err(Error::NoColumn { table, column: column.clone(), definition: None });
+        return Err(TableError::NoColumn { table, column: column.clone(), definition: None }.into());
     }
     if part.format != Format::Text {
-        return Err(Error::CannotIgnore { table, columns: names, format: part.format.name() });
+        return Err(ImportError::CannotIgnore { table, columns: names, format: part.format.name() }.into());
     }
     pgrx::warning!("ignoring columns that table \"{table}\" does not have: {}", names.join(", "));
     Ok(ignored.into_iter().map(|(place, _)| place).collect())
@@ -179,19 +177,19 @@ fn check(
     destination: &Destination,
     (privilege, rights): (&'static str, &[Right]),
     caller: &Caller,
-) -> Result<(), Error> {
+) -> Result<()> {
     let Destination { table, shape, part, .. } = destination;
     if !table.allows(caller.role(), rights) {
-        return Err(Error::NoPrivilege { table: shape.name_for_errors(), privilege });
+        return Err(TableError::NoPrivilege { table: shape.name_for_errors(), privilege }.into());
     }
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: shape.name_for_errors(), doing: "Import" });
+        return Err(TableError::RowSecurity { table: shape.name_for_errors(), doing: "Import" }.into());
     }
     snapshot::latest(|| part.columns.iter().try_for_each(|column| compare(column, shape)))
 }
 
 /// Reads the shape that a table has at this moment.
-fn shape_now(oid: Oid) -> Result<Option<Shape>, Error> {
+fn shape_now(oid: Oid) -> Result<Option<Shape>> {
     snapshot::latest(|| Shape::of(oid))
 }
 
@@ -208,23 +206,24 @@ fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     part
 }
 
-fn create(part: &Part, caller: &Caller) -> Result<Oid, Error> {
+fn create(part: &Part, caller: &Caller) -> Result<Oid> {
     let name = TableName::new(&part.schema, &part.name);
     let lines = snapshot::latest(|| {
         part.columns.iter().map(|column| definition(column, &name)).collect::<Result<Vec<_>, _>>()
     })?;
     let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
     caller.as_caller(|| query::now(&sql, &[]))?;
-    table::find_named(&part.schema, &part.name)?
-        .ok_or_else(|| Error::Internal("CREATE TABLE has made no table".into()))
+    let made = table::find_named(&part.schema, &part.name)?;
+    Ok(made.ok_or_else(|| pg::Error::Internal("CREATE TABLE has made no table".into()))?)
 }
 
 /// Returns the definition of a column for CREATE TABLE and ALTER TABLE. Its type and collation must exist.
-fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error> {
-    let missing = || Error::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
+fn definition(column: &batch::Column, table: &TableName) -> Result<String> {
+    let missing =
+        || TableError::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
     let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
     let collation = match &column.collation {
-        Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| Error::NoCollation {
+        Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| ImportError::NoCollation {
             table: table.clone(),
             column: column.name.clone(),
             collation: name.clone(),
@@ -236,7 +235,7 @@ fn definition(column: &batch::Column, table: &TableName) -> Result<String, Error
 
 /// Returns the actions of ALTER TABLE that add the missing columns. They are nullable, as the table may have
 /// rows.
-fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>, Error> {
+fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>> {
     if new_columns != NewColumns::Add {
         return Ok(Vec::new());
     }
@@ -259,14 +258,14 @@ fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
 
 /// Requires that the table has a column of the same name and type. A type of another name is refused even if
 /// COPY would accept the text: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
-fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
+fn compare(theirs: &batch::Column, shape: &Shape) -> Result<()> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
         let definition = shape::known_type(&theirs.type_name, theirs.typmod)?;
-        return Err(Error::NoColumn { table, column, definition });
+        return Err(TableError::NoColumn { table, column, definition }.into());
     };
     if ours.is_generated {
-        return Err(Error::GeneratedColumn { table, column });
+        return Err(ImportError::GeneratedColumn { table, column }.into());
     }
     let same_type = ours.type_name == theirs.type_name;
     // The length of a varchar may differ: COPY refuses values that do not fit. Other modifiers would round.
@@ -278,7 +277,13 @@ fn compare(theirs: &batch::Column, shape: &Shape) -> Result<(), Error> {
         } else {
             theirs.type_name.clone()
         };
-        return Err(Error::ColumnType { table, column, source_type, own: ours.type_with_modifier.clone() });
+        return Err(ImportError::ColumnType {
+            table,
+            column,
+            source_type,
+            own: ours.type_with_modifier.clone(),
+        }
+        .into());
     }
     Ok(())
 }

@@ -15,12 +15,12 @@ use std::thread::JoinHandle;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};
 
-use crate::error::Error;
+use crate::pg::error::{Error, StreamError};
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
-use crate::pg::{encoding, interrupts, settings};
+use crate::pg::{encoding, interrupts, settings, transaction};
 
 /// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by
 /// default.
@@ -30,28 +30,34 @@ const PIPE_BYTES: usize = 1 << 20;
 ///
 /// `format` is `text`, `csv` or `binary`; the encoding is always UTF-8. The current user must have the right
 /// to read what the query reads.
-pub fn copy_to<W: Write + Send + 'static>(query: &str, format: &str, sink: W) -> Result<(u64, W), Error> {
+pub fn copy_to<W: Write + Send + 'static, E: StreamError>(
+    query: &str,
+    format: &str,
+    sink: W,
+) -> Result<(u64, W), E> {
     let query = encoding::to_server(query)?;
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     let format = encoding::to_server(format)?;
-    let mut pump = Pump::start(sink)?;
+    let mut pump = Pump::start::<E>(sink)?;
     let path = encoding::to_server(&pump.path())?;
     let copied = pgrx::PgTryBuilder::new(|| Ok(copy_query_to_file(&query, &format, &path)))
         .catch_others(Err)
         .execute();
     match copied {
-        Ok(rows) => Ok((rows, pump.join().map_err(Error::from)?)),
+        Ok(rows) => Ok((rows, pump.join()?)),
         // COPY found the pipe closed; the cause is what made the pump close it.
-        Err(error) if pump.has_failed() => match pump.join().map_err(Error::from) {
-            // Whichever of the two has noticed the interrupt first, it is PostgreSQL that says which it was.
-            Err(reason) if reason.is_interrupt() => {
-                pgrx::check_for_interrupts!();
-                error.rethrow()
-            }
-            pumped => pumped.map(|sink| (0, sink)),
-        },
+        Err(error) if pump.has_failed() && !is_interrupt(&error) => {
+            // If it was an interrupt that the pump has noticed first, PostgreSQL says which.
+            pgrx::check_for_interrupts!();
+            Ok((0, pump.join()?))
+        }
         Err(error) => error.rethrow(),
     }
+}
+
+fn is_interrupt(error: &CaughtError) -> bool {
+    let (CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)) = error else { return false };
+    transaction::ends_statement(report.sql_error_code())
 }
 
 fn copy_query_to_file(query: &CStr, format: &CStr, path: &CStr) -> u64 {
@@ -91,7 +97,7 @@ struct Pump<W> {
 }
 
 impl<W: Write + Send + 'static> Pump<W> {
-    fn start(sink: W) -> Result<Pump<W>, Error> {
+    fn start<E: StreamError>(sink: W) -> Result<Pump<W>, E> {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|errno| Error::Pipe(errno.into()))?;
         // The default of 64 KiB works as well, only slower.
@@ -158,13 +164,13 @@ fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W, abandoned: &AtomicBoo
 /// Runs `COPY table (columns) FROM` and returns the number of rows that were appended.
 ///
 /// No rights are checked here. Triggers, defaults and constraints work as in any COPY.
-pub fn copy_from(
+pub fn copy_from<E: StreamError>(
     table: &Table,
     columns: &[&str],
     format: &str,
     source: impl Read + 'static,
-) -> Result<u64, Error> {
-    let source = CopyInput::push(source);
+) -> Result<u64, E> {
+    let source = CopyInput::push::<E>(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: as copy_table does it (tablesync.c): an open and locked table, our callback, lists of nodes.
     let rows = unsafe {
@@ -183,13 +189,13 @@ pub fn copy_from(
 
 /// Reads rows as `COPY table (columns) FROM` would, but into staged rows of the table's columns. Returns how
 /// many.
-pub fn stage_from(
+pub fn stage_from<E: StreamError>(
     table: &Table,
     rows: &mut Staged,
     format: &str,
     source: impl Read + 'static,
-) -> Result<u64, Error> {
-    let source = CopyInput::push(source);
+) -> Result<u64, E> {
+    let source = CopyInput::push::<E>(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which
     // are those of the staged rows here: else it would compute a default, or draw from a sequence, for each
@@ -272,16 +278,23 @@ fn string_node(text: &CStr) -> *mut pg_sys::Node {
 
 thread_local! {
     /// The sources of the COPY commands that run, the innermost last: a trigger may import as well.
-    static SOURCES: RefCell<Vec<Box<dyn Read>>> = const { RefCell::new(Vec::new()) };
+    static SOURCES: RefCell<Vec<CopySource>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where a COPY reads from, and what PostgreSQL raises if that fails.
+struct CopySource {
+    bytes: Box<dyn Read>,
+    report: fn(io::Error) -> ErrorReport,
 }
 
 /// The top of the stack of sources, for as long as a COPY reads it.
 struct CopyInput(usize);
 
 impl CopyInput {
-    fn push(source: impl Read + 'static) -> CopyInput {
+    fn push<E: StreamError>(source: impl Read + 'static) -> CopyInput {
+        let report = |reason| E::from(reason).into();
         SOURCES.with_borrow_mut(|sources| {
-            sources.push(Box::new(source));
+            sources.push(CopySource { bytes: Box::new(source), report });
             CopyInput(sources.len() - 1)
         })
     }
@@ -290,9 +303,9 @@ impl CopyInput {
 impl CopyInput {
     /// Reads what COPY has left, which is nothing but the end of the stream: there, and only there, a source
     /// tells whether all of it was what it should be.
-    fn finish(self) -> Result<(), Error> {
+    fn finish(self) -> io::Result<()> {
         let source = SOURCES.with_borrow_mut(|sources| sources.pop());
-        source.map_or(Ok(0), |mut source| io::copy(&mut source, &mut io::sink()))?;
+        source.map_or(Ok(0), |mut source| io::copy(&mut source.bytes, &mut io::sink()))?;
         Ok(())
     }
 }
@@ -310,10 +323,10 @@ unsafe extern "C-unwind" fn supply(buffer: *mut c_void, _least: c_int, most: c_i
     // SAFETY: COPY owns a buffer of `most` bytes (copyfromparse.c, CopyGetData).
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), most as usize) };
     let read = SOURCES.with_borrow_mut(|sources| match sources.last_mut() {
-        Some(source) => read_some(source, buffer),
+        Some(source) => read_some(&mut source.bytes, buffer).map_err(source.report),
         None => Ok(0),
     });
-    read.map_err(|reason| ErrorReport::from(Error::from(reason))).unwrap_or_report() as c_int
+    read.unwrap_or_report() as c_int
 }
 
 fn read_some(source: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-use crate::error::Error;
+use crate::pg::error::Error;
 
 /// Turns a string of the server into one of ours.
 ///

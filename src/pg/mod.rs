@@ -12,6 +12,7 @@ pub mod compat;
 pub mod copy;
 mod direct;
 pub mod encoding;
+pub mod error;
 pub mod interrupts;
 pub mod keys;
 pub mod query;
@@ -27,6 +28,7 @@ pub mod trigger;
 pub mod user;
 pub mod view;
 
+pub use error::Error;
 pub use pgrx::pg_sys::{Datum, INT4OID, INT8OID, Oid};
 
 /// The schema of the extension's own tables. Its owner is the owner of the extension.

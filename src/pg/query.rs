@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use crate::error::Error;
 use crate::pg::encoding;
+use crate::pg::error::Error;
 use crate::pg::staged::{Receiver, Staged};
 
 /// One row of a result, its values in PostgreSQL's text form.

@@ -5,15 +5,13 @@
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgTryBuilder};
 
-use crate::error::Error;
-
 /// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it, unless `cause`
 /// finds an error of the extension behind it.
-pub fn with_detail<T>(
+pub fn with_detail<T, E>(
     place: &str,
-    cause: impl Fn() -> Option<Error>,
-    run: impl FnOnce() -> Result<T, Error>,
-) -> Result<T, Error> {
+    cause: impl Fn() -> Option<E>,
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let cause = std::panic::AssertUnwindSafe(&cause);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
         .catch_others(|error| match error {

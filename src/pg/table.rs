@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Oid};
 
-use crate::error::Error;
+use crate::pg::error::Error;
 use crate::pg::keys::Column;
 use crate::pg::{compat, encoding};
 

@@ -1,6 +1,7 @@
 //! The transaction we run in, and its write-ahead log.
 
 use std::ffi::CStr;
+use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, PgXactCallbackEvent};
 
-use crate::error::Error;
+use crate::pg::error::Error;
 
 /// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be
 /// executed.
@@ -92,7 +93,7 @@ pub struct Obstacle {
 
 /// Runs a closure in a subtransaction and rolls it back. Returns the error that the closure met; an error
 /// that ends the statement (a cancel, a shutdown) is raised.
-pub fn dry_run(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacle>, Error> {
+pub fn dry_run<E: Into<ErrorReport>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
     // SAFETY: plain variables of the backend; as plpgsql does around a block with an EXCEPTION clause
     // (pl_exec.c).
     let (context, owner) = unsafe {
@@ -104,8 +105,8 @@ pub fn dry_run(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacl
     let obstacle = |message: &str, hint: Option<&str>| {
         Some(Obstacle { message: message.to_owned(), hint: hint.map(str::to_owned) })
     };
-    let ours = |error: Error| {
-        let report = ErrorReport::from(error);
+    let ours = |error: E| {
+        let report = error.into();
         obstacle(report.message(), report.hint())
     };
     let met = PgTryBuilder::new(AssertUnwindSafe(|| run().err().and_then(ours)))
@@ -122,17 +123,17 @@ pub fn dry_run(run: impl FnOnce() -> Result<(), Error>) -> Result<Option<Obstacl
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    Ok(met)
+    met
 }
 
-fn ends_statement(code: PgSqlErrorCode) -> bool {
+pub(super) fn ends_statement(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     matches!(code, ERRCODE_QUERY_CANCELED | ERRCODE_ADMIN_SHUTDOWN | ERRCODE_CRASH_SHUTDOWN)
 }
 
 /// Runs a closure as the last step before the transaction commits; not if it is rolled back. An error of the
 /// extension becomes a warning: the transaction does not depend on the closure.
-pub fn before_commit(run: impl FnOnce() -> Result<(), Error> + 'static) {
+pub fn before_commit<E: Display>(run: impl FnOnce() -> Result<(), E> + 'static) {
     let run = move || {
         if let Err(error) = run() {
             pgrx::warning!("{error}");

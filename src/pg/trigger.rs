@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use pgrx::PgTrigger;
 use pgrx::pg_sys::{self, Oid};
 
-use crate::error::Error;
 use crate::pg::direct;
+use crate::pg::error::Error;
 use crate::pg::keys::{CHUNK_ROWS, Column, Keys};
 
 /// What the statement did.

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Oid};
 
-use crate::error::Error;
+use crate::pg::error::Error;
 use crate::pg::table::Table;
 
 /// A change of the current user that ends when this value is dropped, and with it every setting that was

@@ -104,8 +104,8 @@ fn column(expression: *mut pg_sys::Expr, place: i32) -> Option<i16> {
 }
 
 /// Returns a digest of the definition of a view.
-pub fn definition_digest(view: Oid) -> Result<String, crate::error::Error> {
+pub fn definition_digest(view: Oid) -> Result<String, crate::pg::error::Error> {
     let sql = "SELECT pg_catalog.md5(pg_catalog.pg_get_viewdef($1))";
     let rows = crate::pg::query::in_snapshot(sql, &[&view])?;
-    rows.first().ok_or_else(|| crate::error::Error::Internal("a view has no definition".into()))?.get(0)
+    rows.first().ok_or_else(|| crate::pg::error::Error::Internal("a view has no definition".into()))?.get(0)
 }

@@ -4,7 +4,7 @@
 //! neither miss a change nor fail where the statement alone would not. It stores keys only: records are read
 //! when they are exported.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::keys::CHUNK_ROWS;
 use crate::pg::trigger::{Event, Firing};
 use crate::source::shadow::Op;
@@ -15,7 +15,7 @@ use crate::source::shadow::record::{Recorder, Shadow};
 /// An UPDATE that changes a key records both. Old and new rows are compared in pairs, as trigger.c stores
 /// them; a pairing that is off (a trigger has taken rows out of one side) only records more: every new key is
 /// recorded, and every old key that differs from the new key beside it.
-pub fn capture(firing: &Firing) -> Result<(), Error> {
+pub fn capture(firing: &Firing) -> Result<()> {
     let shadow = Shadow::of(firing.table(), firing.argument()?)?;
     let Some(shadow) = shadow.as_ref() else { return Ok(()) };
     let mut recorder = Recorder::new(shadow);
@@ -29,7 +29,7 @@ pub fn capture(firing: &Firing) -> Result<(), Error> {
     recorder.finish()
 }
 
-fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Result<(), Error> {
+fn record_keys(firing: &Firing, shadow: &Shadow, recorder: &mut Recorder) -> Result<()> {
     let (mut old_rows, mut new_rows) = (firing.old_rows(shadow.key()), firing.new_rows(shadow.key()));
     loop {
         let (old, new) = (old_rows.read(), new_rows.read());

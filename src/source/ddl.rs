@@ -2,26 +2,31 @@
 //! owner needs.
 
 use crate::catalog;
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::Oid;
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::table::{Lock, Table};
+use crate::source::error::TrackError;
 use crate::table::ddl;
+use crate::table::error::TableError;
 use crate::table::key::{self, Key};
 use crate::table::shape::{Column, Shape};
 
 /// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences,
 /// generation expressions or other constraints, because values arrive as they are.
-pub fn create_table(relation: Oid) -> Result<String, Error> {
-    let missing = || Error::NoTable { oid: relation.to_u32() };
-    let table = Table::open(relation, Lock::Read).ok_or_else(missing)?;
-    let _fresh = Snapshot::latest();
-    let shape = Shape::of(relation)?.ok_or_else(missing)?;
+pub fn create_table(relation: Oid) -> Result<String> {
+    let table = Table::open(relation, Lock::Read).ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    snapshot::latest(|| definition(&table))
+}
+
+fn definition(table: &Table) -> Result<String> {
+    let relation = table.oid();
+    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     if !matches!(shape.kind, 'r' | 'p' | 'v' | 'm' | 'f') {
-        return Err(Error::NotATable { table: shape.name_for_errors() });
+        return Err(TrackError::NotATable { table: shape.name_for_errors() }.into());
     }
     let tracked = catalog::tracked_table(relation)?;
-    let columns = tracked.map(|tracked| tracked.key.columns(&table)).transpose()?.flatten();
+    let columns = tracked.map(|tracked| tracked.key.columns(table)).transpose()?.flatten();
     let key = key::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;
     let columns =
         shape.columns.iter().map(|Column { name, type_with_modifier, collation, not_null, .. }| {

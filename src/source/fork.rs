@@ -11,11 +11,13 @@ use std::io;
 use uuid::Uuid;
 
 use crate::catalog::{SourceIdentity, Target};
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
+use crate::source::error::ExportError;
 use crate::source::shadow::read;
+use crate::table::error::TableError;
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part, reader};
@@ -50,7 +52,7 @@ pub fn inspect(
     name: &str,
     target: Option<&Target>,
     source: &SourceIdentity,
-) -> Result<Fork, Error> {
+) -> Result<Fork> {
     let known = target.map_or(0, |target| target.number);
     let last = target.and_then(|target| target.batch.as_deref()).and_then(|id| Uuid::parse_str(id).ok());
     let numbers = reader::numbers(store, name, known)?;
@@ -63,12 +65,13 @@ pub fn inspect(
     let unknown = numbers
         .iter()
         .map(|&number| {
-            let manifest = reader::manifest(store, name, number)
-                .map_err(|reason| Error::UnreadableUnknown { target: name.to_owned(), number, reason })?;
+            let manifest = reader::manifest(store, name, number).map_err(|reason| {
+                ExportError::UnreadableUnknown { target: name.to_owned(), number, reason }
+            })?;
             require_ours(&manifest, source)?;
             Ok(manifest)
         })
-        .collect::<Result<Vec<_>, Error>>()?;
+        .collect::<Result<Vec<_>>>()?;
     let previous = unknown.last().map(|manifest| manifest.id).or(last);
     let before = std::iter::once(last).chain(unknown.iter().map(|manifest| Some(manifest.id)));
     let has_gap = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
@@ -76,15 +79,21 @@ pub fn inspect(
 }
 
 /// An unknown batch can be healed if this database published it, on this timeline or an earlier one.
-fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<(), Error> {
+fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
     let (target, number, theirs) = (manifest.target.clone(), manifest.number, &manifest.source);
     let identity = &ours.identity;
     if (&theirs.system_identifier, theirs.database_oid) != (&identity.system_identifier, identity.database) {
         let (database, system_identifier) = (theirs.database.clone(), theirs.system_identifier.clone());
-        return Err(Error::OtherDatabase { target, number, database, system_identifier });
+        return Err(ExportError::OtherDatabase { target, number, database, system_identifier }.into());
     }
     if theirs.timeline > ours.timeline {
-        return Err(Error::NewerTimeline { target, number, theirs: theirs.timeline, ours: ours.timeline });
+        return Err(ExportError::NewerTimeline {
+            target,
+            number,
+            theirs: theirs.timeline,
+            ours: ours.timeline,
+        }
+        .into());
     }
     Ok(())
 }
@@ -101,7 +110,7 @@ pub fn heal(
     shape: &Shape,
     key: &[KeyColumn],
     caller: &Caller,
-) -> Result<Healing, Error> {
+) -> Result<Healing> {
     let is_this = |part: &&Part| part.schema == shape.schema && part.name == shape.name;
     let parts = unknown
         .iter()
@@ -114,11 +123,11 @@ pub fn heal(
         return Ok(Healing::Everything);
     }
     let (oid, name) = read::create_healed(id, &table.owner_name()?)?;
-    let healed = Table::open(oid, Lock::Write).ok_or(Error::NoTable { oid: oid.to_u32() })?;
+    let healed = Table::open(oid, Lock::Write).ok_or(TableError::NoTable { oid: oid.to_u32() })?;
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
     let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
     for (manifest, part) in parts {
-        let unreadable = |reason| Error::UnreadableUnknown {
+        let unreadable = |reason| ExportError::UnreadableUnknown {
             target: manifest.target.clone(),
             number: manifest.number,
             reason,
@@ -127,7 +136,9 @@ pub fn heal(
         // Read to its end before it is used, so that a damaged one is told from a key that cannot be read.
         io::copy(&mut open()?, &mut io::sink()).map_err(|error| unreadable(error.into()))?;
         // Reading a value can run code of its type.
-        caller.as_owner(table, || copy::copy_from(&healed, &columns, Format::Text.name(), open()?))?;
+        caller.as_owner(table, || -> Result<_> {
+            copy::copy_from(&healed, &columns, Format::Text.name(), open()?)
+        })?;
     }
     Ok(Healing::Keys(name))
 }

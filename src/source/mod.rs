@@ -2,6 +2,7 @@
 //!
 //! Rule: nothing here imports `destination` or `upkeep`.
 
+pub mod error;
 pub mod track;
 pub mod capture;
 pub mod shadow;

@@ -1,9 +1,11 @@
 //! Pruning: truncates the segments of shadows that every target has received, without an export.
 
 use crate::catalog;
-use crate::error::Error;
+use crate::error::Result;
+use crate::pg;
 use crate::pg::table::{Lock, Table};
 use crate::pg::transaction;
+use crate::source::error::ExportError;
 use crate::source::shadow::rotate::rotate;
 use crate::table::shape::Shape;
 
@@ -22,13 +24,13 @@ pub struct Pruned {
 /// It refuses an old snapshot, which would not show the position of a target that has been exported for the
 /// first time since: what that target needs would be truncated. It refuses to run twice in a transaction:
 /// other sessions still write to the segment that the first run made idle, and would have to wait.
-pub fn prune() -> Result<Vec<Pruned>, Error> {
+pub fn prune() -> Result<Vec<Pruned>> {
     if transaction::assigned_xid().is_some() {
-        return Err(Error::NotAlone { function: "tx_prune()" });
+        return Err(ExportError::NotAlone { function: "tx_prune()" }.into());
     }
     transaction::refuse_prepare();
     if !transaction::is_read_committed() {
-        return Err(Error::OldSnapshot { function: "tx_prune()" });
+        return Err(pg::Error::OldSnapshot { function: "tx_prune()" }.into());
     }
     let source = catalog::source()?;
     let mut pruned = Vec::new();

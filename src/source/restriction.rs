@@ -6,28 +6,30 @@
 //! gets no more than before.
 
 use crate::catalog::{self, Restriction, Tracked};
-use crate::error::{Error, TableName};
+use crate::error::{Result, TableName};
 use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{transaction, view};
+use crate::source::error::{RestrictError, TrackError};
+use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::{Column, Shape};
 
 /// Gives a target a table, whole or as a view shows it; from then on it gets only the tables that it was
 /// given. Returns what will happen, in a sentence.
-pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String, Error> {
+pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String> {
     transaction::require_read_committed("tx_restrict()")?;
     catalog::lock_target("export", target)?;
     let table = own(relation, caller)?;
     let _fresh = Snapshot::latest();
-    let mut shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
+    let mut shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     let tracked =
         catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
     let name = shape.qualified();
     if let Some(view) = view {
-        let changed = || Error::KeyChanged { table: shape.name_for_errors() };
+        let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
         let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
         see_through(view, &table, &mut shape, &key)?;
     }
@@ -40,7 +42,7 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
 }
 
 /// Takes a table from a restricted target, or, without one, gives it all tracked tables again.
-pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Result<String, Error> {
+pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Result<String> {
     transaction::require_read_committed("tx_unrestrict()")?;
     catalog::lock_target("export", target)?;
     let _fresh = Snapshot::latest();
@@ -51,13 +53,13 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
         let table = relation.map(|relation| relation.to_u32().to_string());
         let shape = relation.map(Shape::of).transpose()?.flatten();
         let table = shape.map(|shape| shape.qualified()).or(table);
-        return Err(Error::NotRestricted { target: target.to_owned(), table });
+        return Err(RestrictError::NotRestricted { target: target.to_owned(), table }.into());
     }
     for &relation in &named {
         own_if_there(relation, caller)?;
     }
     if relation.is_some() && named.len() == restrictions.len() {
-        return Err(Error::LastOfRestricted { target: target.to_owned() });
+        return Err(RestrictError::LastOfRestricted { target: target.to_owned() }.into());
     }
     catalog::remove_restrictions(target, relation)?;
     if relation.is_none() {
@@ -68,22 +70,22 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
 }
 
 /// Opens a table that the caller owns.
-fn own(relation: Oid, caller: &Caller) -> Result<Table, Error> {
-    own_if_there(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })
+fn own(relation: Oid, caller: &Caller) -> Result<Table> {
+    Ok(own_if_there(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?)
 }
 
 /// Opens a table that the caller owns; `None` if it has been dropped, for then there is nothing to protect.
-fn own_if_there(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
+fn own_if_there(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     if caller.owns(&table) {
         return Ok(Some(table));
     }
-    let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
-    Err(Error::NotOwner { table: shape.name_for_errors() })
+    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    Err(TableError::NotOwner { table: shape.name_for_errors() }.into())
 }
 
 /// The tracked tables that a target gets, each with the view that it is seen through.
-pub fn tables_for(target: &str, tracked: Vec<Tracked>) -> Result<Vec<(Tracked, Option<Oid>)>, Error> {
+pub fn tables_for(target: &str, tracked: Vec<Tracked>) -> Result<Vec<(Tracked, Option<Oid>)>> {
     let restrictions = catalog::restrictions(target)?;
     if restrictions.is_empty() {
         return Ok(tracked.into_iter().map(|tracked| (tracked, None)).collect());
@@ -109,16 +111,16 @@ pub struct ViewOfTable {
 
 /// Gives the shape of a table the columns of a view over it, if that can stand for it: the view must be of
 /// the table's owner, as whom both are read, and show the key as it is.
-pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<ViewOfTable, Error> {
-    let gone = || Error::ViewGone { table: shape.name_for_errors() };
+pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<ViewOfTable> {
+    let gone = || RestrictError::ViewGone { table: shape.name_for_errors() };
     let opened = Table::open(view, Lock::Read).ok_or_else(gone)?;
     let seen = Shape::of(view)?.ok_or_else(gone)?;
     let unfit = |what: &str| {
         let (view, table) = (seen.name_for_errors(), shape.name_for_errors());
-        Error::UnfitView { view, table, what: what.to_owned() }
+        RestrictError::UnfitView { view, table, what: what.to_owned() }
     };
     if opened.owner() != table.owner() {
-        return Err(unfit("It has another owner than the table."));
+        return Err(unfit("It has another owner than the table.").into());
     }
     let shown = view::columns_of(&opened, table).map_err(unfit)?;
     let original = |column: &Column| {
@@ -132,7 +134,7 @@ pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> 
     if let Some(missing) = key.iter().find(|attnum| !shows(**attnum)) {
         let name = shape.columns.iter().find(|column| column.attnum == *missing);
         let name = name.map(|column| column.name.as_str()).unwrap_or_default();
-        return Err(unfit(&format!("It does not show the column \"{name}\" of the key as it is.")));
+        return Err(unfit(&format!("It does not show the column \"{name}\" of the key as it is.")).into());
     }
     let not_null = seen.columns.iter().map(|column| original(column).is_some_and(|of| of.not_null));
     let not_null = not_null.collect::<Vec<_>>();

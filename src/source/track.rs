@@ -1,12 +1,14 @@
 //! Tracking: from a plain table to one whose changes are captured, and back.
 
 use crate::catalog::{self, Tracked};
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
+use crate::source::error::TrackError;
 use crate::source::shadow;
+use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::own::{lock_own, not_tracked};
 use crate::table::shape::Shape;
@@ -28,11 +30,11 @@ pub struct Tracking {
 /// Writers are kept away until the transaction ends, as by CREATE TRIGGER. So every transaction that wrote
 /// without the triggers has ended before, and any snapshot that sees the row in `tracked` sees everything
 /// that was not captured.
-pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking, Error> {
-    let table = lock_own(relation, caller)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
+pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking> {
+    let table = lock_own(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     let fresh = Snapshot::latest();
-    let shape = Shape::of(relation)?.ok_or(Error::NoTable { oid: relation.to_u32() })?;
-    let refused = |what| Err(Error::WrongKind { table: shape.name_for_errors(), what });
+    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    let refused = |what| Err(TrackError::WrongKind { table: shape.name_for_errors(), what }.into());
     if let Some(what) = untrackable(&shape) {
         return refused(what);
     }
@@ -56,13 +58,13 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
 
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself
 /// may be gone already; then only the owner of the extension may.
-pub fn untrack(relation: Oid, caller: &Caller) -> Result<String, Error> {
+pub fn untrack(relation: Oid, caller: &Caller) -> Result<String> {
     let table = lock_own(relation, caller)?;
     let fresh = Snapshot::latest();
     let shape = Shape::of(relation)?;
     let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::qualified);
     if table.is_none() && !caller.is_extension_owner() {
-        return Err(Error::NotExtensionOwner);
+        return Err(TrackError::NotExtensionOwner.into());
     }
     let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     drop(fresh);
@@ -84,14 +86,14 @@ pub fn untrackable(shape: &Shape) -> Option<&'static str> {
 }
 
 /// Says what is wrong with the members of a tracked table: a crash takes rows of theirs away.
-pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>, Error> {
+pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>> {
     let is_unlogged =
         shape.kind == 'p' && catalog::members(id)?.iter().any(|member| member.persistence == 'u');
     Ok(is_unlogged.then_some("a partitioned table with an unlogged partition"))
 }
 
 /// Returns the key of a table, all its columns NOT NULL.
-pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyColumn>, Error> {
+pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyColumn>> {
     let key = key::key(relation, which)?;
     let table = shape.name_for_errors();
     let index = match which {
@@ -99,8 +101,8 @@ pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyCo
         Key::Primary | Key::Columns(_) => None,
     };
     match key.iter().find(|column| !column.not_null) {
-        Some(column) => Err(Error::NullableKey { table, column: column.name.clone() }),
-        None if key.is_empty() => Err(Error::NoKey { table, index }),
+        Some(column) => Err(TrackError::NullableKey { table, column: column.name.clone() }.into()),
+        None if key.is_empty() => Err(TrackError::NoKey { table, index }.into()),
         None => Ok(key),
     }
 }
@@ -110,24 +112,24 @@ fn already_tracked(
     table: &Table,
     shape: &Shape,
     key_index: Option<&str>,
-) -> Result<Tracking, Error> {
-    let changed = || Error::KeyChanged { table: shape.name_for_errors() };
+) -> Result<Tracking> {
+    let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
     let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
     let key = key::key(tracked.relation, &Key::Columns(&columns))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
-        return Err(changed());
+        return Err(changed().into());
     }
     if let Some(index) = key_index {
         let asked = usable_key(tracked.relation, shape, &Key::Index(index))?;
         if !asked.iter().map(|column| column.attnum).eq(columns.iter().copied()) {
-            return Err(Error::OtherKey { table: shape.name_for_errors() });
+            return Err(TrackError::OtherKey { table: shape.name_for_errors() }.into());
         }
     }
     if !shadow::fits(tracked.id, table, &columns)? {
-        return Err(changed());
+        return Err(changed().into());
     }
     if !tracked.is_intact {
-        return Err(Error::TriggersMissing { table: shape.name_for_errors() });
+        return Err(TrackError::TriggersMissing { table: shape.name_for_errors() }.into());
     }
     catalog::put_tracked(tracked.relation, &key)?;
     // The table may have another owner by now.
@@ -136,14 +138,13 @@ fn already_tracked(
 }
 
 /// Makes the triggers of a table's members, all of which the caller must own.
-fn create_triggers(id: i32, caller: &Caller) -> Result<(), Error> {
+fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
     for member in catalog::members(id)? {
         let table = Table::open(member.relation, Lock::Read);
         if let Some(table) = table.filter(|table| !caller.owns(table)) {
             let table = Shape::of(table.oid())?.map(|shape| shape.name_for_errors());
-            return Err(table.map_or(Error::NoTable { oid: member.relation.to_u32() }, |table| {
-                Error::NotOwner { table }
-            }));
+            let gone = TableError::NoTable { oid: member.relation.to_u32() };
+            return Err(table.map_or(gone, |table| TableError::NotOwner { table }).into());
         }
     }
     catalog::create_triggers(id)

@@ -4,7 +4,7 @@
 //! the index does. Invariant: the columns are those of a valid unique btree index without a predicate and
 //! without expressions.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::query;
 use crate::pg::table::Table;
@@ -36,7 +36,7 @@ pub enum Key<'a> {
 }
 
 /// Returns the columns of a key; empty if there is no such index, or it is partial or over expressions.
-pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
+pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>> {
     let (index, columns) = match key {
         Key::Primary => (None, None),
         Key::Index(name) => (Some(*name), None),
@@ -58,13 +58,13 @@ pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>, Error> {
 }
 
 /// Says whether no two rows of a table can have one key, given by the names of its columns.
-pub fn is_unique(table: Oid, key: &[String]) -> Result<bool, Error> {
+pub fn is_unique(table: Oid, key: &[String]) -> Result<bool> {
     let rows = query::in_snapshot(include_str!("key_is_unique.sql"), &[&table, &key])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.
-pub fn equality(table: &Table, attnum: i16) -> Result<Option<String>, Error> {
+pub fn equality(table: &Table, attnum: i16) -> Result<Option<String>> {
     let Some(operator) = table.equality_operator(attnum) else { return Ok(None) };
     let rows = query::now(
         "SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
@@ -72,5 +72,5 @@ pub fn equality(table: &Table, attnum: i16) -> Result<Option<String>, Error> {
           WHERE o.oid = $1",
         &[&operator],
     )?;
-    rows.first().map(|row| row.get(0)).transpose()
+    Ok(rows.first().map(|row| row.get(0)).transpose()?)
 }

@@ -3,6 +3,7 @@
 //! Rule: nothing here knows of tracking, targets or batches.
 
 pub mod ddl;
+pub mod error;
 pub mod key;
 pub mod own;
 pub mod shape;

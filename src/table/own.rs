@@ -1,28 +1,30 @@
 //! The lock on a table that the caller must own, and the error for a table that is not tracked.
 
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
+use crate::table::error::TableError;
 use crate::table::shape::Shape;
 
 /// Returns the error for a relation that is not tracked, or does not exist.
-pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
+pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> TableError {
     match shape {
-        Some(shape) => Error::NotTracked { table: shape.name_for_errors() },
-        None => Error::NoTable { oid: relation.to_u32() },
+        Some(shape) => TableError::NotTracked { table: shape.name_for_errors() },
+        None => TableError::NoTable { oid: relation.to_u32() },
     }
 }
 
 /// Locks a table against writers if the caller owns it; `None` if it does not exist. A caller who does not
 /// own it gets an error before the lock is taken, because such a caller must not make writers wait.
-pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>, Error> {
+pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     let shape = Shape::of(relation)?;
     if !caller.owns(&table) {
-        let table =
-            shape.map(|shape| shape.name_for_errors()).ok_or(Error::NoTable { oid: relation.to_u32() })?;
-        return Err(Error::NotOwner { table });
+        let table = shape
+            .map(|shape| shape.name_for_errors())
+            .ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+        return Err(TableError::NotOwner { table }.into());
     }
     Ok(Table::open(relation, Lock::Alter))
 }

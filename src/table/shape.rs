@@ -3,9 +3,11 @@
 //!
 //! Track, export and import all read the catalog through this file, so that they agree on what a column is.
 
-use crate::error::{Error, TableName};
+use crate::error::{Result, TableName};
+use crate::pg;
 use crate::pg::query::{self, quote_identifier};
 use crate::pg::{Oid, query::Row};
+use crate::table::error::TableError;
 
 /// What a table is.
 pub struct Shape {
@@ -48,7 +50,7 @@ pub struct Column {
 impl Shape {
     /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot
     /// taken after that: a lock may have waited for an ALTER TABLE.
-    pub fn of(table: Oid) -> Result<Option<Shape>, Error> {
+    pub fn of(table: Oid) -> Result<Option<Shape>> {
         let rows = query::in_snapshot(include_str!("shape.sql"), &[&table])?;
         let Some(row) = rows.first() else { return Ok(None) };
         let columns = query::in_snapshot(include_str!("columns.sql"), &[&table])?;
@@ -75,8 +77,8 @@ impl Shape {
     }
 
     /// Returns the column with a name, or the error that there is none.
-    pub fn column(&self, name: &str) -> Result<&Column, Error> {
-        self.columns.iter().find(|column| column.name == name).ok_or_else(|| Error::NoColumn {
+    pub fn column(&self, name: &str) -> Result<&Column, TableError> {
+        self.columns.iter().find(|column| column.name == name).ok_or_else(|| TableError::NoColumn {
             table: self.name_for_errors(),
             column: name.to_owned(),
             definition: None,
@@ -107,7 +109,7 @@ impl Shape {
 }
 
 impl Column {
-    fn from_row(row: &Row) -> Result<Column, Error> {
+    fn from_row(row: &Row) -> Result<Column> {
         Ok(Column {
             attnum: row.get(0)?,
             name: row.get(1)?,
@@ -128,21 +130,21 @@ impl Column {
 }
 
 /// Returns the type of a column as DDL would write it with another modifier.
-pub fn type_with_modifier(column: &Column, typmod: i32) -> Result<String, Error> {
+pub fn type_with_modifier(column: &Column, typmod: i32) -> Result<String, pg::Error> {
     let rows = query::in_snapshot("SELECT format_type($1, $2)", &[&column.type_oid, &typmod])?;
-    rows.first().ok_or_else(|| Error::Internal("format_type returned nothing".into()))?.get(0)
+    rows.first().ok_or_else(|| pg::Error::Internal("format_type returned nothing".into()))?.get(0)
 }
 
 /// Returns a type that a manifest names, as DDL would write it here; `None` if there is no such type. The
 /// name comes from outside: it is only compared, never parsed.
-pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<String>, Error> {
+pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<String>, pg::Error> {
     let sql = "SELECT format_type(t.oid, $2) FROM pg_type AS t WHERE format_type(t.oid, NULL) = $1";
     query::in_snapshot(sql, &[&type_name, &typmod])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// Returns a collation that a manifest names, as SQL writes it here; `None` if there is no such collation.
 /// The name comes from outside: it is only compared, never parsed.
-pub fn known_collation(name: &str) -> Result<Option<String>, Error> {
+pub fn known_collation(name: &str) -> Result<Option<String>, pg::Error> {
     let sql = "SELECT format('%I.%I', n.nspname, c.collname)
                  FROM pg_collation AS c JOIN pg_namespace AS n ON n.oid = c.collnamespace
                 WHERE format('%I.%I', n.nspname, c.collname) = $1
@@ -161,11 +163,11 @@ pub enum ColumnsNotUpdatable {
 
 impl ColumnsNotUpdatable {
     /// Looks them up for a table whose rows are told apart by a key, given by names.
-    pub fn of(table: Oid, key: &[String]) -> Result<ColumnsNotUpdatable, Error> {
+    pub fn of(table: Oid, key: &[String]) -> Result<ColumnsNotUpdatable> {
         let names = query::in_snapshot(include_str!("not_updatable.sql"), &[&table, &key])?
             .iter()
             .map(|row| row.optional(0))
-            .collect::<Result<Option<Vec<_>>, Error>>()?;
+            .collect::<Result<Option<Vec<_>>, _>>()?;
         Ok(names.map_or(ColumnsNotUpdatable::All, ColumnsNotUpdatable::Named))
     }
 

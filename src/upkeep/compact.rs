@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{Error, Result, Shared};
 use crate::fault::{self, Point};
 use crate::pg::{interrupts, settings};
+use crate::upkeep::error::UpkeepError;
 use batch::{
     self, BatchRange, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, Reading, Writer,
     compact_part, reader,
@@ -48,11 +49,11 @@ pub struct CompactedPart {
 
 /// Publishes a compacted batch for a range of batches, and returns its parts. Raises a notice and returns no
 /// part if the range is a single batch, or has been compacted already.
-pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<CompactedPart>, Error> {
+pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<CompactedPart>> {
     let target = request.target;
     let began = Instant::now();
     let numbers = reader::numbers(store.as_ref(), target, 0)?;
-    let Some(&latest) = numbers.last() else { return Err(Error::no_batch(target, store.as_ref())) };
+    let Some(&latest) = numbers.last() else { return Err(Shared::no_batch(target, store.as_ref()).into()) };
     let last = request.last.unwrap_or(latest);
     let chain = match request.first {
         Some(first) => BatchRun::between(store.as_ref(), target, first, last)?,
@@ -75,7 +76,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Compacte
         fault::point(Point::CompactPartWritten);
     }
     if began.elapsed() > COMPACTION_MAX {
-        return Err(Error::CompactionTooLong { target: target.to_owned() });
+        return Err(UpkeepError::CompactionTooLong { target: target.to_owned() }.into());
     }
     publish(writer, &chain, parts)?;
     fault::point(Point::CompactPublished);
@@ -92,7 +93,7 @@ struct BatchRun {
 
 impl BatchRun {
     /// Reads the batches from the latest full batch, compacted or not, up to `last`.
-    fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun, Error> {
+    fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun> {
         let runs = reader::runs(store, target, 0)?;
         let full = runs.into_iter().rev().find(|run| run.is_full() && run.last <= last);
         let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new() };
@@ -113,10 +114,10 @@ impl BatchRun {
                 return chain.checked(target);
             }
         }
-        Err(Error::NoFullBatch { target: target.to_owned() })
+        Err(Shared::NoFullBatch { target: target.to_owned() }.into())
     }
 
-    fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<BatchRun, Error> {
+    fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<BatchRun> {
         let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new() };
         for number in first..=last.max(first) {
             let manifest = manifest(store, target, number)?;
@@ -132,10 +133,12 @@ impl BatchRun {
     }
 
     /// Requires that each batch follows the one before it, or is full.
-    fn checked(self, target: &str) -> Result<BatchRun, Error> {
+    fn checked(self, target: &str) -> Result<BatchRun> {
         for (manifest, before) in self.manifests.iter().skip(1).zip(&self.links) {
             if manifest.kind != Kind::Full && manifest.previous != Some(before.id) {
-                return Err(Error::BrokenChain { target: target.to_owned(), number: manifest.number });
+                return Err(
+                    UpkeepError::BrokenChain { target: target.to_owned(), number: manifest.number }.into()
+                );
             }
         }
         Ok(self)
@@ -171,16 +174,16 @@ impl BatchRun {
     }
 }
 
-fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest, Error> {
+fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest> {
     reader::manifest(store, target, number).map_err(|error| match error {
         batch::Error::Store(store::Error::NotFound { .. }) => {
-            Error::NotInStore { target: target.to_owned(), number, store: store.url() }
+            Error::from(UpkeepError::NotInStore { target: target.to_owned(), number, store: store.url() })
         }
         error => error.into(),
     })
 }
 
-fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<(), Error> {
+fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
     let (Some(last), Some(link)) = (chain.manifests.last(), chain.links.last()) else { return Ok(()) };
     let follows = chain.follows();
     let header = Header {
@@ -192,7 +195,9 @@ fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<(), Err
     };
     let (target, number) = (last.target.clone(), last.number);
     writer.publish_compacted(header, parts, link.id, follows).map_err(|error| match error {
-        batch::Error::Store(store::Error::Exists { .. }) => Error::AlreadyCompacted { target, number },
+        batch::Error::Store(store::Error::Exists { .. }) => {
+            Error::from(UpkeepError::AlreadyCompacted { target, number })
+        }
         error => error.into(),
     })
 }

@@ -4,8 +4,10 @@
 //! needed.
 
 use crate::catalog;
-use crate::error::Error;
+use crate::error::Result;
+use crate::pg;
 use crate::pg::query;
+use crate::upkeep::error::UpkeepError;
 use batch::{Keep, Removed};
 use store::Store;
 
@@ -21,15 +23,15 @@ pub struct Request<'a> {
 }
 
 /// Removes batches of a target from a store, the oldest first, and returns them.
-pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>, Error> {
+pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>> {
     let from = query::in_snapshot(
         "SELECT pg_catalog.to_char((pg_catalog.now() - $1::pg_catalog.float8 * '1 microsecond'::pg_catalog.interval) AT TIME ZONE 'UTC',
                                    'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
         &[&request.older_than.to_string()],
     )?;
-    let from: String = from.first().ok_or_else(|| Error::Internal("there is no time".into()))?.get(0)?;
+    let from: String = from.first().ok_or_else(|| pg::Error::Internal("there is no time".into()))?.get(0)?;
     let keep = Keep { from: &from, latest: request.keep_batches, unreceived: request.only_received };
-    let removed = batch::expire(store, request.target, &keep).map_err(Error::Expire)?;
+    let removed = batch::expire(store, request.target, &keep).map_err(UpkeepError::Expire)?;
     if let Some(last) = removed.last() {
         catalog::forget_batches(request.target, last.number)?;
     }

@@ -3,6 +3,7 @@
 //! Rule: nothing here imports `source` or `destination`, and only `api` imports it.
 
 pub mod compact;
+pub mod error;
 pub mod expire;
 pub mod reset;
 pub mod status;

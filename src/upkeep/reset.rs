@@ -5,7 +5,7 @@
 //! Invariant: both lock the target against exports and imports first, and read the catalog only then.
 
 use crate::catalog;
-use crate::error::Error;
+use crate::error::{Error, Result, Shared};
 use crate::pg::Oid;
 use crate::pg::snapshot;
 use crate::pg::transaction;
@@ -19,7 +19,7 @@ use store::Store;
 ///
 /// A target that this database does not know, but that has batches in the store, belongs to another database.
 /// It is taken over: the next export to it is full.
-pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<String, Error> {
+pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<String> {
     transaction::require_read_committed("tx_reset()")?;
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
@@ -32,7 +32,7 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
     })
 }
 
-fn reset_table(target: &str, relation: Oid, known: bool) -> Result<String, Error> {
+fn reset_table(target: &str, relation: Oid, known: bool) -> Result<String> {
     let shape = Shape::of(relation)?;
     let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     if !known {
@@ -43,7 +43,7 @@ fn reset_table(target: &str, relation: Oid, known: bool) -> Result<String, Error
     Ok(format!("the next export of target \"{target}\" sends table \"{table}\" in full"))
 }
 
-fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String, Error> {
+fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String> {
     let forgotten = catalog::forget_receipts(target)?;
     if forgotten && !known {
         return Ok(format!("the next import of target \"{target}\" starts from its latest full batch"));
@@ -57,7 +57,7 @@ fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String, Err
 
 /// Drops a target: releases the changes that are retained for it, and removes the list of its batches and its
 /// receipts here. Returns a sentence that says what has happened.
-pub fn forget(target: &str) -> Result<String, Error> {
+pub fn forget(target: &str) -> Result<String> {
     transaction::require_read_committed("tx_forget()")?;
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
@@ -69,6 +69,6 @@ pub fn forget(target: &str) -> Result<String, Error> {
     }
 }
 
-fn unknown(target: &str) -> Result<Error, Error> {
-    Ok(Error::UnknownTarget { target: target.to_owned(), known: catalog::target_names()? })
+fn unknown(target: &str) -> Result<Error> {
+    Ok(Shared::UnknownTarget { target: target.to_owned(), known: catalog::target_names()? }.into())
 }

@@ -6,7 +6,7 @@
 use batch::{Receipt, reader};
 use store::Store;
 
-use crate::error::Error;
+use crate::error::{Result, Shared};
 
 /// What one destination of a target has applied.
 pub struct Status {
@@ -22,7 +22,7 @@ pub struct Status {
 }
 
 /// Reads the receipts of one target, or of all targets in the store.
-pub fn status(target: Option<&str>, store: &dyn Store) -> Result<Vec<Status>, Error> {
+pub fn status(target: Option<&str>, store: &dyn Store) -> Result<Vec<Status>> {
     let targets = match target {
         Some(target) => vec![target.to_owned()],
         None => reader::targets(store)?,
@@ -31,7 +31,7 @@ pub fn status(target: Option<&str>, store: &dyn Store) -> Result<Vec<Status>, Er
     for name in targets {
         let numbers = reader::numbers(store, &name, 0)?;
         let Some(&last_batch) = numbers.last() else {
-            target.map_or(Ok(()), |target| Err(Error::no_batch(target, store)))?;
+            target.map_or(Ok(()), |target| Err(Shared::no_batch(target, store)))?;
             continue;
         };
         let exported_at = reader::manifest(store, &name, last_batch)?.created_at;

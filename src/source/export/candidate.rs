@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use crate::catalog::position::Position;
 use crate::catalog::{self, Tracked};
-use crate::error::{Error, TableName};
+use crate::error::{Result, TableName};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, transaction};
+use crate::source::error::{ExportError, RestrictError, TrackError};
 use crate::source::fork::{self, Fork, Healing};
 use crate::source::restriction::{self, ViewOfTable};
 use crate::source::{shadow, track};
+use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::shape::{Column, Shape};
 use batch::Part;
@@ -45,20 +47,20 @@ impl Candidate {
 ///
 /// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the
 /// reading.
-pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>, Error> {
+pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?;
     if tracked.is_empty() {
-        return Err(Error::NothingTracked);
+        return Err(ExportError::NothingTracked.into());
     }
     let given = restriction::tables_for(target, tracked)?;
     if given.is_empty() {
-        return Err(Error::NothingGiven { target: target.to_owned() });
+        return Err(RestrictError::NothingGiven { target: target.to_owned() }.into());
     }
     given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
 }
 
-pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate, Error> {
-    let gone = || Error::TableGone { oid: tracked.relation.to_u32() };
+pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
+    let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     shadow::hold_segments(tracked.id)?;
     let fresh = Snapshot::latest();
@@ -68,9 +70,9 @@ pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -
         table::lock_descendants(tracked.relation, Lock::Read);
     }
     if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
-        return Err(Error::NoLongerTrackable { table: name, what });
+        return Err(TrackError::NoLongerTrackable { table: name, what }.into());
     }
-    let changed = || Error::KeyChanged { table: name.clone() };
+    let changed = || TrackError::KeyChanged { table: name.clone() };
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
     let rows = shape.as_from_item();
     let seen =
@@ -78,13 +80,13 @@ pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -
     require_readable(&table, seen.as_ref(), &name, caller)?;
     let key = key::key(tracked.relation, &Key::Columns(&columns_of_key))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
-        return Err(changed());
+        return Err(changed().into());
     }
     if !shadow::fits(tracked.id, &table, &columns_of_key)? {
-        return Err(changed());
+        return Err(changed().into());
     }
     if !shadow::is_readable_by(tracked.id, table.owner())? {
-        return Err(Error::OwnerChanged { table: name });
+        return Err(TrackError::OwnerChanged { table: name }.into());
     }
     drop(fresh);
     let mut fingerprint = fingerprint(&shape, &key);
@@ -105,14 +107,14 @@ pub(super) fn require_readable(
     seen: Option<&ViewOfTable>,
     name: &TableName,
     caller: &Caller,
-) -> Result<(), Error> {
+) -> Result<()> {
     let (read, reader) = seen.map_or((table, caller.role()), |seen| (&seen.view, table.owner()));
     if !read.allows(caller.role(), &[Right::Select]) {
         let table = seen.map_or(name, |seen| &seen.name).clone();
-        return Err(Error::NoPrivilege { table, privilege: "SELECT" });
+        return Err(TableError::NoPrivilege { table, privilege: "SELECT" }.into());
     }
     if table.hides_rows_from(reader) || table.hides_rows_from(table.owner()) {
-        return Err(Error::RowSecurity { table: name.clone(), doing: "Export" });
+        return Err(TableError::RowSecurity { table: name.clone(), doing: "Export" }.into());
     }
     Ok(())
 }
@@ -124,7 +126,7 @@ pub(super) fn heal(
     fork: &Fork,
     store: &Arc<dyn Store>,
     caller: &Caller,
-) -> Result<(), Error> {
+) -> Result<()> {
     let is_one_of_these = |part: &Part| {
         candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
     };
@@ -146,7 +148,7 @@ pub(super) fn heal(
 
 /// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers.
 /// Checks the triggers of the others, and takes what the snapshot knows of their segments.
-pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Error> {
+pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?;
     candidates
         .into_iter()
@@ -156,7 +158,7 @@ pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>, Erro
             Some(if seen.is_intact {
                 Ok(Candidate { tracked: seen, ..candidate })
             } else {
-                Err(Error::TriggersMissing { table })
+                Err(TrackError::TriggersMissing { table }.into())
             })
         })
         .collect()

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::position::Position;
 use crate::catalog::{self, Received, SourceIdentity, Target};
-use crate::error::Error;
+use crate::error::Result;
 use crate::fault::{self, Point};
 use crate::pg::snapshot::{self, Snapshot};
 use crate::pg::transaction;
 use crate::pg::user::Caller;
+use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
 use crate::source::export::plan::{Replay, current_moment, plan, usable_position};
 use crate::source::export::publish::{Written, header, publish, rotate_at_commit, write_part};
@@ -58,11 +59,11 @@ pub struct Exported {
 }
 
 /// Exports what has changed since the target's position, or everything if it has none.
-pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<Exported>, Error> {
+pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<Exported>> {
     if transaction::assigned_xid().is_some() {
         // Its own writes would be exported before they are committed, and what it writes later would be
         // missed.
-        return Err(Error::HasWritten);
+        return Err(ExportError::HasWritten.into());
     }
     fault::point(Point::ExportBegun);
     let source = catalog::source()?;
@@ -79,7 +80,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     let replay = request.since.map(|number| Replay::since(request.target, number)).transpose()?;
     let since = position.map(|position| replay.as_ref().map_or(position, |replay| &replay.position));
     if let Some(name) = catalog::disabled_event_trigger()? {
-        return Err(Error::EventTriggerDisabled { name, target: request.target.to_owned() });
+        return Err(ExportError::EventTriggerDisabled { name, target: request.target.to_owned() }.into());
     }
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
@@ -127,7 +128,7 @@ fn lock_and_heal(
     source: &SourceIdentity,
     store: &Arc<dyn Store>,
     caller: &Caller,
-) -> Result<(Option<Target>, Fork, Vec<Candidate>), Error> {
+) -> Result<(Option<Target>, Fork, Vec<Candidate>)> {
     let target = catalog::target(request.target)?;
     let fork = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
     let mut candidates = lock_tables(request.target, caller)?;
@@ -147,7 +148,7 @@ fn write_parts(
     since: Option<&Position>,
     format: Format,
     caller: &Caller,
-) -> Result<(Vec<Exported>, Vec<Part>), Error> {
+) -> Result<(Vec<Exported>, Vec<Part>)> {
     let mut exported = Vec::new();
     let mut parts = Vec::new();
     for (candidate, kind) in planned {

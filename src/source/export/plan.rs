@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use crate::catalog::position::Position;
 use crate::catalog::{self, Published, Received, SourceIdentity, Target, Tracked};
-use crate::error::Error;
+use crate::error::Result;
+use crate::pg;
 use crate::pg::{query, transaction};
+use crate::source::error::ExportError;
 use crate::source::export::candidate::Candidate;
 use crate::source::fork::{Fork, Healing};
 use crate::source::shadow::read;
@@ -31,13 +33,13 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn since(target: &str, number: u64) -> Result<Replay, Error> {
+    pub(super) fn since(target: &str, number: u64) -> Result<Replay> {
         let published = catalog::published_since(target, number)?;
         match published.first() {
             Some(first) if first.number == number => {
                 Ok(Replay { number, position: first.position.clone(), published })
             }
-            _ => Err(Error::NotPublished { target: target.to_owned(), number }),
+            _ => Err(ExportError::NotPublished { target: target.to_owned(), number }.into()),
         }
     }
 
@@ -61,13 +63,13 @@ impl Replay {
 
 /// Returns the instant of the active snapshot. A transaction id that healing has assigned counts as in
 /// progress.
-pub(super) fn current_moment() -> Result<Moment, Error> {
+pub(super) fn current_moment() -> Result<Moment> {
     let rows = query::in_snapshot(
         "SELECT pg_catalog.pg_current_snapshot(), pg_catalog.pg_current_wal_insert_lsn(),
                 pg_catalog.to_char(pg_catalog.clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
         &[],
     )?;
-    let row = rows.first().ok_or_else(|| Error::Internal("there is no snapshot".into()))?;
+    let row = rows.first().ok_or_else(|| pg::Error::Internal("there is no snapshot".into()))?;
     let mut moment = Moment { position: row.get(0)?, lsn: row.get(1)?, time: row.get(2)? };
     if let Some(xid) = transaction::assigned_xid() {
         moment.position.add_in_progress(xid);
@@ -95,7 +97,7 @@ pub(super) fn plan(
     since: Option<&Position>,
     known: &[Received],
     replay: Option<&Replay>,
-) -> Result<Vec<(Candidate, Kind)>, Error> {
+) -> Result<Vec<(Candidate, Kind)>> {
     let mut planned = Vec::new();
     for candidate in candidates {
         let id = candidate.tracked.id;

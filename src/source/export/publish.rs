@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use crate::catalog::position::Position;
 use crate::catalog::{self, PublishedRow, Received, SourceIdentity};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
+use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, columns, key_names};
 use crate::source::export::plan::Moment;
 use crate::source::fork::{Fork, Healing};
@@ -48,7 +49,7 @@ pub(super) fn write_part(
     since: Option<&Position>,
     format: Format,
     caller: &Caller,
-) -> Result<Part, Error> {
+) -> Result<Part> {
     let Candidate { tracked, table, shape, rows, key, healing, .. } = candidate;
     let part = begin_part(writer, shape, key, kind, format)?;
     let healed = match healing {
@@ -59,13 +60,13 @@ pub(super) fn write_part(
         let (ids, query) = match (kind, since) {
             (Kind::Changes, Some(since)) => {
                 let keys = read::keys_query(tracked, since, key, healed)?;
-                let ids = copy_to(&keys, Format::Text.name(), part.ids()?)?;
+                let ids = copy_to::<_, Error>(&keys, Format::Text.name(), part.ids()?)?;
                 (ids, read::records_query(shape, rows, key, &keys))
             }
             _ => ((0, part.ids()?), read::all_records_query(shape, rows)),
         };
         fault::point(Point::ExportIdsWritten);
-        Ok::<_, Error>((ids, copy_to(&query, format.name(), part.records()?)?))
+        Ok::<_, Error>((ids, copy_to::<_, Error>(&query, format.name(), part.records()?)?))
     })?;
     Ok(part.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
 }
@@ -76,7 +77,7 @@ pub(super) fn begin_part<'a>(
     key: &[KeyColumn],
     kind: Kind,
     format: Format,
-) -> Result<PartWriter<'a>, Error> {
+) -> Result<PartWriter<'a>> {
     Ok(writer.part(&shape.schema, &shape.name, columns(shape), key_names(key), kind, format)?)
 }
 
@@ -106,7 +107,7 @@ pub(super) fn publish(
     store: &Arc<dyn Store>,
     source: &SourceIdentity,
     written: Written,
-) -> Result<(), Error> {
+) -> Result<()> {
     let Written { number, writer, header, parts, position, full, has_healed, follows } = written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
@@ -130,7 +131,7 @@ pub(super) fn publish(
     let abandoned = other_attempts(store.as_ref(), target, number, id);
     let manifest = writer.publish(header, parts).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
-            Error::NumberTaken { target: target.to_owned(), number }
+            Error::from(ExportError::NumberTaken { target: target.to_owned(), number })
         }
         error => error.into(),
     })?;

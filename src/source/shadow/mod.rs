@@ -15,7 +15,8 @@ pub mod size;
 
 use std::ffi::CString;
 
-use crate::error::Error;
+use crate::catalog::error::CatalogError;
+use crate::error::Result;
 use crate::pg;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::{Oid, query};
@@ -48,7 +49,7 @@ fn segment(id: i32, segment: i16) -> String {
 }
 
 /// Makes the shadow of a table, and lets the table's owner read it: exports read both as that role.
-pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
+pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<()> {
     let columns = (1..)
         .zip(key)
         .map(|(k, column)| {
@@ -71,7 +72,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<(), Error> {
 }
 
 /// Lets the owner of the table read its shadow, and revokes that from former owners.
-pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
+pub fn grant(id: i32, owner: &str) -> Result<()> {
     let segments = format!("{}, {}", segment(id, 0), segment(id, 1));
     let former = readers(id)?;
     for role in &former {
@@ -85,25 +86,25 @@ pub fn grant(id: i32, owner: &str) -> Result<(), Error> {
 }
 
 /// Drops the shadow of a table, and revokes what its reader was granted for it.
-pub fn drop_tables(id: i32) -> Result<(), Error> {
+pub fn drop_tables(id: i32) -> Result<()> {
     let readers = readers(id)?;
     query::now(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
     readers.iter().try_for_each(|role| revoke_unused(role))
 }
 
 /// Returns the roles, quoted, that may read a shadow without being its owner.
-fn readers(id: i32) -> Result<Vec<String>, Error> {
+fn readers(id: i32) -> Result<Vec<String>> {
     let readers = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
                      FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
                     WHERE c.oid = pg_catalog.to_regclass($1) AND a.grantee NOT IN (0, c.relowner)";
-    query::now(readers, &[&segment(id, 0)])?.iter().map(|row| row.get(0)).collect()
+    Ok(query::now(readers, &[&segment(id, 0)])?.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// What turns a run into keys.
 const SERIES: &str = "table_export.series(integer, integer), table_export.series(bigint, bigint)";
 
 /// Revokes USAGE on the schema from a role that may no longer read any shadow in it.
-fn revoke_unused(role: &str) -> Result<(), Error> {
+fn revoke_unused(role: &str) -> Result<()> {
     let reads = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
                                  WHERE c.relnamespace = 'table_export'::pg_catalog.regnamespace
                                    AND a.grantee <> c.relowner
@@ -120,20 +121,21 @@ fn revoke_unused(role: &str) -> Result<(), Error> {
 /// An export holds this lock from before its snapshot until its position is committed. A target whose
 /// position is not committed yet (its first export, or one after a reset) is not visible to other
 /// sessions. Without the lock it would lose changes that all visible targets have received.
-pub fn hold_segments(id: i32) -> Result<(), Error> {
+pub fn hold_segments(id: i32) -> Result<()> {
     for n in [0, 1] {
         segment_table(id, n, Lock::Read)?;
     }
     Ok(())
 }
 
-fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table, Error> {
-    let name = CString::new(segment_name(id, n)).map_err(|_| Error::ShadowMissing { id })?;
-    table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock)).ok_or(Error::ShadowMissing { id })
+fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table> {
+    let name = CString::new(segment_name(id, n)).map_err(|_| CatalogError::ShadowMissing { id })?;
+    let segment = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock));
+    Ok(segment.ok_or(CatalogError::ShadowMissing { id })?)
 }
 
 /// Says whether the shadow still has the types of the table's key.
-pub fn fits(id: i32, table: &Table, key: &[i16]) -> Result<bool, Error> {
+pub fn fits(id: i32, table: &Table, key: &[i16]) -> Result<bool> {
     Ok(same_types(&segment_table(id, 0, Lock::Read)?, table, key))
 }
 
@@ -154,6 +156,6 @@ fn has_runs(segment: &Table) -> bool {
 }
 
 /// Says whether a role may read the shadow, as the owner of the table must.
-pub fn is_readable_by(id: i32, role: Oid) -> Result<bool, Error> {
+pub fn is_readable_by(id: i32, role: Oid) -> Result<bool> {
     Ok(segment_table(id, 0, Lock::Read)?.allows(role, &[Right::Select]))
 }

@@ -5,7 +5,7 @@
 
 use crate::catalog::position::Position;
 use crate::catalog::{Segments, Tracked};
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::table::Lock;
 use crate::pg::{Oid, query};
 use crate::source::shadow::{Op, has_runs, segment, segment_table};
@@ -21,7 +21,7 @@ pub struct Pending {
 }
 
 /// Looks for changes after a position.
-pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending, Error> {
+pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending> {
     let rows = query::in_snapshot(
         &format!(
             "SELECT count(*) > 0, count(*) FILTER (WHERE op IN ('{}', '{}')) > 0 FROM {} WHERE {}",
@@ -45,7 +45,7 @@ pub fn keys_query(
     position: &Position,
     key: &[KeyColumn],
     healed: Option<&str>,
-) -> Result<String, Error> {
+) -> Result<String> {
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
     let changed = format!(
         "FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
@@ -109,7 +109,7 @@ pub(super) fn both_segments(id: i32) -> String {
 
 /// Makes a temporary table for the keys of batches that this database does not know, and returns its oid and
 /// name.
-pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String), Error> {
+pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String)> {
     let name = format!("pg_temp.healed_{id}");
     let like = segment(id, 0);
     query::now(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;

@@ -6,8 +6,9 @@
 
 use std::rc::Rc;
 
+use crate::catalog::error::CatalogError;
 use crate::catalog::{TrackedKey, tracked_column};
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg;
 use crate::pg::append::Append;
 use crate::pg::keys::Column;
@@ -31,13 +32,13 @@ impl Shadow {
     ///
     /// `None` if no such table is tracked, nor a partition or ancestor of it: the triggers are left over from
     /// a dump of the table alone.
-    pub fn of(table: Oid, id: i32) -> Result<Rc<Option<Shadow>>, Error> {
+    pub fn of(table: Oid, id: i32) -> Result<Rc<Option<Shadow>>> {
         cache::remember((table, id), || Shadow::look_up(table, id))
     }
 
     /// Returns the shadow, and the tracked table.
-    fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Oid), Error> {
-        let missing = || Error::ShadowMissing { id };
+    fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Oid)> {
+        let missing = || CatalogError::ShadowMissing { id };
         let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
         let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
             let key = TrackedKey {
@@ -72,10 +73,10 @@ impl Shadow {
     ///
     /// Taking the lock processes pending invalidations, so a switch is seen here: the transaction that seals
     /// a segment holds a conflicting lock, which it takes after all backends have been told of the switch.
-    fn open(&self) -> Result<Append, Error> {
+    fn open(&self) -> Result<Append> {
         let mut current = self.current;
         loop {
-            let append = Append::to(current).ok_or(Error::ShadowMissing { id: self.id })?;
+            let append = Append::to(current).ok_or(CatalogError::ShadowMissing { id: self.id })?;
             if cache::remembers((self.table, self.id)) {
                 return Ok(append);
             }
@@ -128,7 +129,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records a change of one key, which must be there until it is written.
-    pub fn change(&mut self, op: Op, key: &[(Datum, bool)]) -> Result<(), Error> {
+    pub fn change(&mut self, op: Op, key: &[(Datum, bool)]) -> Result<()> {
         match *key {
             [(first, false)] if self.shadow.has_runs => {
                 match &mut self.run {
@@ -145,7 +146,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records a change that may have touched every row.
-    pub fn everything(&mut self, op: Op) -> Result<(), Error> {
+    pub fn everything(&mut self, op: Op) -> Result<()> {
         self.append(op, 1, std::iter::repeat((Datum::null(), true)))
     }
 
@@ -158,20 +159,20 @@ impl<'a> Recorder<'a> {
     }
 
     /// Writes all changes.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<()> {
         self.end_run()?;
         self.write();
         Ok(())
     }
 
-    fn end_run(&mut self) -> Result<(), Error> {
+    fn end_run(&mut self) -> Result<()> {
         match self.run.take() {
             Some(KeyRun { op, first, length }) => self.append(op, length, std::iter::once((first, false))),
             None => Ok(()),
         }
     }
 
-    fn append(&mut self, op: Op, run: i16, key: impl Iterator<Item = (Datum, bool)>) -> Result<(), Error> {
+    fn append(&mut self, op: Op, run: i16, key: impl Iterator<Item = (Datum, bool)>) -> Result<()> {
         if self.open.is_none() {
             let append = self.shadow.open()?;
             // Of the top-level transaction: a subtransaction's id is in no snapshot.

@@ -5,8 +5,9 @@
 
 use std::ffi::CString;
 
+use crate::catalog::error::CatalogError;
 use crate::catalog::{self, Segments};
-use crate::error::Error;
+use crate::error::Result;
 use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg;
@@ -30,7 +31,7 @@ pub struct Rotation {
 /// only if they are free, that of the catalog's row first: no writer and no export is waited for. Positions
 /// are read after the locks were taken, so each is either committed or this transaction's own, which is
 /// undone together with the truncation.
-pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotation, Error> {
+pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotation> {
     let Some(Segments { current, sealed_by, .. }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
     };
@@ -53,7 +54,7 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
                 return kept_for(needing_before_lock);
             }
         }
-        let name = CString::new(segment_name(id, idle)).map_err(|_| Error::ShadowMissing { id })?;
+        let name = CString::new(segment_name(id, idle)).map_err(|_| CatalogError::ShadowMissing { id })?;
         let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
         let Some(locked) = free else { return Ok(Rotation::default()) };
         // The second question, under the lock, is the one that counts: a position may have been committed in
@@ -87,7 +88,7 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
 /// Releases the targets for which a shadow has grown too large, unless one of them is being changed. None of
 /// them can be in the middle of an export, which would hold a conflicting lock. An export that waits for the
 /// lock reads again which tables its target has received.
-fn release_targets(id: i32, targets: &[String]) -> Result<bool, Error> {
+fn release_targets(id: i32, targets: &[String]) -> Result<bool> {
     let Some(table) = catalog::release_targets(id, targets)? else { return Ok(false) };
     for target in targets {
         pgrx::warning!(
@@ -98,7 +99,7 @@ fn release_targets(id: i32, targets: &[String]) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn bytes(id: i32, n: i16) -> Result<i64, Error> {
+fn bytes(id: i32, n: i16) -> Result<i64> {
     let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass)", segment(id, n));
-    query::now(&sql, &[])?.first().ok_or(Error::ShadowMissing { id })?.get(0)
+    Ok(query::now(&sql, &[])?.first().ok_or(CatalogError::ShadowMissing { id })?.get(0)?)
 }

@@ -1,8 +1,9 @@
 //! How much the shadows hold.
 
+use crate::catalog::error::CatalogError;
 use crate::catalog::position::Position;
 use crate::catalog::{self, Tracked};
-use crate::error::Error;
+use crate::error::Result;
 use crate::pg::query;
 use crate::pg::snapshot;
 use crate::source::shadow::read::{both_segments, segments_after};
@@ -17,16 +18,16 @@ pub struct ShadowSize {
 }
 
 /// Returns how much the shadow of a tracked table holds.
-pub fn shadow_size(id: i32) -> Result<ShadowSize, Error> {
+pub fn shadow_size(id: i32) -> Result<ShadowSize> {
     snapshot::latest(|| size(id))
 }
 
 /// Returns what the next export of a target finds; `None` if it is full.
-pub fn pending_changes(target: &str) -> Result<Option<ShadowSize>, Error> {
+pub fn pending_changes(target: &str) -> Result<Option<ShadowSize>> {
     snapshot::latest(|| pending_in_snapshot(target))
 }
 
-fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>, Error> {
+fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>> {
     let Some(target) = catalog::target(target)? else {
         return Ok(None);
     };
@@ -48,7 +49,7 @@ fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>, Error> {
 }
 
 /// Returns how many committed changes a shadow holds, and the bytes of both segments.
-fn size(id: i32) -> Result<ShadowSize, Error> {
+fn size(id: i32) -> Result<ShadowSize> {
     let sql = format!(
         "SELECT (SELECT COALESCE(pg_catalog.sum(run), 0) FROM {}),
                 pg_catalog.pg_total_relation_size('{}'::pg_catalog.regclass)
@@ -58,12 +59,12 @@ fn size(id: i32) -> Result<ShadowSize, Error> {
         segment(id, 1)
     );
     let rows = query::in_snapshot(&sql, &[])?;
-    let row = rows.first().ok_or(Error::ShadowMissing { id })?;
+    let row = rows.first().ok_or(CatalogError::ShadowMissing { id })?;
     Ok(ShadowSize { changes: row.get(0)?, bytes: row.get(1)? })
 }
 
 /// Returns how many changes lie after a position, and the bytes of the segments that they are in.
-fn size_after(tracked: &Tracked, position: &Position) -> Result<ShadowSize, Error> {
+fn size_after(tracked: &Tracked, position: &Position) -> Result<ShadowSize> {
     let segments = segments_after(tracked, position);
     let sql = format!(
         "SELECT COALESCE(pg_catalog.sum(run), 0),
@@ -73,6 +74,6 @@ fn size_after(tracked: &Tracked, position: &Position) -> Result<ShadowSize, Erro
         position.changes_after()
     );
     let rows = query::in_snapshot(&sql, &[])?;
-    let row = rows.first().ok_or(Error::ShadowMissing { id: tracked.id })?;
+    let row = rows.first().ok_or(CatalogError::ShadowMissing { id: tracked.id })?;
     Ok(ShadowSize { changes: row.get(0)?, bytes: row.optional(1)?.unwrap_or(0) })
 }

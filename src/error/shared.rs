@@ -1,0 +1,59 @@
+//! The errors that several stages raise.
+
+use pgrx::PgSqlErrorCode::*;
+
+use super::{Facts, Report, literal, plain};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Shared {
+    #[error("invalid value for argument \"{argument}\": \"{value}\"")]
+    Argument { argument: &'static str, value: String, allowed: &'static str },
+    #[error("target \"{target}\" does not exist")]
+    UnknownTarget { target: String, known: Vec<String> },
+    #[error("store \"{store}\" holds no batch of target \"{target}\"")]
+    NoBatch { target: String, store: String, known: Vec<String> },
+    #[error("target \"{target}\" has no full batch to start from")]
+    NoFullBatch { target: String },
+}
+
+impl Shared {
+    /// Says that a store holds no batch of a target, and of which it does.
+    pub fn no_batch(target: &str, store: &dyn store::Store) -> Shared {
+        let known = batch::reader::targets(store).unwrap_or_default();
+        Shared::NoBatch { target: target.to_owned(), store: store.url(), known }
+    }
+}
+
+impl Report for Shared {
+    fn facts(&self) -> Facts {
+        match self {
+            Shared::Argument { allowed, .. } => {
+                plain(ERRCODE_INVALID_PARAMETER_VALUE).hint(format!("Allowed: {allowed}."))
+            }
+            Shared::UnknownTarget { known, .. } | Shared::NoBatch { known, .. } => {
+                plain(ERRCODE_UNDEFINED_OBJECT).hint(known_targets(known))
+            }
+            Shared::NoFullBatch { target } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(copy_or_reset(target))
+            }
+        }
+    }
+}
+
+/// Lists the targets that there are.
+fn known_targets(known: &[String]) -> String {
+    if known.is_empty() {
+        return "There is no target yet.".into();
+    }
+    let names = known.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>();
+    format!("Targets: {}.", names.join(", "))
+}
+
+/// The HINT for a chain of batches that is incomplete in the store.
+pub fn copy_or_reset(target: &str) -> String {
+    format!(
+        "Copy the batches to the store completely. \
+         To start again with a full batch, run at the source: SELECT tx_reset({});",
+        literal(target)
+    )
+}

@@ -1,0 +1,62 @@
+//! What errors of stores and batches say beside their messages.
+
+use std::io;
+
+use pgrx::PgSqlErrorCode::*;
+
+use super::{Facts, Report, plain};
+
+/// The HINT for a batch that is damaged.
+pub const COPY_AGAIN: &str = "Copy the batch again from a store in which it is undamaged.";
+
+/// The SQLSTATEs are those to which errcode_for_file_access maps errno (elog.c).
+impl Report for store::Error {
+    fn facts(&self) -> Facts {
+        match self {
+            store::Error::NotFound { .. } => plain(ERRCODE_UNDEFINED_FILE)
+                .hint("The directory must exist and belong to the operating-system user of the server."),
+            store::Error::Exists { .. } => plain(ERRCODE_DUPLICATE_FILE),
+            store::Error::Name { .. } => plain(ERRCODE_INVALID_NAME),
+            store::Error::Unsupported { .. } | store::Error::Replaces { .. } => {
+                plain(ERRCODE_FEATURE_NOT_SUPPORTED)
+            }
+            store::Error::Secret => plain(ERRCODE_INVALID_PARAMETER_VALUE).hint(
+                "Credentials come from the environment, or from files, of the operating-system user of the server.",
+            ),
+            store::Error::Profile { .. } => plain(ERRCODE_CONFIG_FILE_ERROR),
+            store::Error::Interrupted { .. } => plain(ERRCODE_QUERY_CANCELED),
+            store::Error::Io { source, .. } => plain(match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    ERRCODE_INSUFFICIENT_PRIVILEGE
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ERRCODE_DISK_FULL,
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => ERRCODE_WRONG_OBJECT_TYPE,
+                _ => ERRCODE_IO_ERROR,
+            }),
+        }
+    }
+}
+
+impl Report for batch::Error {
+    fn facts(&self) -> Facts {
+        let facts = match self {
+            batch::Error::Store(error) => {
+                let not_found = matches!(error, store::Error::NotFound { .. });
+                let hint = not_found.then(|| "Copy the files of the batch to the store completely.".to_owned());
+                Facts { hint, ..error.facts() }
+            }
+            batch::Error::Manifest { .. } | batch::Error::Damaged { .. } => {
+                plain(ERRCODE_DATA_CORRUPTED).hint(COPY_AGAIN)
+            }
+            batch::Error::FutureFormat { .. } => {
+                plain(ERRCODE_FEATURE_NOT_SUPPORTED).hint("Upgrade pg_table_export here.")
+            }
+            batch::Error::Unmergeable { .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED),
+            batch::Error::Number { .. } => plain(ERRCODE_PROGRAM_LIMIT_EXCEEDED).hint(
+                "Use another name for the target, or remove the manifest with the highest number from the store.",
+            ),
+            batch::Error::Stream(_) => plain(ERRCODE_IO_ERROR),
+        };
+        facts.detail("Nothing was changed.")
+    }
+}

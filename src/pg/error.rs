@@ -1,0 +1,107 @@
+//! What an error says beside its message, and the errors that this floor raises itself.
+//!
+//! Each stage has an enum of its errors. Its `facts` is one exhaustive match, so a new error does not compile
+//! before SQLSTATE, DETAIL and HINT are decided. A HINT that ends with a statement ends with its semicolon:
+//! it can be pasted.
+
+use std::io;
+
+use pgrx::PgSqlErrorCode::{self, *};
+use pgrx::pg_sys::panic::ErrorReport;
+
+/// SQLSTATE, DETAIL and HINT of an error.
+pub struct Facts {
+    pub sqlstate: PgSqlErrorCode,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+/// Begins the facts of an error: without DETAIL and HINT.
+pub fn plain(sqlstate: PgSqlErrorCode) -> Facts {
+    Facts { sqlstate, detail: None, hint: None }
+}
+
+impl Facts {
+    pub fn detail(self, detail: impl Into<String>) -> Facts {
+        Facts { detail: Some(detail.into()), ..self }
+    }
+
+    pub fn hint(self, hint: impl Into<String>) -> Facts {
+        Facts { hint: Some(hint.into()), ..self }
+    }
+
+    /// A HINT that is a statement.
+    pub fn run(self, statement: String) -> Facts {
+        self.hint(format!("Run: {statement};"))
+    }
+}
+
+/// An error that can be raised.
+pub trait Report: std::error::Error + 'static {
+    fn facts(&self) -> Facts;
+}
+
+/// Turns an error into what PostgreSQL raises.
+pub fn report(error: &dyn Report) -> ErrorReport {
+    // Of a statement that is to end, whatever it has met on its way out is not the reason.
+    pgrx::check_for_interrupts!();
+    let Facts { sqlstate, detail, hint } = error.facts();
+    let mut report = ErrorReport::new(sqlstate, error.to_string(), "pg_table_export");
+    if let Some(detail) = detail {
+        report = report.set_detail(detail);
+    }
+    if let Some(hint) = hint {
+        report = report.set_hint(hint);
+    }
+    report
+}
+
+/// An error that arises between PostgreSQL and the extension.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Internal(String),
+    #[error("\"{text}\" cannot be written as UTF-8")]
+    NotUtf8 { text: String },
+    #[error("\"{text}\" contains a null character")]
+    NulByte { text: String },
+    #[error("function \"table_export.capture\" was not called by one of its own triggers")]
+    NotOurTrigger,
+    #[error("cannot execute {function} during recovery")]
+    InRecovery { function: &'static str },
+    #[error("cannot PREPARE a transaction that has run tx_export() or tx_prune()")]
+    Prepared,
+    #[error("{function} cannot run in a REPEATABLE READ or SERIALIZABLE transaction")]
+    OldSnapshot { function: &'static str },
+    #[error("could not make a pipe for COPY: {0}")]
+    Pipe(io::Error),
+}
+
+impl Report for Error {
+    fn facts(&self) -> Facts {
+        match self {
+            Error::Internal(_) => plain(ERRCODE_INTERNAL_ERROR),
+            Error::NotUtf8 { .. } => plain(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+            Error::NulByte { .. } => plain(ERRCODE_INVALID_TEXT_REPRESENTATION),
+            Error::NotOurTrigger => plain(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+            Error::InRecovery { .. } => {
+                plain(ERRCODE_READ_ONLY_SQL_TRANSACTION).hint("Run it on the primary.")
+            }
+            Error::Prepared => plain(ERRCODE_FEATURE_NOT_SUPPORTED).hint("Use COMMIT instead."),
+            Error::OldSnapshot { .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED)
+                .hint("Its snapshot would not show what has been exported since. Use READ COMMITTED."),
+            Error::Pipe(_) => plain(ERRCODE_SYSTEM_ERROR),
+        }
+    }
+}
+
+/// What a function that streams can fail with: errors of this floor, and those of the stream's other end.
+pub trait StreamError: From<Error> + From<io::Error> + Into<ErrorReport> {}
+
+impl<E: From<Error> + From<io::Error> + Into<ErrorReport>> StreamError for E {}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> ErrorReport {
+        report(&error)
+    }
+}

@@ -1,0 +1,198 @@
+//! The errors of the source.
+
+use pgrx::PgSqlErrorCode::*;
+
+use crate::error::{Facts, Report, TableName, literal, plain};
+
+/// What keeps a table from being tracked, or a tracked one from being exported.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackError {
+    #[error("must be owner of extension pg_table_export")]
+    NotExtensionOwner,
+    #[error("\"{table}\" cannot be tracked")]
+    WrongKind { table: TableName, what: &'static str },
+    #[error("table \"{table}\" cannot be exported any more")]
+    NoLongerTrackable { table: TableName, what: &'static str },
+    #[error("\"{table}\" is not a table")]
+    NotATable { table: TableName },
+    #[error("table \"{table}\" has no key to track it by")]
+    NoKey { table: TableName, index: Option<String> },
+    #[error("column \"{column}\" of the key of table \"{table}\" is not NOT NULL")]
+    NullableKey { table: TableName, column: String },
+    #[error("table \"{table}\" is tracked by another key")]
+    OtherKey { table: TableName },
+    #[error("the key of table \"{table}\" has changed since it was tracked")]
+    KeyChanged { table: TableName },
+    #[error("the triggers that track table \"{table}\" are missing or disabled")]
+    TriggersMissing { table: TableName },
+    #[error("table \"{table}\" has another owner than when it was tracked")]
+    OwnerChanged { table: TableName },
+    #[error("table with OID {oid} is tracked, but has been dropped")]
+    TableGone { oid: u32 },
+}
+
+impl Report for TrackError {
+    fn facts(&self) -> Facts {
+        match self {
+            TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TrackError::WrongKind { what, .. } => plain(ERRCODE_WRONG_OBJECT_TYPE)
+                .detail(format!("It is {what}."))
+                .hint("Track a logged table of this database, ordinary or partitioned."),
+            TrackError::NoLongerTrackable { table, what } => {
+                plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(format!(
+                    "Undo that, and the next export sends the table in full. \
+                     To stop tracking it, run: SELECT tx_untrack({});",
+                    table.literal()
+                ))
+            }
+            TrackError::NotATable { .. } => plain(ERRCODE_WRONG_OBJECT_TYPE),
+            TrackError::NoKey { index, .. } => plain(ERRCODE_INVALID_TABLE_DEFINITION)
+                .detail(match index {
+                    None => "It has no primary key.".to_owned(),
+                    Some(index) => {
+                        format!(
+                            "\"{index}\" is not a unique index of it, or is partial, or over expressions."
+                        )
+                    }
+                })
+                .hint(
+                    "Add a primary key, or name a unique index over NOT NULL columns: \
+                     SELECT tx_track('…', key_index => '…');",
+                ),
+            TrackError::NullableKey { table, column } => {
+                plain(ERRCODE_INVALID_TABLE_DEFINITION).run(table.alter("ALTER", column, "SET NOT NULL"))
+            }
+            TrackError::OtherKey { table }
+            | TrackError::KeyChanged { table }
+            | TrackError::TriggersMissing { table } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
+                    "To have the next export send the table in full, run: \
+                     SELECT tx_untrack({0}); SELECT tx_track({0});",
+                    table.literal()
+                ))
+            }
+            TrackError::OwnerChanged { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(
+                format!("To let the new owner read the shadow, run: SELECT tx_track({});", table.literal()),
+            ),
+            TrackError::TableGone { oid } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
+                "If the table was made again, track the new one. Run: SELECT tx_untrack({oid});"
+            )),
+        }
+    }
+}
+
+/// What keeps a batch from being exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("event trigger \"{name}\" is disabled")]
+    EventTriggerDisabled { name: String, target: String },
+    #[error("tx_export() cannot run in a transaction that has already written")]
+    HasWritten,
+    #[error("{function} cannot run in a transaction that has already written")]
+    NotAlone { function: &'static str },
+    #[error("no table is tracked in this database")]
+    NothingTracked,
+    #[error("target \"{target}\" has been taken over by a newer timeline")]
+    NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
+    #[error("target \"{target}\" is in use by another database")]
+    OtherDatabase { target: String, number: u64, database: String, system_identifier: String },
+    #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
+    UnreadableUnknown { target: String, number: u64, reason: batch::Error },
+    #[error("batch {number} of target \"{target}\" is not one that this database has published")]
+    NotPublished { target: String, number: u64 },
+    #[error("batch {number} of target \"{target}\" has been published by somebody else")]
+    NumberTaken { target: String, number: u64 },
+}
+
+impl Report for ExportError {
+    fn facts(&self) -> Facts {
+        match self {
+            ExportError::EventTriggerDisabled { name, target } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
+                    "To have what DDL has changed meanwhile sent as well, run: \
+                     ALTER EVENT TRIGGER {name} ENABLE ALWAYS; SELECT tx_reset({});",
+                    literal(target)
+                ))
+            }
+            ExportError::HasWritten => plain(ERRCODE_ACTIVE_SQL_TRANSACTION).hint(
+                "Commit first: what this transaction has written would be exported before it is committed.",
+            ),
+            ExportError::NotAlone { .. } => plain(ERRCODE_ACTIVE_SQL_TRANSACTION)
+                .hint("Call it alone: its locks last until the transaction ends."),
+            ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
+            ExportError::NewerTimeline { target, number, theirs, ours } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(format!(
+                        "Batch {number} in the store was published on timeline {theirs}; \
+                         this server is on timeline {ours}."
+                    ))
+                    .hint(format!(
+                        "Export from the server that was promoted. \
+                         To export from this one instead, run: SELECT tx_reset({});",
+                        literal(target)
+                    ))
+            }
+            ExportError::OtherDatabase { target, number, database, system_identifier } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(format!(
+                        "Batch {number} in the store was published by database \"{database}\" \
+                         of the cluster with system identifier {system_identifier}."
+                    ))
+                    .hint(format!(
+                        "Use another name for the target. To take it over, run: SELECT tx_reset({});",
+                        literal(target)
+                    ))
+            }
+            ExportError::UnreadableUnknown { target, reason, .. } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(format!("{reason}."))
+                    .hint(format!("To make the next export full, run: SELECT tx_reset({});", literal(target)))
+            }
+            ExportError::NotPublished { target, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(format!(
+                "The view tx_batches lists them. To send everything, run: SELECT tx_reset({});",
+                literal(target)
+            )),
+            ExportError::NumberTaken { .. } => plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again."),
+        }
+    }
+}
+
+/// What keeps a target from being restricted, or a restricted target from getting a table.
+#[derive(Debug, thiserror::Error)]
+pub enum RestrictError {
+    #[error("none of the tables that target \"{target}\" gets is tracked")]
+    NothingGiven { target: String },
+    #[error("it is the last table that target \"{target}\" gets")]
+    LastOfRestricted { target: String },
+    #[error("target \"{target}\" is not restricted")]
+    NotRestricted { target: String, table: Option<String> },
+    #[error("view \"{view}\" cannot stand for table \"{table}\"")]
+    UnfitView { view: TableName, table: TableName, what: String },
+    #[error("the view that table \"{table}\" is exported through does not exist any more")]
+    ViewGone { table: TableName },
+}
+
+impl Report for RestrictError {
+    fn facts(&self) -> Facts {
+        match self {
+            RestrictError::NothingGiven { target } | RestrictError::LastOfRestricted { target } => plain(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            )
+            .hint(format!("To give it all tracked tables, run: SELECT tx_unrestrict({});", literal(target))),
+            RestrictError::NotRestricted { table, .. } => Facts {
+                detail: table
+                    .as_ref()
+                    .map(|table| format!("Table \"{table}\" is not one that it has been given.")),
+                ..plain(ERRCODE_UNDEFINED_OBJECT)
+            },
+            RestrictError::UnfitView { what, .. } => plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what),
+            RestrictError::ViewGone { table } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
+                    "To give the target the table again, run: SELECT tx_restrict('…', {}, '…');",
+                    table.literal()
+                ))
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a user's table is not, or does not allow.
+
+use pgrx::PgSqlErrorCode::*;
+
+use crate::error::{Facts, Report, TableName, plain};
+
+/// What is missing of a table, or of the rights of the caller on it.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    #[error("there is no table with OID {oid}")]
+    NoTable { oid: u32 },
+    #[error("must be owner of table \"{table}\"")]
+    NotOwner { table: TableName },
+    #[error("table \"{table}\" is not tracked")]
+    NotTracked { table: TableName },
+    #[error("column \"{column}\" of table \"{table}\" does not exist here")]
+    NoColumn { table: TableName, column: String, definition: Option<String> },
+    #[error("permission denied for table \"{table}\"")]
+    NoPrivilege { table: TableName, privilege: &'static str },
+    #[error("row security would hide rows of table \"{table}\"")]
+    RowSecurity { table: TableName, doing: &'static str },
+}
+
+impl Report for TableError {
+    fn facts(&self) -> Facts {
+        match self {
+            TableError::NoTable { .. } => plain(ERRCODE_UNDEFINED_TABLE),
+            TableError::NotOwner { .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TableError::NotTracked { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .run(format!("SELECT tx_track({})", table.literal())),
+            TableError::NoColumn { table, column, definition } => match definition {
+                None => plain(ERRCODE_UNDEFINED_COLUMN).detail("Its type does not exist here either."),
+                Some(definition) => {
+                    plain(ERRCODE_UNDEFINED_COLUMN).run(table.alter("ADD", column, definition))
+                }
+            },
+            TableError::NoPrivilege { privilege, .. } => {
+                plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(format!("The caller needs {privilege} on it."))
+            }
+            TableError::RowSecurity { doing, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).hint(format!(
+                "{doing} as a role that row security does not apply to. \
+                 It must not apply to the owner of the table either."
+            )),
+        }
+    }
+}
