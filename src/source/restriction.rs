@@ -8,7 +8,7 @@
 use crate::catalog::{self, Restriction, Tracked};
 use crate::error::{Result, TableName};
 use crate::pg::Oid;
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{transaction, view};
@@ -23,21 +23,22 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
     transaction::require_read_committed("tx_restrict()")?;
     catalog::lock_target("export", target)?;
     let table = own(relation, caller)?;
-    let _fresh = Snapshot::latest();
-    let mut shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-    let tracked =
-        catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
-    let name = shape.qualified();
-    if let Some(view) = view {
-        let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
-        let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
-        see_through(view, &table, &mut shape, &key)?;
-    }
-    catalog::put_restriction(target, relation, view)?;
-    catalog::release_unrestricted(target)?;
-    Ok(match view {
-        Some(_) => format!("target \"{target}\" gets table \"{name}\" as the view shows it"),
-        None => format!("target \"{target}\" gets table \"{name}\" whole"),
+    snapshot::latest(|| {
+        let mut shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+        let tracked =
+            catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
+        let name = shape.qualified();
+        if let Some(view) = view {
+            let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
+            let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
+            see_through(view, &table, &mut shape, &key)?;
+        }
+        catalog::put_restriction(target, relation, view)?;
+        catalog::release_unrestricted(target)?;
+        Ok(match view {
+            Some(_) => format!("target \"{target}\" gets table \"{name}\" as the view shows it"),
+            None => format!("target \"{target}\" gets table \"{name}\" whole"),
+        })
     })
 }
 
@@ -45,28 +46,30 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
 pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Result<String> {
     transaction::require_read_committed("tx_unrestrict()")?;
     catalog::lock_target("export", target)?;
-    let _fresh = Snapshot::latest();
-    let restrictions = catalog::restrictions(target)?;
-    let named = restrictions.iter().filter(|one| relation.is_none_or(|relation| relation == one.relation));
-    let named = named.map(|one| one.relation).collect::<Vec<_>>();
-    if named.is_empty() {
-        let table = relation.map(|relation| relation.to_u32().to_string());
-        let shape = relation.map(Shape::of).transpose()?.flatten();
-        let table = shape.map(|shape| shape.qualified()).or(table);
-        return Err(RestrictError::NotRestricted { target: target.to_owned(), table }.into());
-    }
-    for &relation in &named {
-        own_if_there(relation, caller)?;
-    }
-    if relation.is_some() && named.len() == restrictions.len() {
-        return Err(RestrictError::LastOfRestricted { target: target.to_owned() }.into());
-    }
-    catalog::remove_restrictions(target, relation)?;
-    if relation.is_none() {
-        return Ok(format!("target \"{target}\" gets all tracked tables"));
-    }
-    catalog::release_unrestricted(target)?;
-    Ok(format!("target \"{target}\" gets {} of the tables that it got", restrictions.len() - 1))
+    snapshot::latest(|| {
+        let restrictions = catalog::restrictions(target)?;
+        let named =
+            restrictions.iter().filter(|one| relation.is_none_or(|relation| relation == one.relation));
+        let named = named.map(|one| one.relation).collect::<Vec<_>>();
+        if named.is_empty() {
+            let table = relation.map(|relation| relation.to_u32().to_string());
+            let shape = relation.map(Shape::of).transpose()?.flatten();
+            let table = shape.map(|shape| shape.qualified()).or(table);
+            return Err(RestrictError::NotRestricted { target: target.to_owned(), table }.into());
+        }
+        for &relation in &named {
+            own_if_there(relation, caller)?;
+        }
+        if relation.is_some() && named.len() == restrictions.len() {
+            return Err(RestrictError::LastOfRestricted { target: target.to_owned() }.into());
+        }
+        catalog::remove_restrictions(target, relation)?;
+        if relation.is_none() {
+            return Ok(format!("target \"{target}\" gets all tracked tables"));
+        }
+        catalog::release_unrestricted(target)?;
+        Ok(format!("target \"{target}\" gets {} of the tables that it got", restrictions.len() - 1))
+    })
 }
 
 /// Opens a table that the caller owns.

@@ -3,7 +3,7 @@
 use crate::catalog::{self, Tracked};
 use crate::error::Result;
 use crate::pg::Oid;
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
 use crate::source::error::TrackError;
@@ -32,18 +32,18 @@ pub struct Tracking {
 /// that was not captured.
 pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking> {
     let table = lock_own(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-    let fresh = Snapshot::latest();
-    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    let shape = snapshot::latest(|| Shape::of(relation))?;
+    let shape = shape.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     let refused = |what| Err(TrackError::WrongKind { table: shape.name_for_errors(), what }.into());
     if let Some(what) = untrackable(&shape) {
         return refused(what);
     }
-    if let Some(tracked) = catalog::tracked_table(relation)? {
-        return already_tracked(&tracked, &table, &shape, key_index);
+    if let Some(tracked) = snapshot::latest(|| catalog::tracked_table(relation))? {
+        return snapshot::latest(|| already_tracked(&tracked, &table, &shape, key_index));
     }
-    let key = usable_key(relation, &shape, &key_index.map_or(Key::Primary, Key::Index))?;
+    let which = key_index.map_or(Key::Primary, Key::Index);
+    let key = snapshot::latest(|| usable_key(relation, &shape, &which))?;
     let owner = table.owner_name()?;
-    drop(fresh);
     // Closed, its lock kept: ALTER TABLE refuses a table that is open.
     drop(table);
     let id = catalog::put_tracked(relation, &key)?;
@@ -60,14 +60,13 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
 /// may be gone already; then only the owner of the extension may.
 pub fn untrack(relation: Oid, caller: &Caller) -> Result<String> {
     let table = lock_own(relation, caller)?;
-    let fresh = Snapshot::latest();
-    let shape = Shape::of(relation)?;
+    let shape = snapshot::latest(|| Shape::of(relation))?;
     let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::qualified);
     if table.is_none() && !caller.is_extension_owner() {
         return Err(TrackError::NotExtensionOwner.into());
     }
-    let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
-    drop(fresh);
+    let tracked = snapshot::latest(|| catalog::tracked_table(relation))?;
+    let tracked = tracked.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     // Closed, its lock kept: DROP TRIGGER refuses a table that is open.
     drop(table);
     catalog::drop_triggers(tracked.id)?;

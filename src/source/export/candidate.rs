@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::catalog::position::Position;
 use crate::catalog::{self, Tracked};
 use crate::error::{Result, TableName};
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, transaction};
@@ -63,8 +63,18 @@ pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -
     let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     shadow::hold_segments(tracked.id)?;
-    let fresh = Snapshot::latest();
-    let mut shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
+    let shape = snapshot::latest(|| Shape::of(tracked.relation))?.ok_or_else(gone)?;
+    snapshot::latest(|| check(tracked, table, shape, view, caller))
+}
+
+/// Makes a candidate of a locked table, if it can still be exported.
+fn check(
+    tracked: Tracked,
+    table: Table,
+    mut shape: Shape,
+    view: Option<Oid>,
+    caller: &Caller,
+) -> Result<Candidate> {
     let name = shape.name_for_errors();
     if table.is_partitioned() {
         table::lock_descendants(tracked.relation, Lock::Read);
@@ -88,7 +98,6 @@ pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -
     if !shadow::is_readable_by(tracked.id, table.owner())? {
         return Err(TrackError::OwnerChanged { table: name }.into());
     }
-    drop(fresh);
     let mut fingerprint = fingerprint(&shape, &key);
     let rows = match seen {
         Some(ViewOfTable { rows, definition, .. }) => {

@@ -15,9 +15,9 @@ use crate::catalog::position::Position;
 use crate::catalog::{self, Received, SourceIdentity, Target};
 use crate::error::Result;
 use crate::fault::{self, Point};
-use crate::pg::snapshot::{self, Snapshot};
 use crate::pg::transaction;
 use crate::pg::user::Caller;
+use crate::pg::{Oid, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
 use crate::source::export::plan::{Replay, current_moment, plan, usable_position};
@@ -73,10 +73,45 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     // A fresh snapshot, because the caller's was taken before the lock of the target.
     let (target, fork, candidates) = snapshot::latest(|| lock_and_heal(request, &source, store, caller))?;
 
-    let now = Snapshot::latest();
+    let seen =
+        snapshot::latest(|| write(request, &source, target.as_ref(), fork, candidates, store, caller))?;
+    let Some((written, exported)) = seen.written else {
+        pgrx::notice!("nothing has changed for target \"{}\"", request.target);
+        if seen.holds_back {
+            catalog::move_position(request.target, &seen.position)?;
+        }
+        rotate_at_commit(seen.shadows, &source);
+        return Ok(Vec::new());
+    };
+    publish(request.target, store, &source, written)?;
+    rotate_at_commit(seen.shadows, &source);
+    Ok(exported)
+}
+
+/// What an export has seen in its snapshot.
+struct Seen {
+    position: Position,
+    /// The ids of the shadows, each with its table.
+    shadows: Vec<(i32, Oid)>,
+    /// The target's position keeps a segment from being truncated.
+    holds_back: bool,
+    /// `None` if there is nothing to publish.
+    written: Option<(Written, Vec<Exported>)>,
+}
+
+/// Decides what the batch holds, and writes its files, all in the active snapshot.
+fn write(
+    request: &Request,
+    source: &SourceIdentity,
+    target: Option<&Target>,
+    fork: Fork,
+    candidates: Vec<Candidate>,
+    store: &Arc<dyn Store>,
+    caller: &Caller,
+) -> Result<Seen> {
     let moment = current_moment()?;
     fault::point(Point::ExportSnapshotTaken);
-    let position = usable_position(target.as_ref(), &source, &moment.position);
+    let position = usable_position(target, source, &moment.position);
     let replay = request.since.map(|number| Replay::since(request.target, number)).transpose()?;
     let since = position.map(|position| replay.as_ref().map_or(position, |replay| &replay.position));
     if let Some(name) = catalog::disabled_event_trigger()? {
@@ -84,40 +119,30 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     }
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
-    let tables = candidates.len();
     let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
     // Read again: the target may have been released while its export waited for the locks.
     let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && !request.even_if_unchanged && replay.is_none() {
-        drop(now);
-        pgrx::notice!("nothing has changed for target \"{}\"", request.target);
-        if holds_back {
-            catalog::move_position(request.target, &moment.position)?;
-        }
-        rotate_at_commit(shadows, &source);
-        return Ok(Vec::new());
+        return Ok(Seen { position: moment.position, shadows, holds_back, written: None });
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
     let (exported, parts) = write_parts(&writer, fork.next, &planned, since, request.format, caller)?;
-    drop(now);
     let full = received_in_full(&planned, fork.next);
     // Standing by itself: every table is in it in full.
-    let kind = if tables > 0 && full.len() == tables { Kind::Full } else { Kind::Changes };
-    let header = header(&fork, &source, &moment, kind);
+    let kind = if !shadows.is_empty() && full.len() == shadows.len() { Kind::Full } else { Kind::Changes };
+    let header = header(&fork, source, &moment, kind);
     let written = Written {
         number: fork.next,
         writer,
         header,
         parts,
-        position: moment.position,
+        position: moment.position.clone(),
         full,
         has_healed: !fork.unknown.is_empty(),
         follows: replay.map_or_else(Vec::new, |replay| replay.follows(&fork)),
     };
-    publish(request.target, store, &source, written)?;
-    rotate_at_commit(shadows, &source);
-    Ok(exported)
+    Ok(Seen { position: moment.position, shadows, holds_back, written: Some((written, exported)) })
 }
 
 /// Locks the tables, and heals them if the target has been exported before.

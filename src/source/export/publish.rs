@@ -11,7 +11,7 @@ use crate::catalog::{self, PublishedRow, Received, SourceIdentity};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::source::error::ExportError;
@@ -162,8 +162,9 @@ pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &SourceIdentity
             let _caller = Caller::enter()?;
             let _settings = settings::pin();
             // SPI wants one to be active; each of its queries takes a fresh one of its own.
-            let _snapshot = Snapshot::latest();
-            shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table, &identity).map(drop))
+            snapshot::latest(|| {
+                shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table, &identity).map(drop))
+            })
         });
     }
 }
