@@ -37,52 +37,81 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
     };
     // A transaction that drops the shadow has locked its table.
     let Some(_table) = Table::open_if_free(table, Lock::Read) else { return Ok(Rotation::default()) };
-    let idle = 1 - current;
-    let held = bytes(id, idle)?;
+    let idle = Idle { id, n: 1 - current, sealed_by, identity };
+    let held = bytes(id, idle.n)?;
     let filled = bytes(id, current)?;
-    if held > 0 {
-        // Half of the limit for one segment: after a release, targets that are exported regularly can still
-        // fill the other half.
-        let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
-        let targets_needing_it = || catalog::targets_needing(id, &segment(id, idle), sealed_by, identity);
-        let kept_for = |targets| Ok(Rotation { freed: 0, held_back_by: targets });
-        // The first question, before the lock: the lock stays until the transaction ends, so it is not taken
-        // in vain.
-        if sealed_by.is_some() && !is_too_large {
-            let needing_before_lock = targets_needing_it()?;
-            if !needing_before_lock.is_empty() {
-                return kept_for(needing_before_lock);
-            }
-        }
-        let name = CString::new(segment_name(id, idle)).map_err(|_| CatalogError::ShadowMissing { id })?;
-        let free = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive));
-        let Some(locked) = free else { return Ok(Rotation::default()) };
-        // The second question, under the lock, is the one that counts: a position may have been committed in
-        // between.
-        let needing_under_lock = targets_needing_it()?;
-        // If batches can be replayed, the segment is sealed before it is truncated: `sealed_by` then says
-        // from which position on no change is missing.
-        let is_settled = sealed_by.is_some() || guc::replay_batches() == 0;
-        let may_go = (needing_under_lock.is_empty() && is_settled)
-            || (is_too_large && release_targets(id, &needing_under_lock)?);
-        if !may_go {
-            if sealed_by.is_none() {
-                catalog::seal_segment(id)?;
-            }
-            return kept_for(needing_under_lock);
-        }
-        // Closed, its lock kept: TRUNCATE refuses a table that is open.
-        drop(locked);
-        query::now(&format!("TRUNCATE ONLY {}", segment(id, idle)), &[])?;
-        catalog::truncate_segment(id, sealed_by)?;
-        fault::point(Point::ExportSegmentTruncated);
+    if held > 0
+        && let Some(held_back_by) = idle.truncate(filled)?
+    {
+        return Ok(Rotation { freed: 0, held_back_by });
     }
     if filled > 0 {
-        catalog::set_segment(id, idle)?;
+        catalog::set_segment(id, idle.n)?;
         transaction::invalidate(table);
         fault::point(Point::ExportSegmentSwitched);
     }
     Ok(Rotation { freed: held, held_back_by: Vec::new() })
+}
+
+/// The segment of a shadow that is not current.
+struct Idle<'a> {
+    id: i32,
+    n: i16,
+    sealed_by: Option<u64>,
+    identity: &'a catalog::Identity,
+}
+
+impl Idle<'_> {
+    /// Truncates the segment. Returns the targets that it is kept for instead; none, if it is in use.
+    fn truncate(&self, filled: i64) -> Result<Option<Vec<String>>> {
+        // Half of the limit for one segment: after a release, targets that are exported regularly can still
+        // fill the other half.
+        let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
+        // The first question, before the lock: the lock stays until the transaction ends, so it is not taken
+        // in vain.
+        if self.sealed_by.is_some() && !is_too_large {
+            let needed_by = self.needed_by()?;
+            if !needed_by.is_empty() {
+                return Ok(Some(needed_by));
+            }
+        }
+        let Some(locked) = self.lock()? else { return Ok(Some(Vec::new())) };
+        // The second question, under the lock, is the one that counts: a position may have been committed in
+        // between.
+        let needed_by = self.needed_by()?;
+        let may_go = (needed_by.is_empty() && self.is_settled())
+            || (is_too_large && release_targets(self.id, &needed_by)?);
+        if may_go {
+            // Closed, its lock kept: TRUNCATE refuses a table that is open.
+            drop(locked);
+            query::now(&format!("TRUNCATE ONLY {}", segment(self.id, self.n)), &[])?;
+            catalog::truncate_segment(self.id, self.sealed_by)?;
+            fault::point(Point::ExportSegmentTruncated);
+            return Ok(None);
+        }
+        if self.sealed_by.is_none() {
+            catalog::seal_segment(self.id)?;
+        }
+        Ok(Some(needed_by))
+    }
+
+    /// Returns the targets with a position that needs something in the segment.
+    fn needed_by(&self) -> Result<Vec<String>> {
+        catalog::targets_needing(self.id, &segment(self.id, self.n), self.sealed_by, self.identity)
+    }
+
+    /// Locks the segment against everyone, if that is possible without waiting.
+    fn lock(&self) -> Result<Option<Table>> {
+        let id = self.id;
+        let name = CString::new(segment_name(id, self.n)).map_err(|_| CatalogError::ShadowMissing { id })?;
+        Ok(table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive)))
+    }
+
+    /// Says whether the segment may be truncated without having been sealed. If batches can be replayed, it
+    /// is sealed first: `sealed_by` then says from which position on no change is missing.
+    fn is_settled(&self) -> bool {
+        self.sealed_by.is_some() || guc::replay_batches() == 0
+    }
 }
 
 /// Releases the targets for which a shadow has grown too large, unless one of them is being changed. None of
