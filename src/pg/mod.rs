@@ -1,6 +1,6 @@
 //! The only floor that touches PostgreSQL's C interface, and the only place with `unsafe`.
 //!
-//! Every type here is a guard over something the backend lends (a relation, a snapshot, a slot, a user id):
+//! Every type here is a guard over something the backend lends (a relation, a slot, a user id):
 //! made by a safe function, given back by `Drop`. Three rules hold in all of them. Memory and resources
 //! belong to the current transaction, so a `Drop` that runs while a PostgreSQL error unwinds does nothing:
 //! the abort gives them back. Locks are kept to the end of the transaction. Nothing here knows what a shadow
