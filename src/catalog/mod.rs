@@ -5,7 +5,7 @@
 //! query here needs `pg_catalog.` before it. PostgreSQL never looks for functions or operators in pg_temp,
 //! and finds relations and types in pg_catalog first (namespace.c).
 
-mod copy;
+mod applied;
 pub mod error;
 pub mod position;
 mod target;
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::pg;
 use crate::pg::query::{in_snapshot, now};
 
-pub use copy::{
+pub use applied::{
     AppliedRow, Mapping, add_receipt, emptied_copy, forget_receipts, last_receipt, mapping, notify, put_copy,
     put_mapping, remove_copy, remove_mapping,
 };

@@ -3,7 +3,7 @@
 use pgrx::pg_sys::{self, Datum};
 use pgrx::{PgMemoryContexts, varsize_any};
 
-use crate::pg::direct;
+use crate::pg::unguarded;
 
 /// As many rows as COPY hands to the table access method at once (copyfrom.c, MAX_BUFFERED_TUPLES).
 pub const CHUNK_ROWS: usize = 1000;
@@ -72,14 +72,14 @@ impl<'a> Keys<'a> {
     ///
     /// # Safety
     ///
-    /// To be called inside [`direct::guarded`]. The slot holds a row of the table that the columns are of.
+    /// To be called inside [`unguarded::guarded`]. The slot holds a row of the table that the columns are of.
     #[expect(ffi_unwind_calls, reason = "the caller is inside `guarded`")]
     pub(super) unsafe fn add(&mut self, slot: *mut pg_sys::TupleTableSlot) {
         // SAFETY: slot_getsomeattrs_int fills both arrays as far as it is told; columns not by value have
         // copies.
         unsafe {
             if (*slot).tts_nvalid < self.deepest {
-                direct::slot_getsomeattrs_int(slot, i32::from(self.deepest));
+                unguarded::slot_getsomeattrs_int(slot, i32::from(self.deepest));
             }
             for column in self.columns {
                 let at = column.attnum as usize - 1;
@@ -104,7 +104,7 @@ impl<'a> Keys<'a> {
             if let Some(copies) = &self.copies {
                 pg_sys::CurrentMemoryContext = copies.value();
             }
-            let copy = direct::datumCopy(value, false, i32::from(column.length));
+            let copy = unguarded::datumCopy(value, false, i32::from(column.length));
             pg_sys::CurrentMemoryContext = former;
             copy
         }
@@ -132,7 +132,7 @@ impl Column {
             if self.length != -2 && bytes(a) == bytes(b) {
                 return true;
             }
-            direct::guarded(|| direct::datum_image_eq(a, b, false, i32::from(self.length)))
+            unguarded::guarded(|| unguarded::datum_image_eq(a, b, false, i32::from(self.length)))
         }
     }
 }

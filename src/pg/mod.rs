@@ -1,18 +1,16 @@
 //! The only floor that touches PostgreSQL's C interface, and the only place with `unsafe`.
 //!
-//! Every type here is a guard over something the backend lends (a relation, a slot, a user id):
-//! made by a safe function, given back by `Drop`. Three rules hold in all of them. Memory and resources
-//! belong to the current transaction, so a `Drop` that runs while a PostgreSQL error unwinds does nothing:
-//! the abort gives them back. Locks are kept to the end of the transaction. Nothing here knows what a shadow
-//! or a batch is.
+//! Every type here is a guard over something the backend lends (a relation, a slot, a user id): made by a
+//! safe function, given back by `Drop`. Three rules hold in all of them. Memory and resources belong to the
+//! current transaction, so a `Drop` that runs while a PostgreSQL error unwinds does nothing: the abort gives
+//! them back. Locks are kept to the end of the transaction. Nothing here knows what a shadow or a batch is.
 
-pub mod append;
 pub mod cache;
 pub mod compat;
 pub mod copy;
-mod direct;
 pub mod encoding;
 pub mod error;
+pub mod heap_insert;
 pub mod interrupts;
 pub mod keys;
 pub mod query;
@@ -25,6 +23,7 @@ pub mod table;
 pub mod text;
 pub mod transaction;
 pub mod trigger;
+mod unguarded;
 pub mod user;
 pub mod view;
 

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use pgrx::PgTrigger;
 use pgrx::pg_sys::{self, Oid};
 
-use crate::pg::direct;
 use crate::pg::error::Error;
 use crate::pg::keys::{CHUNK_ROWS, Column, Keys};
+use crate::pg::unguarded;
 
 /// What the statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,19 +133,19 @@ impl<'a> Rows<'a> {
         // place of pointer 0 (nodeNamedtuplestorescan.c). A row need not be copied, since the slot is read
         // before the store moves on.
         unsafe {
-            direct::guarded(|| {
+            unguarded::guarded(|| {
                 if let RowSource::Table(store) = *source {
-                    direct::tuplestore_select_read_pointer(store, 0);
-                    direct::tuplestore_rescan(store);
+                    unguarded::tuplestore_select_read_pointer(store, 0);
+                    unguarded::tuplestore_rescan(store);
                     let operations = &raw const pg_sys::TTSOpsMinimalTuple;
-                    let slot = direct::MakeSingleTupleTableSlot(*descriptor, operations);
+                    let slot = unguarded::MakeSingleTupleTableSlot(*descriptor, operations);
                     *source = RowSource::OpenTable(store, slot);
                 }
                 match *source {
                     RowSource::OpenTable(store, slot) => {
                         for _ in 0..CHUNK_ROWS {
-                            if !direct::tuplestore_gettupleslot(store, true, false, slot) {
-                                direct::ExecDropSingleTupleTableSlot(slot);
+                            if !unguarded::tuplestore_gettupleslot(store, true, false, slot) {
+                                unguarded::ExecDropSingleTupleTableSlot(slot);
                                 *source = RowSource::Nothing;
                                 break;
                             }

@@ -11,6 +11,7 @@
 mod columns;
 mod compact;
 mod compacted;
+mod expire;
 mod fields;
 mod hashed;
 mod manifest;
@@ -18,7 +19,6 @@ mod names;
 mod path;
 pub mod reader;
 mod receipt;
-mod retention;
 mod writer;
 
 use std::io;
@@ -26,11 +26,11 @@ use std::io;
 pub use columns::{Column, fingerprint};
 pub use compact::{Reading, compact_part};
 pub use compacted::{Compacted, Link, put_cumulative};
+pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
 pub use fields::Without;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part};
 pub use names::{BatchRange, Compression};
 pub use receipt::{Receipt, leave as leave_receipt};
-pub use retention::{COMPACTION_MAX, Keep, Removed, expire};
 pub use writer::{PartWriter, Writer, other_attempts, sweep};
 
 /// What can go wrong with a batch.

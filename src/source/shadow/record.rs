@@ -10,7 +10,7 @@ use crate::catalog::error::CatalogError;
 use crate::catalog::{TrackedKey, tracked_column};
 use crate::error::Result;
 use crate::pg;
-use crate::pg::append::Append;
+use crate::pg::heap_insert::Append;
 use crate::pg::keys::Column;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::{Datum, Oid, cache, scan, transaction};

@@ -5,7 +5,7 @@ use pgrx::pg_sys::{self, Datum, Oid};
 
 use crate::pg::keys::CHUNK_ROWS;
 use crate::pg::table::{Lock, Table};
-use crate::pg::{compat, direct};
+use crate::pg::{compat, unguarded};
 
 /// Collects rows for a table. `write` writes them; `push` does so by itself for each [`CHUNK_ROWS`] rows.
 pub struct Append {
@@ -88,10 +88,10 @@ impl Append {
         // SAFETY: an open heap, locked against everything but other writers, and one value for each of its
         // columns.
         unsafe {
-            direct::guarded(|| {
-                let tuple = direct::heap_form_tuple(descriptor, values, nulls);
-                let command = direct::GetCurrentCommandId(true);
-                direct::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
+            unguarded::guarded(|| {
+                let tuple = unguarded::heap_form_tuple(descriptor, values, nulls);
+                let command = unguarded::GetCurrentCommandId(true);
+                unguarded::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
             });
         }
     }
@@ -109,11 +109,11 @@ impl Append {
         let slots = &mut self.slots;
         // SAFETY: an open table's descriptor; the vector has room.
         unsafe {
-            direct::guarded(|| {
-                let descriptor = direct::CreateTupleDescCopy(descriptor);
+            unguarded::guarded(|| {
+                let descriptor = unguarded::CreateTupleDescCopy(descriptor);
                 for _ in 0..missing {
                     let operations = &raw const pg_sys::TTSOpsHeapTuple;
-                    slots.push(direct::MakeSingleTupleTableSlot(descriptor, operations));
+                    slots.push(unguarded::MakeSingleTupleTableSlot(descriptor, operations));
                 }
             });
         }
@@ -129,23 +129,23 @@ impl Append {
         // SAFETY: an open heap, locked against everything but other writers; a slot for each row, and one
         // value for each of its columns. Each slot owns its row until that is written.
         unsafe {
-            direct::guarded(|| {
+            unguarded::guarded(|| {
                 let mut first: pg_sys::HeapTuple = std::ptr::null_mut();
                 for ((values, nulls), &slot) in values.zip(nulls).zip(slots.iter()) {
                     let is_like_first = !places.is_empty() && !nulls.contains(&true);
                     let row = if first.is_null() || !is_like_first {
-                        direct::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr())
+                        unguarded::heap_form_tuple(descriptor, values.as_mut_ptr(), nulls.as_mut_ptr())
                     } else {
                         like(first, places, values)
                     };
                     if is_like_first {
                         first = row;
                     }
-                    direct::ExecStoreHeapTuple(row, slot, true);
+                    unguarded::ExecStoreHeapTuple(row, slot, true);
                 }
-                let command = direct::GetCurrentCommandId(true);
+                let command = unguarded::GetCurrentCommandId(true);
                 let no_state = std::ptr::null_mut();
-                direct::heap_multi_insert(relation, slots.as_mut_ptr(), rows as i32, command, 0, no_state);
+                unguarded::heap_multi_insert(relation, slots.as_mut_ptr(), rows as i32, command, 0, no_state);
                 for &slot in slots.iter().take(rows) {
                     // The row is given back to its memory context, which frees all of them at once.
                     (*slot).tts_flags &= !(pg_sys::TTS_FLAG_SHOULDFREE as u16);
@@ -183,14 +183,14 @@ fn places(descriptor: &pg_sys::TupleDescData) -> Vec<(usize, i16)> {
 ///
 /// # Safety
 ///
-/// To be called inside [`direct::guarded`]. The row is of the table that the places are of, and has no nulls.
+/// To be called inside [`unguarded::guarded`]. The row is of the table that the places are of, without nulls.
 #[expect(ffi_unwind_calls, reason = "the caller is inside `guarded`")]
 unsafe fn like(row: pg_sys::HeapTuple, places: &[(usize, i16)], values: &[Datum]) -> pg_sys::HeapTuple {
     // SAFETY: heap_form_tuple puts the row right behind its head, in one piece.
     unsafe {
         let head = size_of::<pg_sys::HeapTupleData>();
         let size = head + (*row).t_len as usize;
-        let copy = direct::palloc(size).cast::<pg_sys::HeapTupleData>();
+        let copy = unguarded::palloc(size).cast::<pg_sys::HeapTupleData>();
         std::ptr::copy_nonoverlapping(row.cast::<u8>(), copy.cast::<u8>(), size);
         let data = copy.cast::<u8>().add(head);
         (*copy).t_data = data.cast();
