@@ -6,11 +6,13 @@ use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::table::shape::Shape;
 
-/// Returns the error for a relation that is not tracked, or does not exist.
+/// Returns the error for a relation that is not tracked, cannot be, or does not exist.
 pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> Error {
-    match shape {
-        Some(shape) => Error::NotTracked { table: shape.name_for_errors() },
-        None => Error::NoTable { oid: relation.to_u32() },
+    let Some(shape) = shape else { return Error::NoTable { oid: relation.to_u32() } };
+    let table = shape.name_for_errors();
+    match shape.not_a_table() {
+        Some(what) => Error::WrongKind { table, what },
+        None => Error::NotTracked { table },
     }
 }
 
