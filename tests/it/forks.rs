@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
-use crate::cluster::pair::{Database, query, refusal, wait_until};
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::{Cluster, SOURCE, Store};
 
 fn shared_pair(name: &str) -> (Store, Database, Database) {
