@@ -190,7 +190,7 @@ fn all_tables_are_read_at_one_instant() {
 }
 
 #[test]
-fn an_export_that_is_rolled_back_is_made_good() {
+fn an_export_that_is_rolled_back_is_healed() {
     for is_imported in [false, true] {
         let mirror = mirror(&format!("rolled_back_{is_imported}"));
         let export = format!("SELECT * FROM tx_export{}", mirror.arguments("copy", ""));
