@@ -19,7 +19,7 @@ test: setup servers check
 	scripts/fuzz
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
 	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
-	step scripts/install "$$PG_TABLE_EXPORT_ROOT" --features fault_points
+	step scripts/install "$$PG_TABLE_EXPORT_ROOT" --debug --features fault_points
 	step cargo test --test '*'
 	scripts/installcheck
 	echo "make test: $$(($$(date +%s) - $(BEGAN))) s"

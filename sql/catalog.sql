@@ -17,14 +17,25 @@ CREATE TABLE table_export.tracked (
     tracked_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 COMMENT ON TABLE  table_export.tracked              IS 'tables whose changes are captured';
-COMMENT ON COLUMN table_export.tracked.id           IS 'names the shadow: table_export.shadow_<id>_0 and _1; survives dump and restore, as an OID would not';
+COMMENT ON COLUMN table_export.tracked.id           IS
+    'names the shadow: table_export.shadow_<id>_0 and _1; survives dump and restore, as an OID '
+    'would not';
 COMMENT ON COLUMN table_export.tracked.relation     IS 'the tracked table';
-COMMENT ON COLUMN table_export.tracked.relation_oid IS 'the table that the column numbers of the key belong to; after a restore it is another, and names count';
-COMMENT ON COLUMN table_export.tracked.key          IS 'the columns of the key by number, which survives their renaming';
-COMMENT ON COLUMN table_export.tracked.key_names    IS 'the columns of the key by name, which survives a dump';
-COMMENT ON COLUMN table_export.tracked.segment      IS 'the segment of the shadow that changes are appended to';
-COMMENT ON COLUMN table_export.tracked.sealed_by    IS 'the transaction after which no transaction writes to the other segment; a position that sees it needs nothing from there; NULL: transactions may still write to it';
-COMMENT ON COLUMN table_export.tracked.truncated_by IS 'a position that sees this transaction misses nothing of what has been truncated; NULL: nothing has been';
+COMMENT ON COLUMN table_export.tracked.relation_oid IS
+    'the table that the column numbers of the key belong to; after a restore it is another, and '
+    'names count';
+COMMENT ON COLUMN table_export.tracked.key          IS
+    'the columns of the key by number, which survives their renaming';
+COMMENT ON COLUMN table_export.tracked.key_names    IS
+    'the columns of the key by name, which survives a dump';
+COMMENT ON COLUMN table_export.tracked.segment      IS
+    'the segment of the shadow that changes are appended to';
+COMMENT ON COLUMN table_export.tracked.sealed_by    IS
+    'the transaction after which no transaction writes to the other segment; a position that sees '
+    'it needs nothing from there; NULL: transactions may still write to it';
+COMMENT ON COLUMN table_export.tracked.truncated_by IS
+    'a position that sees this transaction misses nothing of what has been truncated; NULL: nothing '
+    'has been';
 COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 
 CREATE TABLE table_export.target (
@@ -38,7 +49,9 @@ CREATE TABLE table_export.target (
 );
 COMMENT ON TABLE  table_export.target                   IS 'consumers of batches, each with its own position';
 COMMENT ON COLUMN table_export.target.name              IS 'any name, by custom host/database';
-COMMENT ON COLUMN table_export.target.position          IS 'the snapshot up to which the target has been exported; NULL: the next batch is full and takes the target over';
+COMMENT ON COLUMN table_export.target.position          IS
+    'the snapshot up to which the target has been exported; NULL: the next batch is full and takes '
+    'the target over';
 COMMENT ON COLUMN table_export.target.system_identifier IS 'the cluster that the position belongs to';
 COMMENT ON COLUMN table_export.target.database          IS 'the database that the position belongs to';
 COMMENT ON COLUMN table_export.target.number            IS 'the number of the last batch';
@@ -52,11 +65,15 @@ CREATE TABLE table_export.target_table (
     number      bigint  NOT NULL,
     PRIMARY KEY (target, tracked)
 );
-COMMENT ON TABLE  table_export.target_table             IS 'the tables that a target has received in full; any other is sent in full by its next export';
+COMMENT ON TABLE  table_export.target_table             IS
+    'the tables that a target has received in full; any other is sent in full by its next export';
 COMMENT ON COLUMN table_export.target_table.target      IS 'the target';
 COMMENT ON COLUMN table_export.target_table.tracked     IS 'the tracked table';
-COMMENT ON COLUMN table_export.target_table.fingerprint IS 'the name, the columns and the key that were sent; with others the table is sent in full, because DDL changes rows without changing them';
-COMMENT ON COLUMN table_export.target_table.number      IS 'the batch that has sent it in full; changes can be repeated since that one, and no earlier one';
+COMMENT ON COLUMN table_export.target_table.fingerprint IS
+    'the name, the columns and the key that were sent; with others the table is sent in full, '
+    'because DDL changes rows without changing them';
+COMMENT ON COLUMN table_export.target_table.number      IS
+    'the batch that has sent it in full; changes can be repeated since that one, and no earlier one';
 
 CREATE TABLE table_export.batch (
     target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
@@ -79,15 +96,19 @@ COMMENT ON COLUMN table_export.batch.target      IS 'the target';
 COMMENT ON COLUMN table_export.batch.number      IS 'position in the chain of the target''s batches';
 COMMENT ON COLUMN table_export.batch.id          IS 'identity of the batch';
 COMMENT ON COLUMN table_export.batch.previous    IS 'identity of the batch before it';
-COMMENT ON COLUMN table_export.batch.kind        IS 'full: stands by itself; changes: needs the batch before it';
+COMMENT ON COLUMN table_export.batch.kind        IS
+    'full: stands by itself; changes: needs the batch before it';
 COMMENT ON COLUMN table_export.batch.tables      IS 'tables in the batch';
 COMMENT ON COLUMN table_export.batch.ids         IS 'keys that changed';
 COMMENT ON COLUMN table_export.batch.records     IS 'records shipped';
 COMMENT ON COLUMN table_export.batch.bytes       IS 'size of the files';
 COMMENT ON COLUMN table_export.batch.store       IS 'the store it was published in';
 COMMENT ON COLUMN table_export.batch.exported_at IS 'when it was exported';
-COMMENT ON COLUMN table_export.batch.position    IS 'the snapshot up to which the target was exported with it; changes since then can be sent once more';
-COMMENT ON COLUMN table_export.batch.has_healed  IS 'it holds keys of batches that this database had not known, which are nowhere else';
+COMMENT ON COLUMN table_export.batch.position    IS
+    'the snapshot up to which the target was exported with it; changes since then can be sent once '
+    'more';
+COMMENT ON COLUMN table_export.batch.has_healed  IS
+    'it holds keys of batches that this database had not known, which are nowhere else';
 
 CREATE TABLE table_export.receipt (
     target      text        NOT NULL,
@@ -135,7 +156,8 @@ CREATE UNLOGGED TABLE table_export.unlogged_copy (
     relation regclass NOT NULL,
     PRIMARY KEY (target, relation)
 );
-COMMENT ON TABLE  table_export.unlogged_copy          IS 'unlogged tables that this database has imported since the last crash';
+COMMENT ON TABLE  table_export.unlogged_copy          IS
+    'unlogged tables that this database has imported since the last crash';
 COMMENT ON COLUMN table_export.unlogged_copy.target   IS 'the target whose batches are applied to it';
 COMMENT ON COLUMN table_export.unlogged_copy.relation IS 'the table';
 
@@ -147,7 +169,8 @@ CREATE TABLE table_export.mapping (
     columns  jsonb    NOT NULL,
     PRIMARY KEY (target, schema, name)
 );
-COMMENT ON TABLE  table_export.mapping          IS 'tables that are imported into one of another name, or with other names of columns';
+COMMENT ON TABLE  table_export.mapping          IS
+    'tables that are imported into one of another name, or with other names of columns';
 COMMENT ON COLUMN table_export.mapping.target   IS 'the target';
 COMMENT ON COLUMN table_export.mapping.schema   IS 'the schema of the table at the source';
 COMMENT ON COLUMN table_export.mapping.name     IS 'its name there';
@@ -160,10 +183,12 @@ CREATE TABLE table_export.restriction (
     view     regclass,
     PRIMARY KEY (target, relation)
 );
-COMMENT ON TABLE  table_export.restriction          IS 'tables that a restricted target gets; it gets no others, tracked or not';
+COMMENT ON TABLE  table_export.restriction          IS
+    'tables that a restricted target gets; it gets no others, tracked or not';
 COMMENT ON COLUMN table_export.restriction.target   IS 'the target, which need not exist yet';
 COMMENT ON COLUMN table_export.restriction.relation IS 'the table';
-COMMENT ON COLUMN table_export.restriction.view     IS 'the view that it is exported through; NULL: it is exported whole';
+COMMENT ON COLUMN table_export.restriction.view     IS
+    'the view that it is exported through; NULL: it is exported whole';
 
 -- The tables whose rows pg_dump must include: it leaves out those of an extension's tables otherwise.
 SELECT pg_catalog.pg_extension_config_dump('table_export.tracked', '');

@@ -7,7 +7,8 @@ RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
 AS 'MODULE_PATHNAME', 'tx_track_wrapper';
 COMMENT ON FUNCTION tx_track(regclass, text) IS
-'begins to capture the changes of a table, by its primary key or a unique index over NOT NULL columns; the caller must own the table';
+'begins to capture the changes of a table, by its primary key or a unique index over NOT NULL '
+'columns; the caller must own the table';
 
 CREATE FUNCTION tx_untrack(relation regclass)
 RETURNS text
@@ -17,31 +18,38 @@ COMMENT ON FUNCTION tx_untrack(regclass) IS
 'stops capturing the changes of a table and removes its shadow and triggers; the caller must own the table';
 
 CREATE FUNCTION tx_export(target text, format text DEFAULT 'text', compression text DEFAULT 'zstd',
-                          store text DEFAULT NULL, even_if_unchanged boolean DEFAULT false, since bigint DEFAULT NULL,
+                          store text DEFAULT NULL, even_if_unchanged boolean DEFAULT false,
+                          since bigint DEFAULT NULL,
                           OUT batch bigint, OUT table_name text, OUT kind text, OUT ids bigint,
                           OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_export_wrapper';
 COMMENT ON FUNCTION tx_export(text, text, text, text, boolean, bigint) IS
-'publishes what has changed in all tracked tables since the last export for a target, or since the batch with a number, as one batch; the first is full';
+'publishes what has changed in all tracked tables since the last export for a target, or since the '
+'batch with a number, as one batch; the first is full';
 
 CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
-                          mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
+                          mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
+                          create_tables boolean DEFAULT false,
                           delete_limit integer DEFAULT NULL,
-                          OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint, OUT updated bigint,
-                          OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint, OUT elapsed_ms double precision)
+                          OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
+                          OUT updated bigint, OUT inserted bigint, OUT unchanged bigint,
+                          OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_import_wrapper';
 COMMENT ON FUNCTION tx_import(text, text, integer, text, text, boolean, integer) IS
-'applies the batches of a target that have not been applied here, in order, each whole; mode merge changes rows in place, append deletes and appends them';
+'applies the batches of a target that have not been applied here, in order, each whole; mode merge '
+'changes rows in place, append deletes and appends them';
 
 CREATE FUNCTION tx_plan(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
-                        mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
+                        mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
+                        create_tables boolean DEFAULT false,
                         delete_limit integer DEFAULT NULL,
-                        OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint, OUT updated bigint,
-                        OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint, OUT obstacle text)
+                        OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
+                        OUT updated bigint, OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint,
+                        OUT obstacle text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_plan_wrapper';
@@ -50,7 +58,8 @@ COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer) I
 
 -- No SET and no SECURITY DEFINER: a procedure with either cannot commit.
 CREATE PROCEDURE tx_catch_up(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
-                             mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse', create_tables boolean DEFAULT false,
+                             mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
+                             create_tables boolean DEFAULT false,
                              delete_limit integer DEFAULT NULL)
 LANGUAGE plpgsql
 AS $$
@@ -59,7 +68,8 @@ DECLARE
 BEGIN
     WHILE max_batches IS NULL OR applied OPERATOR(pg_catalog.<) max_batches LOOP
         PERFORM FROM @extschema@.tx_import(tx_catch_up.target, tx_catch_up.store, 1, tx_catch_up.mode,
-                                           tx_catch_up.new_columns, tx_catch_up.create_tables, tx_catch_up.delete_limit);
+                                           tx_catch_up.new_columns, tx_catch_up.create_tables,
+                                           tx_catch_up.delete_limit);
         EXIT WHEN NOT FOUND;
         COMMIT;
         applied := applied OPERATOR(pg_catalog.+) 1;
@@ -74,21 +84,24 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_map_wrapper';
 COMMENT ON FUNCTION tx_map(text, text, regclass, text) IS
-'has imports write a table of the source into another one here, with other names of columns if a JSON object gives them; the caller must own the table here';
+'has imports write a table of the source into another one here, with other names of columns if a '
+'JSON object gives them; the caller must own the table here';
 
 CREATE FUNCTION tx_unmap(target text, source_table text)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_unmap_wrapper';
 COMMENT ON FUNCTION tx_unmap(text, text) IS
-'has imports write a table of the source into the one of the same name again; the caller must own the table here';
+'has imports write a table of the source into the one of the same name again; the caller must own '
+'the table here';
 
 CREATE FUNCTION tx_reset(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_reset_wrapper';
 COMMENT ON FUNCTION tx_reset(text, regclass, text) IS
-'makes a target start again: its next export is full, for all tables or one; at a destination, its next import starts from the latest full batch';
+'makes a target start again: its next export is full, for all tables or one; at a destination, its '
+'next import starts from the latest full batch';
 
 CREATE FUNCTION tx_forget(target text)
 RETURNS text
@@ -102,30 +115,36 @@ RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
 COMMENT ON FUNCTION tx_prune() IS
-'truncates what every target has of the shadows, as each export does; returns the bytes that were freed, and the targets that still want something';
+'truncates what every target has of the shadows, as each export does; returns the bytes that were '
+'freed, and the targets that still need the rest';
 
 CREATE FUNCTION tx_restrict(target text, relation regclass, view regclass DEFAULT NULL)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_restrict_wrapper';
 COMMENT ON FUNCTION tx_restrict(text, regclass, regclass) IS
-'gives a target a table, whole or as a view shows it, and none that it is not given; the caller must own the table';
+'gives a target a table, whole or as a view shows it, and none that it is not given; the caller '
+'must own the table';
 
 CREATE FUNCTION tx_unrestrict(target text, relation regclass DEFAULT NULL)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_unrestrict_wrapper';
 COMMENT ON FUNCTION tx_unrestrict(text, regclass) IS
-'takes a table from a restricted target, or, without one, gives it all tracked tables again; the caller must own the tables';
+'takes a table from a restricted target, or, without one, gives it all tracked tables again; the '
+'caller must own the tables';
 
-CREATE FUNCTION tx_compact(target text, store text DEFAULT NULL, first bigint DEFAULT NULL, last bigint DEFAULT NULL,
-                           OUT batch bigint, OUT batches bigint, OUT table_name text, OUT kind text, OUT ids bigint,
-                           OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
+CREATE FUNCTION tx_compact(target text, store text DEFAULT NULL, first bigint DEFAULT NULL,
+                           last bigint DEFAULT NULL,
+                           OUT batch bigint, OUT batches bigint, OUT table_name text, OUT kind text,
+                           OUT ids bigint, OUT records bigint, OUT bytes bigint,
+                           OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_compact_wrapper';
 COMMENT ON FUNCTION tx_compact(text, text, bigint, bigint) IS
-'adds a batch to the store that stands for a run of others: for the latest full one and all after it, or from first to last; on any database';
+'adds a batch to the store that stands for a run of others: for the latest full one and all after '
+'it, or from first to last; on any database';
 
 CREATE FUNCTION tx_expire(target text, older_than interval DEFAULT '1 day', keep_batches integer DEFAULT 1,
                           only_received boolean DEFAULT false, store text DEFAULT NULL,
@@ -134,16 +153,19 @@ RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_expire_wrapper';
 COMMENT ON FUNCTION tx_expire(text, interval, integer, boolean, text) IS
-'removes batches from the store that no new destination needs, the oldest first: those that are older, beyond the number to keep and, if asked, applied by all who leave receipts';
+'removes batches from the store that no new destination needs, the oldest first: those that are '
+'older, beyond the number to keep and, if asked, applied by all who leave receipts';
 
 CREATE FUNCTION tx_status(target text DEFAULT NULL, store text DEFAULT NULL,
-                          OUT target text, OUT last_batch bigint, OUT exported_at timestamptz, OUT destination text,
-                          OUT applied bigint, OUT pending bigint, OUT shows timestamptz, OUT applied_at timestamptz)
+                          OUT target text, OUT last_batch bigint, OUT exported_at timestamptz,
+                          OUT destination text, OUT applied bigint, OUT pending bigint,
+                          OUT shows timestamptz, OUT applied_at timestamptz)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_status_wrapper';
 COMMENT ON FUNCTION tx_status(text, text) IS
-'lists the destinations that have left a receipt in the store, what each has applied, and how many batches it has not';
+'lists the destinations that have left a receipt in the store, what each has applied, and how many '
+'batches it has not';
 
 CREATE FUNCTION tx_protect(relation regclass)
 RETURNS text
@@ -170,7 +192,8 @@ CREATE FUNCTION table_export.capture()
 RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'capture_wrapper';
-COMMENT ON FUNCTION table_export.capture() IS 'the trigger of tracked tables: appends the keys that a statement touched to the shadow';
+COMMENT ON FUNCTION table_export.capture() IS
+    'the trigger of tracked tables: appends the keys that a statement touched to the shadow';
 
 -- generate_series with another estimate. The planner expects a thousand rows of each call of generate_series,
 -- and an export of a few changes would read the whole table. Most runs of keys are short.
@@ -190,28 +213,37 @@ CREATE FUNCTION table_export.shadow_size(id integer, OUT changes bigint, OUT byt
 RETURNS SETOF record
 LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1
 AS 'MODULE_PATHNAME', 'shadow_size_wrapper';
-COMMENT ON FUNCTION table_export.shadow_size(integer) IS 'counts the changes in the shadow of a tracked table, and its bytes';
+COMMENT ON FUNCTION table_export.shadow_size(integer) IS
+    'counts the changes in the shadow of a tracked table, and its bytes';
 
 CREATE FUNCTION table_export.pending_changes(target text, OUT changes bigint, OUT bytes bigint)
 RETURNS SETOF record
 LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE ROWS 1
 AS 'MODULE_PATHNAME', 'pending_changes_wrapper';
-COMMENT ON FUNCTION table_export.pending_changes(text) IS 'counts the changes that the next export of a target finds, and the bytes of the segments that they are in; no row: it is full';
+COMMENT ON FUNCTION table_export.pending_changes(text) IS
+    'counts the changes that the next export of a target finds, and the bytes of the segments that '
+    'they are in; no row: it is full';
 
 CREATE FUNCTION table_export.pending_batches(target text)
 RETURNS bigint
 LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'pending_batches_wrapper';
-COMMENT ON FUNCTION table_export.pending_batches(text) IS 'counts the batches in the store that have not been applied here; null: none has, or the store is away';
+COMMENT ON FUNCTION table_export.pending_batches(text) IS
+    'counts the batches in the store that have not been applied here; null: none has, or the store '
+    'is away';
 
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
-REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean, bigint),
-    tx_import(text, text, integer, text, text, boolean, integer), tx_plan(text, text, integer, text, text, boolean, integer),
-    tx_map(text, text, regclass, text), tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
-    tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass), tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text), tx_status(text, text),
-    tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass), table_export.capture(),
-    table_export.shadow_size(integer), table_export.pending_changes(text), table_export.pending_batches(text),
-    table_export.series(integer, integer), table_export.series(bigint, bigint)
+REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
+    tx_export(text, text, text, text, boolean, bigint),
+    tx_import(text, text, integer, text, text, boolean, integer),
+    tx_plan(text, text, integer, text, text, boolean, integer), tx_map(text, text, regclass, text),
+    tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
+    tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
+    tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
+    tx_status(text, text), tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
+    table_export.capture(), table_export.shadow_size(integer), table_export.pending_changes(text),
+    table_export.pending_batches(text), table_export.series(integer, integer),
+    table_export.series(bigint, bigint)
 FROM PUBLIC;
 REVOKE ALL ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer) FROM PUBLIC;

@@ -35,7 +35,8 @@ SELECT m.tracked,
            AND g.tgqual IS NULL
            AND g.tgattr = ''
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
-           AND g.tgargs = pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+           AND g.tgargs =
+               pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
            -- Row triggers see the rows of the table itself only. Statement triggers see rows in transition
            -- tables.
            AND (e.is_for_truncate
@@ -55,17 +56,23 @@ SELECT m.tracked,
        SELECT m.has_rows AND c.relkind = 'r'
           AND EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS r
                        WHERE r.srrelid = m.relation
-                          OR r.srrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors(m.relation) AS a)) AS by_row
+                          OR r.srrelid IN (SELECT a.relid
+                                             FROM pg_catalog.pg_partition_ancestors(m.relation) AS a)
+                      ) AS by_row
        ) AS s;
-COMMENT ON VIEW table_export.member IS 'tables through which statements can write to a tracked one: itself, its partitions and its ancestors';
+COMMENT ON VIEW table_export.member IS
+    'tables through which statements can write to a tracked one: itself, its partitions and its '
+    'ancestors';
 COMMENT ON COLUMN table_export.member.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.member.relation IS 'the table that a statement may name';
-COMMENT ON COLUMN table_export.member.by_row IS 'whether a subscription writes to it, so that its triggers must be FOR EACH ROW';
+COMMENT ON COLUMN table_export.member.by_row IS
+    'whether a subscription writes to it, so that its triggers must be FOR EACH ROW';
 COMMENT ON COLUMN table_export.member.is_intact IS 'whether its triggers capture every change';
 
 CREATE VIEW table_export.intact AS
 SELECT tracked, pg_catalog.bool_and(is_intact) AS is_intact FROM table_export.member GROUP BY tracked;
-COMMENT ON VIEW table_export.intact IS 'whether every change of a tracked table is captured, whatever table a statement names';
+COMMENT ON VIEW table_export.intact IS
+    'whether every change of a tracked table is captured, whatever table a statement names';
 COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all its members are in place';
 
@@ -75,7 +82,8 @@ COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all 
 CREATE VIEW table_export.stray AS
 WITH captured (tracked, relation, is_settled) AS (
     SELECT t.id, g.tgrelid,
-           g.tgrelid = t.relation AND pg_catalog.count(DISTINCT g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A') = 4
+           g.tgrelid = t.relation
+           AND pg_catalog.count(DISTINCT g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A') = 4
       FROM table_export.tracked AS t
       JOIN pg_catalog.pg_trigger AS g
         ON g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
@@ -92,7 +100,8 @@ WITH captured (tracked, relation, is_settled) AS (
      UNION ALL
     SELECT c.tracked, c.relation, false, false
       FROM captured AS c
-     WHERE NOT EXISTS (SELECT FROM table_export.member AS m WHERE m.tracked = c.tracked AND m.relation = c.relation)
+     WHERE NOT EXISTS (SELECT FROM table_export.member AS m
+                        WHERE m.tracked = c.tracked AND m.relation = c.relation)
 )
 SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
        CASE tc.relkind
@@ -107,7 +116,8 @@ SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
   JOIN pg_catalog.pg_class AS c ON c.oid = s.relation AND c.relkind IN ('r', 'p')
   JOIN table_export.tracked AS t ON t.id = s.tracked AND (s.by_row OR t.relation <> s.relation)
   JOIN pg_catalog.pg_class AS tc ON tc.oid = t.relation;
-COMMENT ON VIEW table_export.stray IS 'members of tracked tables without the triggers that they need, and former ones with triggers';
+COMMENT ON VIEW table_export.stray IS
+    'members of tracked tables without the triggers that they need, and former ones with triggers';
 COMMENT ON COLUMN table_export.stray.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.stray.relation IS 'the table that has come or gone';
 COMMENT ON COLUMN table_export.stray.joins IS 'whether it has come';

@@ -24,8 +24,10 @@ BEGIN
                                     ('delete', 'REFERENCING OLD TABLE AS old_rows'),
                                     ('truncate', '')
     LOOP
-        name := 'pg_table_export_' || event || CASE WHEN relation <> tracked.relation THEN '_' || tracked.id ELSE '' END;
-        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s EXECUTE FUNCTION table_export.capture(%L)',
+        name := 'pg_table_export_' || event
+                || CASE WHEN relation <> tracked.relation THEN '_' || tracked.id ELSE '' END;
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s '
+                                  'EXECUTE FUNCTION table_export.capture(%L)',
                                   name, event, relation,
                                   CASE WHEN by_row AND event <> 'truncate' THEN 'FOR EACH ROW'
                                        ELSE transition || ' FOR EACH STATEMENT' END,
@@ -35,7 +37,8 @@ BEGIN
     EXECUTE pg_catalog.format('ALTER TABLE ONLY %s %s', relation, pg_catalog.array_to_string(enabling, ', '));
 END
 $$;
-COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean) IS 'makes the triggers of one member of a tracked table';
+COMMENT ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean) IS
+    'makes the triggers of one member of a tracked table';
 
 -- Drops the triggers of all members and of former members, or those of some relations.
 CREATE FUNCTION table_export.drop_triggers(tracked table_export.tracked, relations regclass[] DEFAULT NULL)
@@ -50,14 +53,16 @@ BEGIN
         SELECT g.tgrelid, g.tgname
           FROM pg_catalog.pg_trigger AS g
          WHERE g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
-           AND g.tgargs = pg_catalog.convert_to(tracked.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+           AND g.tgargs =
+               pg_catalog.convert_to(tracked.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
            AND (relations IS NULL OR g.tgrelid = ANY (relations))
     LOOP
         EXECUTE pg_catalog.format('DROP TRIGGER %I ON %s', name, relation);
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION table_export.drop_triggers(table_export.tracked, regclass[]) IS 'drops the triggers of a tracked table, or those on some of its members';
+COMMENT ON FUNCTION table_export.drop_triggers(table_export.tracked, regclass[]) IS
+    'drops the triggers of a tracked table, or those on some of its members';
 
 -- Op F says that anything may have changed. The next export sends the table in full.
 CREATE FUNCTION table_export.note(tracked table_export.tracked)
@@ -68,15 +73,18 @@ DECLARE
     current_segment regclass;
 BEGIN
     -- The lock on the row keeps the segment current until the transaction ends.
-    SELECT pg_catalog.to_regclass(pg_catalog.format('table_export.shadow_%s_%s', t.id, t.segment)) INTO STRICT current_segment
+    SELECT pg_catalog.to_regclass(pg_catalog.format('table_export.shadow_%s_%s', t.id, t.segment))
+      INTO STRICT current_segment
       FROM table_export.tracked AS t WHERE t.id = tracked.id FOR SHARE;
     -- Without the shadow no export is possible. There is nothing to note then, and DDL need not fail.
     IF current_segment IS NOT NULL THEN
-        EXECUTE pg_catalog.format('INSERT INTO %s (xid, op, run) VALUES (pg_catalog.pg_current_xact_id(), ''F'', 1)', current_segment);
+        EXECUTE pg_catalog.format('INSERT INTO %s (xid, op, run) '
+                                  'VALUES (pg_catalog.pg_current_xact_id(), ''F'', 1)', current_segment);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION table_export.note(table_export.tracked) IS 'notes in the shadow of a tracked table that anything may have changed';
+COMMENT ON FUNCTION table_export.note(table_export.tracked) IS
+    'notes in the shadow of a tracked table that anything may have changed';
 
 -- For ALTER TABLE … TYPE … USING and the like. VACUUM FULL and CLUSTER do not fire it; they change no values.
 CREATE FUNCTION table_export.capture_rewrite()
@@ -150,10 +158,12 @@ BEGIN
        FROM table_export.tracked AS t
       WHERE EXISTS (SELECT FROM table_export.member AS m
                      WHERE m.tracked = t.id AND NOT m.is_intact
-                       AND m.relation IN (SELECT c.objid FROM pg_catalog.pg_event_trigger_ddl_commands() AS c));
+                       AND m.relation IN (SELECT c.objid
+                                            FROM pg_catalog.pg_event_trigger_ddl_commands() AS c));
 END
 $$;
-COMMENT ON FUNCTION table_export.follow_members() IS 'gives triggers to new members of tracked tables, and takes them from former ones';
+COMMENT ON FUNCTION table_export.follow_members() IS
+    'gives triggers to new members of tracked tables, and takes them from former ones';
 
 -- Notes two things. A partition that is dropped takes its rows along: its triggers are dropped because of it,
 -- not by name (NOT original). Triggers that are dropped by name (original) may be created again, but what is
@@ -172,12 +182,14 @@ BEGIN
          ON CASE WHEN d.original
                  THEN EXISTS (SELECT FROM table_export.member AS m
                                WHERE m.tracked = t.id AND NOT m.is_intact
-                                 AND m.relation = pg_catalog.to_regclass(pg_catalog.format('%I.%I', VARIADIC d.address_names[1:2])))
+                                 AND m.relation = pg_catalog.to_regclass(
+                                         pg_catalog.format('%I.%I', VARIADIC d.address_names[1:2])))
                  ELSE d.address_names[3] = 'pg_table_export_truncate_' || t.id END
       WHERE d.object_type = 'trigger';
 END
 $$;
-COMMENT ON FUNCTION table_export.capture_drop() IS 'notes that a partition of a tracked table has been dropped, or triggers have';
+COMMENT ON FUNCTION table_export.capture_drop() IS
+    'notes that a partition of a tracked table has been dropped, or triggers have';
 
 CREATE EVENT TRIGGER pg_table_export_rewrite ON table_rewrite
     EXECUTE FUNCTION table_export.capture_rewrite();
@@ -190,9 +202,12 @@ ALTER EVENT TRIGGER pg_table_export_rewrite ENABLE ALWAYS;
 ALTER EVENT TRIGGER pg_table_export_members ENABLE ALWAYS;
 ALTER EVENT TRIGGER pg_table_export_drop ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER pg_table_export_rewrite IS 'notes DDL that rewrites tracked tables';
-COMMENT ON EVENT TRIGGER pg_table_export_members IS 'follows DDL that makes tables members of tracked ones, or takes them away';
-COMMENT ON EVENT TRIGGER pg_table_export_drop IS 'notes DDL that drops partitions of tracked tables, or triggers';
+COMMENT ON EVENT TRIGGER pg_table_export_members IS
+    'follows DDL that makes tables members of tracked ones, or takes them away';
+COMMENT ON EVENT TRIGGER pg_table_export_drop IS
+    'notes DDL that drops partitions of tracked tables, or triggers';
 
 REVOKE ALL ON FUNCTION table_export.create_triggers(table_export.tracked, regclass, boolean),
-    table_export.drop_triggers(table_export.tracked, regclass[]), table_export.note(table_export.tracked), table_export.renew_keys(),
+    table_export.drop_triggers(table_export.tracked, regclass[]), table_export.note(table_export.tracked),
+    table_export.renew_keys(),
     table_export.capture_rewrite(), table_export.follow_members(), table_export.capture_drop() FROM PUBLIC;

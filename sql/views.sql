@@ -11,10 +11,12 @@ SELECT t.relation AS table_name,
   JOIN table_export.intact AS i ON i.tracked = t.id
  CROSS JOIN LATERAL table_export.shadow_size(t.id) AS s
  ORDER BY t.relation::pg_catalog.text;
-COMMENT ON VIEW tx_tracked IS 'tracked tables: changes in the shadow, its size, whether the triggers are intact';
+COMMENT ON VIEW tx_tracked IS
+    'tracked tables: changes in the shadow, its size, whether the triggers are intact';
 COMMENT ON COLUMN tx_tracked.table_name IS 'the tracked table';
 COMMENT ON COLUMN tx_tracked.key IS 'the columns of its key';
-COMMENT ON COLUMN tx_tracked.changes IS 'changes in the shadow, exported or not; those that all targets have go with a later export';
+COMMENT ON COLUMN tx_tracked.changes IS
+    'changes in the shadow, exported or not; those that all targets have go with a later export';
 COMMENT ON COLUMN tx_tracked.shadow_size IS 'size of the shadow on disk';
 COMMENT ON COLUMN tx_tracked.triggers_intact IS 'false: changes are not captured, and exports are refused';
 COMMENT ON COLUMN tx_tracked.tracked_at IS 'when tracking began';
@@ -36,7 +38,9 @@ COMMENT ON COLUMN tx_targets.last_batch IS 'number of the last batch';
 COMMENT ON COLUMN tx_targets.exported_at IS 'when it was exported';
 COMMENT ON COLUMN tx_targets.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_targets.pending IS 'changes that the next export finds; null: the next export is full';
-COMMENT ON COLUMN tx_targets.held_back IS 'size of the segments of shadows that are kept for it; beyond pg_table_export.shadow_limit it is let go, and its next export full';
+COMMENT ON COLUMN tx_targets.held_back IS
+    'size of the segments of shadows that are kept for it; beyond pg_table_export.shadow_limit it '
+    'is released, and its next export is full';
 COMMENT ON COLUMN tx_targets.position IS 'the snapshot up to which the target has been exported';
 
 CREATE VIEW tx_restrictions AS
@@ -46,7 +50,8 @@ SELECT target, relation AS table_name, view AS seen_through
 COMMENT ON VIEW tx_restrictions IS 'targets that do not get all tracked tables, and what each gets';
 COMMENT ON COLUMN tx_restrictions.target IS 'the target';
 COMMENT ON COLUMN tx_restrictions.table_name IS 'a table that it gets';
-COMMENT ON COLUMN tx_restrictions.seen_through IS 'the view that the table is exported through; null: it is exported whole';
+COMMENT ON COLUMN tx_restrictions.seen_through IS
+    'the view that the table is exported through; null: it is exported whole';
 
 CREATE VIEW tx_batches AS
 SELECT target, number AS batch, kind, tables, ids, records, pg_catalog.pg_size_pretty(bytes) AS size,
@@ -66,7 +71,8 @@ COMMENT ON COLUMN tx_batches.id IS 'identity of the batch';
 COMMENT ON COLUMN tx_batches.store IS 'the store it was published in';
 
 CREATE VIEW tx_receipts AS
-SELECT target, number AS batch, kind, tables, deleted, updated, inserted, pg_catalog.pg_size_pretty(bytes) AS size,
+SELECT target, number AS batch, kind, tables, deleted, updated, inserted,
+    pg_catalog.pg_size_pretty(bytes) AS size,
        exported_at, applied_at, applied_at - exported_at AS behind, id
   FROM table_export.receipt
  ORDER BY target, number DESC;
@@ -91,16 +97,23 @@ SELECT c.relation AS table_name, c.target, r.exported_at AS shows, pg_catalog.no
  CROSS JOIN LATERAL (SELECT d.target, table_export.pending_batches(d.target) AS pending OFFSET 0) AS t
   JOIN table_export.copy AS c ON c.target = t.target
   JOIN pg_catalog.pg_class AS k ON k.oid = c.relation
-  LEFT JOIN LATERAL (SELECT number, exported_at FROM table_export.receipt WHERE target = c.target ORDER BY number DESC LIMIT 1) AS r ON true
+  LEFT JOIN LATERAL (SELECT number, exported_at FROM table_export.receipt
+                      WHERE target = c.target ORDER BY number DESC LIMIT 1) AS r ON true
  ORDER BY c.target, c.relation::pg_catalog.text;
-COMMENT ON VIEW tx_freshness IS 'tables that this database has imported: the instant of the source that each shows, and what waits in the store';
+COMMENT ON VIEW tx_freshness IS
+    'tables that this database has imported: the instant of the source that each shows, and what '
+    'waits in the store';
 COMMENT ON COLUMN tx_freshness.table_name IS 'the table';
 COMMENT ON COLUMN tx_freshness.target IS 'the target whose batches are applied to it';
-COMMENT ON COLUMN tx_freshness.shows IS 'the instant of the source that it shows, as long as it is tracked there; null: the next import starts anew';
+COMMENT ON COLUMN tx_freshness.shows IS
+    'the instant of the source that it shows, as long as it is tracked there; null: the next import '
+    'starts anew';
 COMMENT ON COLUMN tx_freshness.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_freshness.last_batch IS 'number of the last batch of the target that was applied';
 COMMENT ON COLUMN tx_freshness.last_change IS 'number of the last batch that held something of the table';
-COMMENT ON COLUMN tx_freshness.pending IS 'batches in the store that have not been applied; null: the store is away';
+COMMENT ON COLUMN tx_freshness.pending IS
+    'batches in the store that have not been applied; null: the store is away';
 
 GRANT SELECT ON tx_tracked, tx_targets, tx_restrictions, tx_batches, tx_receipts, tx_freshness TO pg_monitor;
-GRANT EXECUTE ON FUNCTION table_export.shadow_size(integer), table_export.pending_changes(text), table_export.pending_batches(text) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION table_export.shadow_size(integer), table_export.pending_changes(text),
+    table_export.pending_batches(text) TO pg_monitor;

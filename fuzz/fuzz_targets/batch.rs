@@ -55,7 +55,7 @@ fuzz_target!(|input: Input| {
         Ok(read) if manifest_changed => check_rows(&read, written),
         Ok(read) => {
             assert_eq!(&read, written);
-            assert!(faults.is_empty(), "a fault that nobody saw: {faults:?}");
+            assert!(faults.is_empty(), "a fault that was not seen: {faults:?}");
         }
         Err(error) if manifest_changed => assert!(!matches!(error, Error::Stream(_))),
         Err(Error::Damaged { path, batch, .. }) => {

@@ -9,8 +9,6 @@ use crate::error::{Facts, Report, TableName, literal, plain};
 pub enum TrackError {
     #[error("must be owner of extension pg_table_export")]
     NotExtensionOwner,
-    #[error("\"{table}\" cannot be tracked")]
-    WrongKind { table: TableName, what: &'static str },
     #[error("table \"{table}\" cannot be exported any more")]
     NoLongerTrackable { table: TableName, what: &'static str },
     #[error("\"{table}\" is not a table")]
@@ -35,9 +33,6 @@ impl Report for TrackError {
     fn facts(&self) -> Facts {
         match self {
             TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
-            TrackError::WrongKind { what, .. } => plain(ERRCODE_WRONG_OBJECT_TYPE)
-                .detail(format!("It is {what}."))
-                .hint("Track a logged table of this database, ordinary or partitioned."),
             TrackError::NoLongerTrackable { table, what } => {
                 plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(format!(
                     "Undo that, and the next export sends the table in full. \

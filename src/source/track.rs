@@ -34,7 +34,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let table = lock_own(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     let shape = snapshot::latest(|| Shape::of(relation))?;
     let shape = shape.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-    let refused = |what| Err(TrackError::WrongKind { table: shape.name_for_errors(), what }.into());
+    let refused = |what| Err(TableError::WrongKind { table: shape.name_for_errors(), what }.into());
     if let Some(what) = untrackable(&shape) {
         return refused(what);
     }

@@ -11,6 +11,8 @@ pub enum TableError {
     NoTable { oid: u32 },
     #[error("must be owner of table \"{table}\"")]
     NotOwner { table: TableName },
+    #[error("\"{table}\" cannot be tracked")]
+    WrongKind { table: TableName, what: &'static str },
     #[error("table \"{table}\" is not tracked")]
     NotTracked { table: TableName },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
@@ -26,6 +28,9 @@ impl Report for TableError {
         match self {
             TableError::NoTable { .. } => plain(ERRCODE_UNDEFINED_TABLE),
             TableError::NotOwner { .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TableError::WrongKind { what, .. } => plain(ERRCODE_WRONG_OBJECT_TYPE)
+                .detail(format!("It is {what}."))
+                .hint("Track a logged table of this database, ordinary or partitioned."),
             TableError::NotTracked { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .run(format!("SELECT tx_track({})", table.literal())),
             TableError::NoColumn { table, column, definition } => match definition {

@@ -7,11 +7,13 @@ use crate::pg::user::Caller;
 use crate::table::error::TableError;
 use crate::table::shape::Shape;
 
-/// Returns the error for a relation that is not tracked, or does not exist.
+/// Returns the error for a relation that is not tracked, cannot be, or does not exist.
 pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> TableError {
-    match shape {
-        Some(shape) => TableError::NotTracked { table: shape.name_for_errors() },
-        None => TableError::NoTable { oid: relation.to_u32() },
+    let Some(shape) = shape else { return TableError::NoTable { oid: relation.to_u32() } };
+    let table = shape.name_for_errors();
+    match shape.not_a_table() {
+        Some(what) => TableError::WrongKind { table, what },
+        None => TableError::NotTracked { table },
     }
 }
 

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
+use crate::cluster::database::query;
 use crate::cluster::mirror::{Mirror, rows};
-use crate::cluster::pair::query;
 
 const FORMATS: [&str; 3] = ["text", "csv", "binary"];
 const MODES: [&str; 2] = ["append", "merge"];
@@ -325,7 +325,7 @@ fn a_destination_without_an_index_is_merged_and_mended() {
             mirror.copy.run(definition);
             mirror.export("");
             import(&mirror, "merge");
-            // Rows that somebody has doubled do not stay doubled when they come again.
+            // Rows that a user has doubled do not stay doubled when they come again.
             mirror.copy.run("SET session_replication_role = replica; INSERT INTO t SELECT * FROM t WHERE id <= 20; INSERT INTO t VALUES (1, 5)");
             mirror.source.run("UPDATE t SET v = v WHERE id <= 10; UPDATE t SET v = 1 WHERE id BETWEEN 11 AND 20; DELETE FROM t WHERE id = 2");
             if kind == "full" {
@@ -457,7 +457,7 @@ fn large_batches_need_little_memory() {
 }
 
 #[test]
-fn a_destination_that_somebody_else_writes_to_is_not_disturbed() {
+fn a_destination_that_other_sessions_write_to_is_not_disturbed() {
     let mirror = Mirror::shared("writers");
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 100) AS i");
     mirror.track(&["t"]);

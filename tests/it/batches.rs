@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
 use crate::cluster::Store;
+use crate::cluster::database::{query, refusal};
 use crate::cluster::mirror::{Mirror, rows};
-use crate::cluster::pair::{query, refusal};
 
 /// Makes a pair of databases with a tracked table `t` of 100 rows, which the copy has.
 fn mirror(name: &str) -> Mirror {
@@ -82,7 +82,7 @@ fn the_first_import_needs_nothing_but_the_extension_and_the_table() {
     assert_eq!(mirror.copy.text(relations), before, "no table is left behind either");
 }
 
-/// Copies files that one store has and another has not, as somebody would carry them.
+/// Copies files that one store has and another has not, as an administrator would carry them.
 fn carry(from: &Store, to: &Store, is_wanted: impl Fn(&Path) -> bool) {
     for file in from.files().iter().filter(|file| is_wanted(file)) {
         let place = to.path().join(file);
@@ -190,7 +190,7 @@ fn all_tables_are_read_at_one_instant() {
 }
 
 #[test]
-fn an_export_that_is_rolled_back_is_made_good() {
+fn an_export_that_is_rolled_back_is_healed() {
     for is_imported in [false, true] {
         let mirror = mirror(&format!("rolled_back_{is_imported}"));
         let export = format!("SELECT * FROM tx_export{}", mirror.arguments("copy", ""));

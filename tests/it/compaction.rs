@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, spawn};
 
-use crate::cluster::pair::{Database, TARGET, query, wait_until};
+use crate::cluster::database::{Database, TARGET, query, wait_until};
 use crate::cluster::{Cluster, SOURCE, Store};
 
 static COPIES: LazyLock<Cluster> = LazyLock::new(|| {
@@ -83,7 +83,7 @@ fn a_new_destination_begins_with_a_compacted_batch() {
 }
 
 #[test]
-fn a_compacted_batch_that_cannot_be_read_is_in_nobody_s_way() {
+fn a_compacted_batch_that_cannot_be_read_stops_no_import() {
     let (store, source) = source("unreadable");
     let behind = copy("unreadable_behind", &store);
     behind.import();
@@ -284,7 +284,7 @@ fn lost_batches_are_made_up_for_by_one_since_the_last_that_arrived() {
 }
 
 #[test]
-fn whoever_has_some_of_the_lost_batches_goes_on_as_well() {
+fn a_destination_with_some_of_the_lost_batches_goes_on_as_well() {
     let store = Store::new();
     let source = Database::source(&REPLAYING, "some", &store);
     source.export();

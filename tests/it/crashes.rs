@@ -10,8 +10,8 @@ use std::thread::{self, scope, sleep};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use crate::cluster::database::{Database, TARGET, query, refusal, wait_until};
 use crate::cluster::forgetful::Pair;
-use crate::cluster::pair::{Database, TARGET, query, refusal, wait_until};
 use crate::cluster::random::Random;
 
 /// A pair whose copy has the first ten rows, all of it on disk.
@@ -58,7 +58,7 @@ fn a_commit_that_was_published_survives_a_crash_even_if_its_export_does_not() {
 #[test]
 fn an_export_that_has_committed_is_not_forgotten() {
     let mut pair = pair();
-    // What this one holds back is not truncated: a transaction that truncates waits for the disk anyway.
+    // Changes retained for this target are not truncated: a transaction that truncates waits for the disk anyway.
     pair.source.with_target("slow").export();
     for id in [100, 101] {
         pair.source.insert([id]);
@@ -166,7 +166,7 @@ fn cut_off(database: &Database, call: &str, after: Duration, cut: impl FnOnce(i3
     })
 }
 
-/// Cuts a call off by a function that takes a pid, and waits until its backend has let go of all it held.
+/// Cuts a call off by a function that takes a pid, and waits until its backend has released its locks.
 fn cut_off_by(function: &str, database: &Database, call: &str, after: Duration) -> String {
     let mut backend = 0;
     let ending = cut_off(database, call, after, |pid| {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::cluster::pair::{Database, TARGET, query, refusal};
+use crate::cluster::database::{Database, TARGET, query, refusal};
 use crate::cluster::{Cluster, Store};
 use postgres::Client;
 use serde_json::{Value, json};

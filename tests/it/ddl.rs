@@ -1,8 +1,8 @@
 //! DDL on tracked tables: afterwards both sides end equal, or the next export is refused and says what to do.
 //! And what is dropped leaves nothing behind.
 
+use crate::cluster::database::{Database, Refusal, query, refusal};
 use crate::cluster::mirror::Mirror;
-use crate::cluster::pair::{Database, Refusal, query, refusal};
 use crate::cluster::{COPY, SOURCE};
 
 const ITEMS: &str = "
@@ -322,7 +322,7 @@ fn an_event_trigger_that_is_disabled_is_noticed() {
 }
 
 #[test]
-fn a_shadow_that_somebody_has_dropped_is_made_anew_as_the_hint_says() {
+fn a_dropped_shadow_is_made_anew_as_the_hint_says() {
     let mirror = Mirror::tracking("no_shadow", ITEMS, &["items"]);
     let mut client = mirror.source.client();
     client.batch_execute("UPDATE items SET n = 0").unwrap_or_else(|error| panic!("{error:?}"));
@@ -438,7 +438,7 @@ fn the_extension_goes_and_comes_back_in_one_session() {
 }
 
 #[test]
-fn a_publication_for_all_tables_is_in_nobodys_way() {
+fn a_publication_for_all_tables_disturbs_no_export() {
     // Both sides publish: PostgreSQL then refuses UPDATE and DELETE on tables without a replica identity.
     let mirror = Mirror::shared("published");
     mirror.run("CREATE PUBLICATION everything FOR ALL TABLES");
@@ -452,7 +452,7 @@ fn a_publication_for_all_tables_is_in_nobodys_way() {
         mirror.source.run("ALTER TABLE items ALTER COLUMN n TYPE bigint USING n + 1; ALTER TABLE items ALTER COLUMN n TYPE int");
         mirror.source.run("CREATE TABLE p2 (LIKE p INCLUDING ALL); INSERT INTO p2 VALUES (100, 'y'); DELETE FROM p WHERE id = 100; \
                            ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (100) TO (200); DROP TABLE p2");
-        // An export that nobody knows of, to be healed; and rows in the shadow, to be truncated.
+        // An export that the database does not know, to be healed; and rows in the shadow, to be truncated.
         mirror.source.run(&lost);
         mirror.follow("");
         mirror.assert_same_tables(&["items", "p"]);
@@ -569,7 +569,7 @@ fn a_schema_made_with_partitions_in_it_is_followed() {
 }
 
 #[test]
-fn hundreds_of_partitions_are_tracked_attached_and_let_go() {
+fn hundreds_of_partitions_are_tracked_attached_and_untracked() {
     let ddl = "
         CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
         CREATE TABLE many (id int PRIMARY KEY) PARTITION BY RANGE (id);

@@ -1,13 +1,13 @@
-//! Destinations as they are: whatever a table is to those who use it, imports keep it a copy, and disturb
-//! nobody.
+//! Destinations in use: tables with views, foreign keys, triggers and readers stay exact copies, and imports do
+//! not disturb their use.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::mirror::{self, Mirror, rows};
-use crate::cluster::pair::{Database, query, refusal, wait_until};
 use crate::cluster::{Cluster, SOURCE};
 
 static COPY: LazyLock<Cluster> = LazyLock::new(|| Cluster::start_with(&["wal_level = logical"]));
@@ -131,7 +131,7 @@ fn columns_that_a_copy_does_not_have_can_be_ignored() {
             .expect("0A000", &["cannot be ignored in format csv", "extra, more", "format text"]);
         let adding = ignoring.replace("'ignore'", "'add'");
         mirror.copy.run(&adding);
-        assert!(COPY.log().contains("whose unchanged rows do not have their values"), "nobody was warned");
+        assert!(COPY.log().contains("whose unchanged rows do not have their values"), "there was no warning");
         mirror.source.run("SELECT tx_reset('copy', 't')");
         mirror.export("");
         mirror.copy.run(&adding);
@@ -340,13 +340,13 @@ fn long_work_is_visible_and_can_be_ended() {
     mirror.source.run("UPDATE t SET v = ''");
     mirror.export("");
     let import = import_sql(&mirror, "merge");
-    // A lock that somebody else holds, and a time that is over.
+    // A lock that another session holds, and lock_timeout.
     let mut other = mirror.copy.client();
     other.batch_execute("BEGIN; LOCK TABLE t IN SHARE MODE").unwrap();
     mirror.copy.refused(&format!("SET lock_timeout = '100ms'; {import}")).expect("55P03", &["lock timeout"]);
     other.batch_execute("ROLLBACK").unwrap();
     mirror.copy.refused(&format!("SET statement_timeout = '300ms'; {import}")).expect("57014", &["timeout"]);
-    // Somebody who cancels it.
+    // A cancel request.
     let mut client = mirror.copy.client();
     let pid = query(&mut client, "SELECT pg_backend_pid()").unwrap();
     let refused = scope(|scope| {

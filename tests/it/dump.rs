@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use crate::cluster::pair::Database;
+use crate::cluster::database::Database;
 use crate::cluster::{Cluster, SOURCE, Store};
 
 /// Two clusters whose next transaction ids are far apart.

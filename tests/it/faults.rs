@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::thread::spawn;
 
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::forgetful::Pair;
-use crate::cluster::pair::{Database, query, refusal, wait_until};
 
 /// How a backend that waits is cut off.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Rounds {
         self.pair.checkpoint();
     }
 
-    /// Every kind of change, in transactions that nobody waits for.
+    /// Every kind of change, in transactions that do not wait for the disk.
     fn change(&mut self) {
         self.round += 1;
         let (round, id) = (self.round, self.round * 10);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
-use crate::cluster::pair::{Database, query, refusal, wait_until};
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::{Cluster, SOURCE, Store};
 
 fn shared_pair(name: &str) -> (Store, Database, Database) {
@@ -191,7 +191,7 @@ fn rows_that_only_a_lost_history_had_vanish() {
 }
 
 #[test]
-fn a_table_that_had_another_name_in_the_lost_history_is_made_good() {
+fn a_table_that_had_another_name_in_the_lost_history_is_healed() {
     let (mut cluster, store, source, destination) = server_pair("renamed");
     let copy = cluster.copy();
     for database in [&source, &destination] {

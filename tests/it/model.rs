@@ -2,7 +2,7 @@
 //!
 //! The model knows what every committed and open transaction shows, so it predicts each import exactly: the
 //! destination shows all tables as the source had them at the instant of the newest batch. A step that
-//! PostgreSQL would hold back, because an open transaction has locked what it needs, is left out; any other
+//! PostgreSQL would make wait, because an open transaction has locked what it needs, is left out; any other
 //! that waits, or is refused, fails. In the end source and destinations are equal to the model.
 //!
 //! A failure shrinks to the shortest schedule that shows it, and is printed as what each session said.
@@ -14,7 +14,7 @@ use std::env;
 use std::ops::RangeInclusive;
 use std::thread::scope;
 
-use crate::cluster::pair::{Database, query, refusal};
+use crate::cluster::database::{Database, query, refusal};
 use crate::cluster::random::Random;
 use crate::cluster::{Cluster, Store};
 use postgres::Client;

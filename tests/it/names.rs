@@ -1,9 +1,9 @@
 //! Names of every kind: of tables and columns, of targets, and of what comes first in a search_path.
 
+use crate::cluster::database::{query, refusal};
 use crate::cluster::mirror::Mirror;
-use crate::cluster::pair::{query, refusal};
 
-/// Names that break whoever pastes them into SQL, a path or a format.
+/// Names that break code which pastes them into SQL, a path or a format.
 const NAMES: &[&str] = &[
     "Upper Case",
     "q\"uo\"te",
@@ -105,7 +105,7 @@ fn any_target_works_and_stays_in_the_store() {
     assert!(!outside.exists());
 }
 
-/// What somebody may have put into a schema of his own, in front of everything else: whatever we call by a
+/// Objects that a user may have put into a schema ahead of pg_catalog: whatever we call by a
 /// bare name.
 const TRAPS: &str = "
     CREATE SCHEMA trap;

@@ -3,8 +3,8 @@
 
 use std::io::Read;
 
+use crate::cluster::database::Database;
 use crate::cluster::mirror::{Mirror, rows};
-use crate::cluster::pair::Database;
 use crate::cluster::{COPY, SOURCE};
 
 const PEOPLE: &str = "
@@ -87,7 +87,7 @@ fn targets_get_different_things_of_one_table() {
 }
 
 #[test]
-fn whatever_changes_what_a_target_gets_sends_the_table_in_full() {
+fn each_change_of_what_a_target_gets_sends_the_table_in_full() {
     let mirror = mirror("changes");
     let kind = |mirror: &Mirror| mirror.export("").split('|').nth(2).unwrap_or("nothing").to_owned();
     assert_eq!(kind(&mirror), "full");

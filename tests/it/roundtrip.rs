@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 use std::time::Duration;
 
+use crate::cluster::database::{Database, query, refusal};
 use crate::cluster::mirror::{Mirror, assert_equal, rows};
-use crate::cluster::pair::{Database, query, refusal};
 use crate::cluster::{COPY, SOURCE};
 use crate::types::{KEYS, NO_KEYS, NOT_BINARY, SKIPPED, TYPES, USER_TYPES, USER_VALUES};
 use postgres::fallible_iterator::FallibleIterator;

@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::cluster::pair::Database;
+use crate::cluster::database::Database;
 use crate::cluster::{Cluster, Store};
 
 /// Every job runs once a minute, so a change needs one minute, and two if the import ran before the export.

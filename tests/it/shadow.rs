@@ -1,7 +1,7 @@
 //! The size of shadows: it follows what targets have not been sent yet, whatever else is going on, and stays
 //! bounded when one of them stops.
 
-use crate::cluster::pair::Database;
+use crate::cluster::database::Database;
 use crate::cluster::{Cluster, Store};
 
 const ROWS: i64 = 20_000;
@@ -61,7 +61,7 @@ fn a_steady_load_leaves_less_than_three_rounds() {
 }
 
 #[test]
-fn a_target_that_stops_is_seen_and_let_go() {
+fn a_target_that_stops_is_seen_and_released() {
     let load = Load::new(&["pg_table_export.shadow_limit = '3MB'"]);
     let alive = load.source.with_target("alive");
     load.source.feed(&load.destination);
@@ -78,7 +78,7 @@ fn a_target_that_stops_is_seen_and_let_go() {
         largest = largest.max(held_back("reporting"));
         assert!(load.bytes() < 6 << 20, "the shadow has {} bytes", load.bytes());
     }
-    assert!(largest > ROWS * 30, "it held back {largest} bytes");
+    assert!(largest > ROWS * 30, "it retained {largest} bytes");
     assert!(held_back("alive") <= held_back("reporting"));
     // Of the table whose shadow has stayed small it has missed nothing.
     assert_eq!(load.source.export(), "2|public.items|full\n2|public.lines|changes");
@@ -89,7 +89,7 @@ fn a_target_that_stops_is_seen_and_let_go() {
 }
 
 #[test]
-fn who_keeps_up_is_not_let_go_with_who_does_not() {
+fn a_target_that_keeps_up_is_not_released_with_one_that_does_not() {
     let load = Load::new(&["pg_table_export.shadow_limit = '3MB'"]);
     let alive = ["first", "second", "third"].map(|target| load.source.with_target(target));
     load.source.export();

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use crate::cluster::database::{Database, query, refusal};
 use crate::cluster::forgetful::FORGETFUL;
-use crate::cluster::pair::{Database, query, refusal};
 use crate::cluster::random::Random;
 use crate::cluster::{Cluster, Store};
 
@@ -35,7 +35,7 @@ const TARGETS: [(&str, Duration); 3] = [
 const NUMBERS_PER_ROUND: i32 = 100_000;
 
 /// One transaction of a writer, as the calls that it takes. Rows of `lines` are only ever inserted, so
-/// whoever shows one that the source does not have shows what never was, or was taken back.
+/// a copy with one that the source does not have shows what was never committed, or was rolled back.
 fn transaction(random: &mut Random, writer: i32, number: i32) -> Vec<String> {
     let id = random.below(200);
     let change = match random.below(8) {

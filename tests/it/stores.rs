@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use crate::cluster::pair::{Database, TARGET, query, refusal, wait_until};
+use crate::cluster::database::{Database, TARGET, query, refusal, wait_until};
 use crate::cluster::proxy::{Fault, Proxy};
 use crate::cluster::servers::{BUCKET, KEY_ID, SECRET_KEY, Server, free_address};
 use crate::cluster::{Cluster, Store};
@@ -226,9 +226,9 @@ fn what_fails_for_long_is_an_error_that_says_where() {
     proxy.mend();
     pair.source.feed(&pair.destination);
 
-    let nobody = Pair::on_s3(free_address(), "long");
-    nobody.source.export_refused().expect("58030", &["could not list", "Connection refused"]);
-    nobody.destination.import_refused().expect("58030", &["s3://batches/long", "Connection refused"]);
+    let absent = Pair::on_s3(free_address(), "long");
+    absent.source.export_refused().expect("58030", &["could not list", "Connection refused"]);
+    absent.destination.import_refused().expect("58030", &["s3://batches/long", "Connection refused"]);
 
     let no_bucket = pair.source.with_url("s3://no-such-bucket/long");
     no_bucket.export_refused().expect("58030", &["s3://no-such-bucket/long", "NoSuchBucket"]);
@@ -335,7 +335,7 @@ fn what_an_export_leaves_behind_the_next_one_removes() {
     }
 }
 
-/// What a server must not tell anybody.
+/// Secrets, which a server must not tell.
 fn assert_no_secrets(texts: &[&str]) {
     for text in texts {
         assert!(!text.contains(SECRET_KEY) && !text.contains("wrong-secret"), "{text}");
@@ -451,7 +451,7 @@ fn end(database: &Database, call: &str, is_waiting: impl Fn() -> bool, function:
 }
 
 #[test]
-fn whoever_waits_for_a_slow_server_can_be_ended() {
+fn a_wait_for_a_slow_server_can_be_cancelled() {
     let proxy = Proxy::start(S3S.address());
     let pair = Pair::on_s3(proxy.address(), "slow");
     pair.source.run(REPEAT_RANDOM);

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use crate::cluster::Cluster;
+use crate::cluster::database::{Database, Refusal, wait_until};
 use crate::cluster::mirror::{Mirror, rows};
-use crate::cluster::pair::{Database, Refusal, wait_until};
 
 static PUBLISHER: LazyLock<Cluster> = LazyLock::new(|| {
     Cluster::start_with(&["wal_level = logical", "max_replication_slots = 20", "max_wal_senders = 20"])
@@ -185,7 +185,7 @@ fn a_child_of_a_subscribed_table_follows() {
 
 /// Event triggers can be disabled. Then the export sees that something is written that it cannot know of.
 #[test]
-fn a_subscription_that_nobody_has_noticed_is_refused() {
+fn a_subscription_that_was_not_noticed_is_refused() {
     let chain = Chain::new("unnoticed", ITEMS);
     chain.mirror.track(&["items"]);
     chain.mirror.follow("");

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::cluster::database::Database;
 use crate::cluster::mirror::Mirror;
-use crate::cluster::pair::Database;
 
 /// Everything that the catalogs say of the database: a line for each object, and for each privilege.
 fn catalogs(database: &Database) -> BTreeSet<String> {

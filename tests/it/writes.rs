@@ -5,8 +5,8 @@
 //! replication.
 
 use crate::cluster::SOURCE;
+use crate::cluster::database::{query, refusal};
 use crate::cluster::mirror::Mirror;
-use crate::cluster::pair::{query, refusal};
 
 /// Runs statements at the source, each of which must change something, and compares after each.
 #[track_caller]
@@ -412,7 +412,7 @@ fn truncate_arrives() {
 }
 
 #[test]
-fn the_owner_of_a_table_may_be_anybody() {
+fn the_owner_of_a_table_may_be_any_role() {
     let mirror = Mirror::shared("any_owner");
     mirror.run("CREATE SCHEMA shop");
     mirror.source.run(
@@ -429,7 +429,7 @@ fn the_owner_of_a_table_may_be_anybody() {
     assert_eq!(as_user("shop", "SELECT tracked FROM tx_track('shop.t')"), Ok("shop.t".into()));
     mirror.copy.run(&mirror.source.text("SELECT tx_ddl('shop.t')"));
     mirror.follow("");
-    // Whoever writes needs no right to anything of ours, and gets none.
+    // A role that writes needs no right on the extension's objects, and gets none.
     assert_eq!(
         as_user("clerk", "INSERT INTO shop.t (v) VALUES ('b'); UPDATE shop.t SET v = v || '!'"),
         Ok(String::new())

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{Format, Kind, Manifest, Part};
 use super::reader::{self, FileReader};
 use super::writer::{FileWriter, Writer};
-use super::{Error, path};
+use super::{Error, fields, path};
 use store::Store;
 
 /// What a key takes in the map at most, just after it has grown.
@@ -243,14 +243,13 @@ fn digest(key: &[u8]) -> Digested {
     half
 }
 
-/// Returns the key of a record as its line of ids has it: the fields of the key, separated by tabs. No field
-/// has a tab in it, nor a newline: COPY writes both in another way.
+/// Returns the key of a record as its line of ids has it: the fields of the key, separated by tabs.
 fn key_of_record(line: &[u8], key: &[usize]) -> Digested {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     if let [0] = key {
-        return digest(line.split(|byte| *byte == b'\t').next().unwrap_or(line));
+        return digest(fields::of_line(line).next().unwrap_or(line));
     }
-    let fields = line.split(|byte| *byte == b'\t').collect::<Vec<_>>();
+    let fields = fields::of_line(line).collect::<Vec<_>>();
     let key = key.iter().filter_map(|place| fields.get(*place).copied()).collect::<Vec<_>>();
     digest(&key.join(&b'\t'))
 }

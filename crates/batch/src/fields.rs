@@ -1,9 +1,15 @@
-//! Records without some of their fields, for a destination that has no place for them.
+//! The fields of a line of COPY text, and records without those for which a destination has no place.
 //!
 //! In go records in COPY text, out come the same with fewer fields. The inner reader still sees, and checks,
 //! all of them.
 
 use std::io::{self, BufRead, BufReader, Read};
+
+/// The fields of a line without its newline. Neither a tab nor a newline is ever part of a field: COPY writes
+/// both in another way.
+pub(super) fn of_line(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b'\t')
+}
 
 /// Leaves fields out of lines of COPY text, while they pass.
 pub struct Without<R> {
@@ -30,9 +36,10 @@ impl<R: Read> Without<R> {
         if !ends && line.is_empty() {
             return Ok(());
         }
-        // Neither a tab nor a newline is ever part of a field: COPY writes both in another way.
-        let fields = line.split(|byte| *byte == b'\t').enumerate();
-        let kept = fields.filter(|(place, _)| !self.fields.contains(place)).map(|(_, field)| field);
+        let kept = of_line(&line)
+            .enumerate()
+            .filter(|(place, _)| !self.fields.contains(place))
+            .map(|(_, field)| field);
         self.line = kept.collect::<Vec<_>>().join(&b'\t');
         self.line.extend(ends.then_some(b'\n'));
         Ok(())

@@ -163,7 +163,7 @@ fn put_new_takes_no_path_of_a_folder_or_a_dangling_link() {
 }
 
 #[test]
-fn of_many_put_new_one_wins_and_nobody_sees_a_partial_file() {
+fn of_many_put_new_one_wins_and_no_partial_file_is_seen() {
     on_each(one_wins);
 }
 
@@ -343,11 +343,11 @@ fn a_url_names_an_object_store_and_holds_no_secret() {
 }
 
 #[test]
-fn whoever_waits_for_a_network_is_interrupted() {
+fn a_wait_for_a_network_is_interrupted() {
     let store = Object::of(Arc::new(InMemory::new()), || true);
     let refused = store.get("file").map(drop).unwrap_err();
     assert!(matches!(refused, Error::Interrupted { action: "open", .. }), "{refused}");
-    // Whoever meets that kind would try again.
+    // Callers retry an error of that kind.
     assert_ne!(std::io::Error::from(refused).kind(), std::io::ErrorKind::Interrupted);
     assert!(matches!(store.put_new("file", b""), Err(Error::Interrupted { .. })));
 }

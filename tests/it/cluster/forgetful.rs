@@ -1,6 +1,6 @@
 //! A source and a destination whose servers forget what they committed when they are killed.
 
-use super::pair::Database;
+use super::database::Database;
 use super::{Cluster, Store};
 
 /// Commits that are not waited for stay in memory for as long as these let them.

@@ -1,12 +1,12 @@
 //! A source and its copy, in two databases that may be of two servers, with tables of any shape.
 //!
-//! Where [`super::pair`] has two tables and every history, here is one history and every table: a [`Mirror`]
+//! Where [`super::database`] has two tables and every history, here is one history and every table: a [`Mirror`]
 //! is given DDL, and afterwards compares both sides value by value, in the text form of COPY.
 
 use std::collections::HashMap;
 use std::io::Read;
 
-use super::pair::Database;
+use super::database::Database;
 use super::{COPY, Cluster, SOURCE, Store};
 
 /// The settings under which both sides are compared: nothing is rounded, nothing depends on a session.

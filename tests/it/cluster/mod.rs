@@ -6,9 +6,9 @@
 //! the value is dropped, and also when the process ends in any other way. So clusters may be shared in
 //! statics, as [`SOURCE`] and [`COPY`] are.
 
+pub mod database;
 pub mod forgetful;
 pub mod mirror;
-pub mod pair;
 pub mod proxy;
 pub mod random;
 pub mod servers;

@@ -49,7 +49,7 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (decide, requests) = (Arc::clone(&decide), Arc::clone(&requests));
-                // Whoever breaks off a connection has its reasons.
+                // Either side may close a connection.
                 thread::spawn(move || serve(client?, server, &decide, &requests));
             }
         });

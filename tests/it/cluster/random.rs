@@ -6,7 +6,7 @@ use std::env;
 pub struct Random(u64);
 
 impl Random {
-    /// Starts from `SEED`, or from the one that is used when nobody says, and prints which.
+    /// Starts from `SEED`, or from the default, and prints which.
     pub fn seeded() -> Random {
         let seed = env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_251_122);
         println!("SEED={seed}");

@@ -65,7 +65,7 @@ impl Server {
         })
     }
 
-    /// Starts Apache with WebDAV, for anybody below `/open` and for one user below `/closed`.
+    /// Starts Apache with WebDAV, for every user below `/open` and for one user below `/closed`.
     pub fn apache() -> Server {
         Server::start(|folder, port| {
             for name in ["open", "closed", "state"] {
@@ -139,7 +139,7 @@ impl Drop for Server {
     }
 }
 
-/// An address that nobody listens at, for now.
+/// An address at which no server listens, for now.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }

@@ -102,7 +102,7 @@ SELECT tx_track('users');
 ALTER TABLE users ENABLE TRIGGER pg_table_export_update;
 SELECT tx_export('export_errors');
 ALTER TABLE users ENABLE ALWAYS TRIGGER pg_table_export_update;
--- What was written meanwhile, nobody knows.
+-- What was written meanwhile is not known.
 SELECT batch, kind FROM tx_export('export_errors', even_if_unchanged => true);
 DROP TRIGGER pg_table_export_truncate ON users;
 SELECT tx_export('export_errors');

@@ -49,7 +49,7 @@ SELECT table_export.capture();
 CREATE TRIGGER forged AFTER INSERT ON own_table FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture('1');
 RESET ROLE;
 
--- Whoever writes to a tracked table needs nothing but the right to write to it.
+-- A role that writes to a tracked table needs nothing but the right to write to it.
 CREATE ROLE regress_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON own_table TO regress_writer;
 SET ROLE regress_writer;
@@ -64,7 +64,7 @@ TRUNCATE own_table;
 RESET ROLE;
 SELECT table_name, kind, ids, records FROM tx_export('permissions');
 
--- Whoever exports needs SELECT on every tracked table.
+-- A role that exports needs SELECT on every tracked table.
 CREATE ROLE regress_exporter;
 GRANT EXECUTE ON FUNCTION tx_export(text, text, text, text, boolean, bigint) TO regress_exporter;
 SET ROLE regress_exporter;
@@ -86,7 +86,7 @@ SELECT * FROM table_export.shadow_1_0;
 SELECT tx_export('permissions');
 RESET ROLE;
 
--- Code that the owner of a table has attached to it runs as that owner, whoever exports.
+-- Code that the owner of a table has attached to it runs as that owner, whichever role exports.
 SET ROLE regress_owner;
 CREATE FUNCTION whoami(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'as %', current_user; RETURN $1; END $$;
 INSERT INTO own_table VALUES (1, 'x');

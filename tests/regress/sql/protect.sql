@@ -50,7 +50,7 @@ INSERT INTO users VALUES (3);
 TRUNCATE events_low;
 INSERT INTO events VALUES (4);
 
--- What is no table, nobody's own, or nothing.
+-- A view, a system table, nothing, and a table of another owner.
 CREATE VIEW viewed AS TABLE users;
 SELECT tx_protect('viewed');
 SELECT tx_protect('pg_class');

@@ -42,12 +42,12 @@ INSERT INTO users VALUES (2, 'Grace');
 SELECT tracked FROM tx_track('users');
 SELECT table_name, kind, ids, records FROM tx_export('untrack');
 
--- Triggers that somebody has dropped are no obstacle.
+-- Triggers that were dropped before are no obstacle.
 DROP TRIGGER pg_table_export_insert ON users;
 SELECT tx_untrack('users');
 \d users
 
--- A dropped table is let go by its OID, which the error of the export tells.
+-- A dropped table is untracked by its OID, which the error of the export tells.
 CREATE TABLE dropped (id integer PRIMARY KEY);
 SELECT tracked FROM tx_track('dropped');
 SELECT 'dropped'::regclass::oid AS dropped \gset

@@ -309,7 +309,7 @@ fn what_a_chain_needs_never_expires() {
     let batches = two_chains(&place);
     assert_eq!(expired(&place, "2025-11-22T23:00:00Z", 0, false), [0; 0], "none of them is older");
     assert_eq!(expired(&place, LATER, 4, false), [1, 2]);
-    assert_eq!(expired(&place, LATER, 0, true), [0; 0], "nobody has said that he has any");
+    assert_eq!(expired(&place, LATER, 0, true), [0; 0], "no destination has left a receipt");
     leave_receipt(&*place.store, TARGET, "1-2", Some(&receipt(2))).unwrap();
     leave_receipt(&*place.store, TARGET, "1-3", Some(&receipt(6))).unwrap();
     assert_eq!(expired(&place, LATER, 0, true), [0; 0], "one of them has not applied batch 3");

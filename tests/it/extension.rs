@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use crate::cluster::pair::Database;
+use crate::cluster::database::Database;
 use crate::cluster::{Cluster, Store};
 
 static SHARED: LazyLock<Cluster> = LazyLock::new(Cluster::start);
