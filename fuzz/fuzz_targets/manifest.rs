@@ -64,8 +64,10 @@ fn check(json: &[u8]) {
 fn check_publishing(manifest: &Manifest) {
     let store = Memory::default();
     let writer = Writer::new(Arc::new(store.clone()), TARGET, NUMBER, Compression::None).expect("a writer");
-    let Manifest { previous, kind, source, position, created_at, parts, .. } = manifest.clone();
-    let written = writer.publish(Header { previous, kind, source, position, created_at }, parts);
+    let Manifest { previous, kind, source, former_publishers, position, created_at, parts, unchanged, .. } =
+        manifest.clone();
+    let header = Header { previous, kind, source, former_publishers, position, created_at, unchanged };
+    let written = writer.publish(header, parts);
     let written = written.expect("what can be read can be written");
     assert_eq!(&Manifest { id: manifest.id, ..written.clone() }, manifest);
     assert_eq!(reader::manifest(&store, TARGET, NUMBER).ok(), Some(written));

@@ -129,8 +129,10 @@ pub fn header(number: u64, kind: Kind) -> Header {
             server_version: "15.18".into(),
             encoding: "UTF8".into(),
         },
+        former_publishers: Vec::new(),
         position: "81250:81257:81250,81254".into(),
         created_at: "2025-11-22T23:16:04.512804Z".into(),
+        unchanged: Vec::new(),
     }
 }
 

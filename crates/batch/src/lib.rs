@@ -28,7 +28,7 @@ pub use compact::{Reading, compact_part};
 pub use compacted::{Compacted, Link, put_cumulative};
 pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
 pub use fields::Without;
-pub use manifest::{Format, Header, Kind, Manifest, Origin, Part};
+pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use writer::{PartWriter, Writer, other_attempts, sweep};

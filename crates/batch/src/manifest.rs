@@ -36,12 +36,16 @@ pub struct Manifest {
     pub previous: Option<Uuid>,
     pub kind: Kind,
     pub source: Origin,
+    /// The other databases that have published the target before, in the order in which they began.
+    pub former_publishers: Vec<Publisher>,
     /// The snapshot up to which the target is exported with this batch.
     pub position: String,
     /// ISO 8601 in UTC.
     pub created_at: String,
     #[serde(rename = "tables")]
     pub parts: Vec<Part>,
+    /// The tables that the target gets beside those of the parts: they have not changed.
+    pub unchanged: Vec<Table>,
 }
 
 /// What an export says of a batch beside its parts.
@@ -50,8 +54,10 @@ pub struct Header {
     pub previous: Option<Uuid>,
     pub kind: Kind,
     pub source: Origin,
+    pub former_publishers: Vec<Publisher>,
     pub position: String,
     pub created_at: String,
+    pub unchanged: Vec<Table>,
 }
 
 /// Whether a batch stands by itself, and whether a part replaces the whole table.
@@ -83,6 +89,29 @@ pub struct Origin {
     pub lsn: String,
     pub server_version: String,
     pub encoding: String,
+}
+
+impl Origin {
+    /// Tells the database from others.
+    pub fn publisher(&self) -> Publisher {
+        Publisher { system_identifier: self.system_identifier.clone(), database_oid: self.database_oid }
+    }
+}
+
+/// A database that publishes batches of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publisher {
+    pub system_identifier: String,
+    pub database_oid: u32,
+}
+
+/// The name of a table at the source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    pub schema: String,
+    pub name: String,
 }
 
 /// What a batch holds of one table.
@@ -199,15 +228,36 @@ impl Manifest {
         if self.kind == Kind::Full && !full {
             return Err("it is full, but not all of its parts are, or it has none".into());
         }
+        if self.kind == Kind::Full && !self.unchanged.is_empty() {
+            return Err("it is full, but has tables without a part".into());
+        }
+        let mut publishers = HashSet::from([self.source.publisher()]);
+        if !self.former_publishers.iter().all(|former| publishers.insert(former.clone())) {
+            return Err("a database is in it twice".into());
+        }
         let mut tables = HashSet::new();
-        for part in &self.parts {
-            let table = format!("table \"{}\".\"{}\"", part.schema, part.name);
-            if !tables.insert((&part.schema, &part.name)) {
-                return Err(format!("{table} is in it twice"));
+        for (schema, name) in self.tables() {
+            if !tables.insert((schema, name)) {
+                return Err(format!("table \"{schema}\".\"{name}\" is in it twice"));
             }
-            part.check().map_err(|reason| format!("{table}: {reason}"))?;
+        }
+        for part in &self.parts {
+            let within = |reason| format!("table \"{}\".\"{}\": {reason}", part.schema, part.name);
+            part.check().map_err(within)?;
         }
         Ok(())
+    }
+
+    /// The schema and the name of each table that the target gets, changed or not.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let changed = self.parts.iter().map(|part| (part.schema.as_str(), part.name.as_str()));
+        changed.chain(self.unchanged.iter().map(|table| (table.schema.as_str(), table.name.as_str())))
+    }
+
+    /// Says whether the batch can follow one of a publisher: its source is that database, or has taken the
+    /// target over since.
+    pub fn continues(&self, publisher: &Publisher) -> bool {
+        self.source.publisher() == *publisher || self.former_publishers.contains(publisher)
     }
 
     /// Every text, for PostgreSQL's texts cannot hold what JSON's can.
@@ -222,6 +272,8 @@ impl Manifest {
             timeline: _,
         } = &self.source;
         let source = [system_identifier, database, lsn, server_version, encoding];
+        let publishers = self.former_publishers.iter().map(|former| &former.system_identifier);
+        let unchanged = self.unchanged.iter().flat_map(|table| [&table.schema, &table.name]);
         let parts =
             self.parts.iter().flat_map(|part| {
                 let columns = part.columns.iter();
@@ -230,7 +282,12 @@ impl Manifest {
                     [&column.name, &column.type_name].into_iter().chain(&column.collation)
                 }))
             });
-        [&self.target, &self.position, &self.created_at].into_iter().chain(source).chain(parts)
+        [&self.target, &self.position, &self.created_at]
+            .into_iter()
+            .chain(source)
+            .chain(publishers)
+            .chain(parts)
+            .chain(unchanged)
     }
 }
 

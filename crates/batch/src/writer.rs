@@ -106,7 +106,7 @@ impl Writer {
     }
 
     fn manifest(&self, header: Header, parts: Vec<Part>) -> Manifest {
-        let Header { previous, kind, source, position, created_at } = header;
+        let Header { previous, kind, source, former_publishers, position, created_at, unchanged } = header;
         Manifest {
             format_version: FORMAT_VERSION,
             target: self.target.clone(),
@@ -115,9 +115,11 @@ impl Writer {
             previous,
             kind,
             source,
+            former_publishers,
             position,
             created_at,
             parts,
+            unchanged,
         }
     }
 

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::reader::{self, FileReader};
-use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Writer, path};
+use super::{
+    Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Publisher, Writer, path,
+};
 use super::{other_attempts, sweep};
 use store::Store;
 
@@ -96,8 +98,10 @@ fn header(kind: Kind) -> Header {
             server_version: "15.18".into(),
             encoding: "UTF8".into(),
         },
+        former_publishers: Vec::new(),
         position: "750:750:".into(),
         created_at: "2025-11-22T23:00:00Z".into(),
+        unchanged: Vec::new(),
     }
 }
 
@@ -402,6 +406,18 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         |json| json["id"] = json!(json["id"].as_str().unwrap().replace('-', "")),
         |json| json["position"] = json!("7\0"),
         |json| json["tables"] = json!([json["tables"][0], json["tables"][0]]),
+        |json| json["unchanged"] = json!([{"schema": "public", "name": "users"}]),
+        |json| json["unchanged"] = json!([{"schema": "public", "name": "u\0"}]),
+        |json| json["unchanged"] = json!(["users"]),
+        |json| drop(json.as_object_mut().unwrap().remove("unchanged")),
+        |json| {
+            json["former_publishers"] =
+                json!([{"system_identifier": "7300000000000000000", "database_oid": 16384}])
+        },
+        |json| {
+            let former = json!({"system_identifier": "1", "database_oid": 5});
+            json["former_publishers"] = json!([former, former])
+        },
         |json| json["tables"][0]["name"] = json!("others"),
         |json| json["tables"][0]["kind"] = json!("full"),
         |json| json["tables"][0]["ids"] = json!(0),
@@ -426,6 +442,27 @@ fn a_manifest_that_contradicts_itself_is_refused() {
         let read = place.edited(edit);
         assert!(matches!(read, Err(Error::Manifest { .. })), "edit {index}: {read:?}");
     }
+}
+
+#[test]
+fn a_batch_follows_those_of_its_own_database_and_of_former_publishers() {
+    let place = Place::new();
+    let mut manifest = place.publish(1, Compression::Zstd);
+    let own = manifest.source.publisher();
+    let other = Publisher { database_oid: own.database_oid + 1, ..own.clone() };
+    assert!(manifest.continues(&own) && !manifest.continues(&other));
+    manifest.former_publishers.push(other.clone());
+    assert!(manifest.continues(&own) && manifest.continues(&other));
+}
+
+#[test]
+fn a_full_batch_has_every_table_of_the_target() {
+    let place = Place::new();
+    let writer = place.writer(1, Compression::Zstd);
+    let part = write(&writer, &users(Kind::Full), b"", b"1\tAda\n");
+    let unchanged = vec![super::Table { schema: "public".into(), name: "orders".into() }];
+    let refused = writer.publish(Header { unchanged, ..header(Kind::Full) }, vec![part]);
+    assert!(matches!(refused, Err(Error::Manifest { .. })));
 }
 
 #[test]
