@@ -41,10 +41,13 @@ COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 CREATE TABLE table_export.target (
     name              text    PRIMARY KEY CHECK (name <> ''),
     position          pg_snapshot,
+    written_by        xid8,
     system_identifier text,
     database          oid,
+    former_publishers jsonb   NOT NULL DEFAULT '[]',
     number            bigint  NOT NULL DEFAULT 0 CHECK (number >= 0),
     batch             uuid,
+    tables            jsonb   NOT NULL DEFAULT '[]',
     exported_at       timestamptz
 );
 COMMENT ON TABLE  table_export.target                   IS 'consumers of batches, each with its own position';
@@ -52,10 +55,17 @@ COMMENT ON COLUMN table_export.target.name              IS 'any name, by custom 
 COMMENT ON COLUMN table_export.target.position          IS
     'the snapshot up to which the target has been exported; NULL: the next batch is full and takes '
     'the target over';
-COMMENT ON COLUMN table_export.target.system_identifier IS 'the cluster that the position belongs to';
-COMMENT ON COLUMN table_export.target.database          IS 'the database that the position belongs to';
+COMMENT ON COLUMN table_export.target.written_by        IS
+    'the transaction that has written the position; if it is not the xmin of the row, the row came with a '
+    'dump, and the position means nothing';
+COMMENT ON COLUMN table_export.target.system_identifier IS 'the cluster of the database that publishes it';
+COMMENT ON COLUMN table_export.target.database          IS
+    'the database that publishes it; if it is not this one, exports are refused';
+COMMENT ON COLUMN table_export.target.former_publishers IS 'the databases that have published it before';
 COMMENT ON COLUMN table_export.target.number            IS 'the number of the last batch';
 COMMENT ON COLUMN table_export.target.batch             IS 'the id of the last batch';
+COMMENT ON COLUMN table_export.target.tables            IS
+    'the ids of the tracked tables that the last batch names';
 COMMENT ON COLUMN table_export.target.exported_at       IS 'when the last batch was exported';
 
 CREATE TABLE table_export.target_table (
@@ -121,6 +131,8 @@ CREATE TABLE table_export.receipt (
     inserted    bigint      NOT NULL,
     bytes       bigint      NOT NULL,
     store       text        NOT NULL,
+    system_identifier text  NOT NULL,
+    database    oid         NOT NULL,
     exported_at timestamptz NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (target, number)
@@ -136,19 +148,35 @@ COMMENT ON COLUMN table_export.receipt.updated     IS 'rows updated here';
 COMMENT ON COLUMN table_export.receipt.inserted    IS 'rows inserted here';
 COMMENT ON COLUMN table_export.receipt.bytes       IS 'size of the files';
 COMMENT ON COLUMN table_export.receipt.store       IS 'the store that it came from';
+COMMENT ON COLUMN table_export.receipt.system_identifier IS
+    'the cluster of the database that has published it';
+COMMENT ON COLUMN table_export.receipt.database    IS 'that database';
 COMMENT ON COLUMN table_export.receipt.exported_at IS 'the instant of the source that the batch shows';
 COMMENT ON COLUMN table_export.receipt.applied_at  IS 'when it was applied here';
 
 CREATE TABLE table_export.copy (
-    target   text     NOT NULL,
-    relation regclass NOT NULL,
-    number   bigint   NOT NULL,
-    PRIMARY KEY (target, relation)
+    relation       regclass PRIMARY KEY,
+    target         text     NOT NULL,
+    schema         text     NOT NULL,
+    name           text     NOT NULL,
+    since          bigint,
+    number         bigint   NOT NULL,
+    not_sent_since bigint,
+    shows          timestamptz,
+    UNIQUE (target, schema, name)
 );
-COMMENT ON TABLE  table_export.copy          IS 'tables that this database has imported';
-COMMENT ON COLUMN table_export.copy.target   IS 'the target whose batches are applied to it';
-COMMENT ON COLUMN table_export.copy.relation IS 'the table';
-COMMENT ON COLUMN table_export.copy.number   IS 'the last batch that held something of it';
+COMMENT ON TABLE  table_export.copy                IS
+    'tables here that are copies, each of one table of one target; changes are applied to no other table';
+COMMENT ON COLUMN table_export.copy.relation       IS 'the table';
+COMMENT ON COLUMN table_export.copy.target         IS 'the target whose batches are applied to it';
+COMMENT ON COLUMN table_export.copy.schema         IS 'the schema of the source''s table';
+COMMENT ON COLUMN table_export.copy.name           IS 'the name of the source''s table';
+COMMENT ON COLUMN table_export.copy.since          IS
+    'the batch whose full part made it the copy; null: it needs another full part';
+COMMENT ON COLUMN table_export.copy.number         IS 'the last batch that held something of it';
+COMMENT ON COLUMN table_export.copy.not_sent_since IS
+    'the first batch that does not name the source''s table any more; null: the target gets it';
+COMMENT ON COLUMN table_export.copy.shows          IS 'the instant of the last batch before that';
 
 -- Unlogged, because a crash must empty it together with the tables that it names.
 CREATE UNLOGGED TABLE table_export.unlogged_copy (
@@ -197,7 +225,8 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.target', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');
-SELECT pg_catalog.pg_extension_config_dump('table_export.copy', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.copy',
+    'WHERE relation::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)');
 -- A dump has the rows of this table and of the tables that it names, or those of neither
 -- (--no-unlogged-table-data).
 SELECT pg_catalog.pg_extension_config_dump('table_export.unlogged_copy', '');

@@ -32,35 +32,35 @@ COMMENT ON FUNCTION tx_export(text, text, text, text, boolean, bigint) IS
 CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
                           mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
                           create_tables boolean DEFAULT false,
-                          delete_limit integer DEFAULT NULL,
+                          delete_limit integer DEFAULT NULL, adopt boolean DEFAULT false,
                           OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
                           OUT updated bigint, OUT inserted bigint, OUT unchanged bigint,
                           OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_import_wrapper';
-COMMENT ON FUNCTION tx_import(text, text, integer, text, text, boolean, integer) IS
+COMMENT ON FUNCTION tx_import(text, text, integer, text, text, boolean, integer, boolean) IS
 'applies the batches of a target that have not been applied here, in order, each whole; mode merge '
-'changes rows in place, append deletes and appends them';
+'changes rows in place, append deletes and appends them; adopt lets a table that has rows become a copy';
 
 CREATE FUNCTION tx_plan(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
                         mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
                         create_tables boolean DEFAULT false,
-                        delete_limit integer DEFAULT NULL,
+                        delete_limit integer DEFAULT NULL, adopt boolean DEFAULT false,
                         OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
                         OUT updated bigint, OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint,
                         OUT obstacle text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_plan_wrapper';
-COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer) IS
+COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer, boolean) IS
 'says what tx_import would do, and what would stop it, by doing it and undoing it';
 
 -- No SET and no SECURITY DEFINER: a procedure with either cannot commit.
 CREATE PROCEDURE tx_catch_up(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
                              mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
                              create_tables boolean DEFAULT false,
-                             delete_limit integer DEFAULT NULL)
+                             delete_limit integer DEFAULT NULL, adopt boolean DEFAULT false)
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -69,14 +69,14 @@ BEGIN
     WHILE max_batches IS NULL OR applied OPERATOR(pg_catalog.<) max_batches LOOP
         PERFORM FROM @extschema@.tx_import(tx_catch_up.target, tx_catch_up.store, 1, tx_catch_up.mode,
                                            tx_catch_up.new_columns, tx_catch_up.create_tables,
-                                           tx_catch_up.delete_limit);
+                                           tx_catch_up.delete_limit, tx_catch_up.adopt);
         EXIT WHEN NOT FOUND;
         COMMIT;
         applied := applied OPERATOR(pg_catalog.+) 1;
     END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer) IS
+COMMENT ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer, boolean) IS
 'applies the batches of a target as tx_import does, and commits after each';
 
 CREATE FUNCTION tx_map(target text, source_table text, relation regclass, columns text DEFAULT NULL)
@@ -100,8 +100,8 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_reset_wrapper';
 COMMENT ON FUNCTION tx_reset(text, regclass, text) IS
-'makes a target start again: its next export is full, for all tables or one; at a destination, its '
-'next import starts from the latest full batch';
+'makes a target start again, and this database the one that publishes it: its next export is full, for '
+'all tables or one; at a destination, its next import starts from the latest full batch';
 
 CREATE FUNCTION tx_forget(target text)
 RETURNS text
@@ -236,8 +236,8 @@ COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_export(text, text, text, text, boolean, bigint),
-    tx_import(text, text, integer, text, text, boolean, integer),
-    tx_plan(text, text, integer, text, text, boolean, integer), tx_map(text, text, regclass, text),
+    tx_import(text, text, integer, text, text, boolean, integer, boolean),
+    tx_plan(text, text, integer, text, text, boolean, integer, boolean), tx_map(text, text, regclass, text),
     tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
@@ -246,4 +246,4 @@ REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     table_export.pending_batches(text), table_export.series(integer, integer),
     table_export.series(bigint, bigint)
 FROM PUBLIC;
-REVOKE ALL ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE tx_catch_up(text, text, integer, text, text, boolean, integer, boolean) FROM PUBLIC;

@@ -91,14 +91,16 @@ COMMENT ON COLUMN tx_receipts.behind IS 'the time from the one to the other';
 COMMENT ON COLUMN tx_receipts.id IS 'identity of the batch';
 
 CREATE VIEW tx_freshness AS
-SELECT c.relation AS table_name, c.target, r.exported_at AS shows, pg_catalog.now() - r.exported_at AS age,
-       r.number AS last_batch, c.number AS last_change, t.pending
+SELECT c.relation AS table_name, c.target, s.shows, pg_catalog.now() - s.shows AS age,
+       r.number AS last_batch, c.number AS last_change, t.pending, c.not_sent_since
   FROM (SELECT DISTINCT target FROM table_export.copy) AS d
  CROSS JOIN LATERAL (SELECT d.target, table_export.pending_batches(d.target) AS pending OFFSET 0) AS t
   JOIN table_export.copy AS c ON c.target = t.target
   JOIN pg_catalog.pg_class AS k ON k.oid = c.relation
   LEFT JOIN LATERAL (SELECT number, exported_at FROM table_export.receipt
                       WHERE target = c.target ORDER BY number DESC LIMIT 1) AS r ON true
+ CROSS JOIN LATERAL (SELECT CASE WHEN c.not_sent_since IS NULL
+                                 THEN r.exported_at ELSE c.shows END AS shows) AS s
  ORDER BY c.target, c.relation::pg_catalog.text;
 COMMENT ON VIEW tx_freshness IS
     'tables that this database has imported: the instant of the source that each shows, and what '
@@ -106,13 +108,15 @@ COMMENT ON VIEW tx_freshness IS
 COMMENT ON COLUMN tx_freshness.table_name IS 'the table';
 COMMENT ON COLUMN tx_freshness.target IS 'the target whose batches are applied to it';
 COMMENT ON COLUMN tx_freshness.shows IS
-    'the instant of the source that it shows, as long as it is tracked there; null: the next import '
-    'starts anew';
+    'the instant of the source that it shows; null: the next import starts anew';
 COMMENT ON COLUMN tx_freshness.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_freshness.last_batch IS 'number of the last batch of the target that was applied';
 COMMENT ON COLUMN tx_freshness.last_change IS 'number of the last batch that held something of the table';
 COMMENT ON COLUMN tx_freshness.pending IS
     'batches in the store that have not been applied; null: the store is away';
+COMMENT ON COLUMN tx_freshness.not_sent_since IS
+    'number of the first batch that does not have the table any more: it was untracked, dropped or renamed, '
+    'or the target is restricted to others; null: it is sent';
 
 GRANT SELECT ON tx_tracked, tx_targets, tx_restrictions, tx_batches, tx_receipts, tx_freshness TO pg_monitor;
 GRANT EXECUTE ON FUNCTION table_export.shadow_size(integer), table_export.pending_changes(text),

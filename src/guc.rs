@@ -26,6 +26,9 @@ static LEAVE_RECEIPTS: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// Whether an import starts again from the latest full batch if its next batch is gone from the store.
 static RESTART_WHEN_BEHIND: GucSetting<bool> = GucSetting::<bool>::new(false);
 
+/// Whether this database may publish batches: off in copies of a database that publishes.
+static PUBLISH: GucSetting<bool> = GucSetting::<bool>::new(true);
+
 /// Defines the settings. Must be called once, when a backend loads the library.
 pub fn define() {
     GucRegistry::define_string_guc(
@@ -82,6 +85,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::empty(),
     );
+    GucRegistry::define_bool_guc(
+        c"pg_table_export.publish",
+        c"Lets this database publish batches, and take targets over.",
+        c"Off: for a copy of a database that publishes.",
+        &PUBLISH,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
     crate::pg::compat::reserve_settings(c"pg_table_export");
 }
 
@@ -113,4 +124,9 @@ pub fn leave_receipts() -> bool {
 /// Returns `pg_table_export.restart_when_behind`.
 pub fn restart_when_behind() -> bool {
     RESTART_WHEN_BEHIND.get()
+}
+
+/// Returns `pg_table_export.publish`.
+pub fn may_publish() -> bool {
+    PUBLISH.get()
 }

@@ -13,7 +13,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("api", &["source", "destination", "upkeep", "pg", "error", "guc"]),
     ("source", &["catalog", "table", "pg", "error", "guc", "fault"]),
     ("destination", &["catalog", "table", "pg", "error", "guc", "fault"]),
-    ("upkeep", &["catalog", "table", "pg", "error", "fault"]),
+    ("upkeep", &["catalog", "table", "pg", "error", "guc", "fault"]),
     ("catalog", &["table", "pg", "error", "guc"]),
     ("table", &["pg", "error"]),
     ("pg", &[]),

@@ -19,6 +19,7 @@ use crate::pg::transaction::Obstacle;
 
 /// Applies the pending batches of a target.
 #[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "SQL callers name them")]
 fn tx_import(
     target: Option<Text>,
     store: Option<Text>,
@@ -27,6 +28,7 @@ fn tx_import(
     new_columns: Option<Text>,
     create_tables: Option<bool>,
     delete_limit: Option<i32>,
+    adopt: Option<bool>,
 ) -> Result<
     TableIterator<
         'static,
@@ -45,7 +47,8 @@ fn tx_import(
     ErrorReport,
 > {
     let call = Call::importing(c"tx_import()")?;
-    let arguments = ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit };
+    let arguments =
+        ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
     let store = call.store_to_read(store.as_deref())?;
     let rows =
@@ -55,6 +58,7 @@ fn tx_import(
 
 /// Runs an import and rolls it back; returns what it did, and the first error as its last row.
 #[pg_extern(sql = false)]
+#[expect(clippy::too_many_arguments, reason = "SQL callers name them")]
 fn tx_plan(
     target: Option<Text>,
     store: Option<Text>,
@@ -63,6 +67,7 @@ fn tx_plan(
     new_columns: Option<Text>,
     create_tables: Option<bool>,
     delete_limit: Option<i32>,
+    adopt: Option<bool>,
 ) -> Result<
     TableIterator<
         'static,
@@ -81,7 +86,8 @@ fn tx_plan(
     ErrorReport,
 > {
     let call = Call::importing(c"tx_plan()")?;
-    let arguments = ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit };
+    let arguments =
+        ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
     let store = call.store_to_read(store.as_deref())?;
     let (imported, obstacle) = import::plan(&request, store.as_ref(), &call.caller)?;
@@ -97,6 +103,7 @@ struct ImportArguments {
     new_columns: Option<Text>,
     create_tables: Option<bool>,
     delete_limit: Option<i32>,
+    adopt: Option<bool>,
 }
 
 impl ImportArguments {
@@ -117,7 +124,8 @@ impl ImportArguments {
             )?,
             create_tables: self.create_tables.unwrap_or(false),
         };
-        Ok(import::Request { target, max_batches, options: Options { mode, allowed, delete_limit } })
+        let options = Options { mode, allowed, delete_limit, adopt: self.adopt.unwrap_or(false) };
+        Ok(import::Request { target, max_batches, options })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
 use crate::pg::query::{Row, now};
+use batch::Publisher;
 
 /// A batch that this database applies, as `table_export.receipt` keeps it.
 pub struct AppliedRow<'a> {
@@ -30,6 +31,8 @@ pub struct AppliedRow<'a> {
     pub inserted: u64,
     /// The size of its files.
     pub bytes: u64,
+    /// The database that has published it.
+    pub publisher: Publisher,
     /// The instant of the source that it shows, in ISO 8601.
     pub exported_at: &'a str,
 }
@@ -38,8 +41,9 @@ pub struct AppliedRow<'a> {
 pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<()> {
     now(
         "INSERT INTO table_export.receipt
-                (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at, store)
-         VALUES ($1, $2, $3::uuid, $4, $5, $6, $7, $8, $9, $10::timestamptz, $11)",
+                (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at, store,
+                 system_identifier, database)
+         VALUES ($1, $2, $3::uuid, $4, $5, $6, $7, $8, $9, $10::timestamptz, $11, $12, $13)",
         &[
             &batch.target,
             &batch.number,
@@ -52,6 +56,8 @@ pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<()> {
             &batch.bytes,
             &batch.exported_at,
             &store,
+            &batch.publisher.system_identifier,
+            &Oid::from(batch.publisher.database_oid),
         ],
     )?;
     Ok(())
@@ -73,6 +79,8 @@ pub struct LastApplied {
     pub id: String,
     /// The store that it came from.
     pub store: String,
+    /// The database that has published it.
+    pub publisher: Publisher,
     /// The instant of the source that it shows, in ISO 8601.
     pub exported_at: String,
     /// When it was applied, in ISO 8601.
@@ -83,7 +91,7 @@ pub struct LastApplied {
 pub fn last_receipt(target: &str) -> Result<Option<LastApplied>> {
     let iso = |column| format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     let sql = format!(
-        "SELECT number, id, store, {}, {} FROM table_export.receipt
+        "SELECT number, id, store, {}, {}, system_identifier, database FROM table_export.receipt
           WHERE target = $1 ORDER BY number DESC LIMIT 1",
         iso("exported_at"),
         iso("applied_at")
@@ -93,6 +101,7 @@ pub fn last_receipt(target: &str) -> Result<Option<LastApplied>> {
             number: row.get(0)?,
             id: row.get(1)?,
             store: row.get(2)?,
+            publisher: Publisher { system_identifier: row.get(5)?, database_oid: row.get(6)? },
             exported_at: row.get(3)?,
             applied_at: row.get(4)?,
         })
@@ -106,7 +115,61 @@ pub fn forget_receipts(target: &str) -> Result<bool> {
     Ok(!now(sql, &[&target])?.is_empty())
 }
 
-/// Records that a table shows what a batch of a target holds. Of an unlogged table this is recorded in an
+/// A table of a target: what a table here is the copy of.
+#[derive(PartialEq, Eq)]
+pub struct Copy {
+    pub target: String,
+    /// Its schema and its name at the source.
+    pub schema: String,
+    pub name: String,
+}
+
+impl Copy {
+    fn from_row(row: &Row) -> Result<Copy> {
+        Ok(Copy { target: row.get(0)?, schema: row.get(1)?, name: row.get(2)? })
+    }
+}
+
+/// Returns what a table is the copy of, if it is one, and whether it has received the full part that changes
+/// build on.
+pub fn copy(relation: Oid) -> Result<Option<(Copy, bool)>> {
+    let sql = "SELECT target, schema, name, since IS NOT NULL FROM table_export.copy WHERE relation = $1";
+    let copy = |row: &Row| Ok((Copy::from_row(row)?, row.flag(3)));
+    now(sql, &[&relation])?.first().map(copy).transpose()
+}
+
+/// Returns what the copies among the partitions and the partitioned ancestors of a table are copies of, each
+/// with its qualified name: writes to one of them are writes to the other.
+pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, String)>> {
+    let sql = "SELECT c.target, c.schema, c.name, c.relation
+                 FROM table_export.copy AS c
+                WHERE c.relation <> $1
+                  AND c.relation IN (SELECT relid FROM pg_partition_ancestors($1)
+                                      UNION ALL
+                                     SELECT relid FROM pg_partition_tree($1))
+                ORDER BY c.relation::text";
+    now(sql, &[&relation])?.iter().map(|row| Ok((Copy::from_row(row)?, row.get(3)?))).collect()
+}
+
+/// Makes a table the copy of a table of a target, from a batch on; the table that was this copy so far is
+/// none any more. Returns whether the table is the copy now: not if another session has made it that of
+/// another table.
+pub fn claim_copy(relation: Oid, of: &Copy, number: u64) -> Result<bool> {
+    let Copy { target, schema, name } = of;
+    let former = "DELETE FROM table_export.copy
+                   WHERE target = $1 AND schema = $2 AND name = $3 AND relation <> $4";
+    now(former, &[target, schema, name, &relation])?;
+    let sql = "INSERT INTO table_export.copy AS c (relation, target, schema, name, since, number)
+               VALUES ($1::regclass, $2, $3, $4, $5, $5)
+               ON CONFLICT (relation) DO UPDATE
+                  SET schema = excluded.schema, name = excluded.name,
+                      since = excluded.since, number = excluded.number
+                WHERE c.target = excluded.target
+               RETURNING true";
+    Ok(!now(sql, &[&relation, target, schema, name, &number])?.is_empty())
+}
+
+/// Records that a copy shows what a batch of its target holds. Of an unlogged table this is recorded in an
 /// unlogged table as well: a crash empties both.
 pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<()> {
     if is_unlogged {
@@ -114,9 +177,20 @@ pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> 
                    ON CONFLICT DO NOTHING";
         now(sql, &[&target, &relation])?;
     }
-    let sql = "INSERT INTO table_export.copy (target, relation, number) VALUES ($1, $2::regclass, $3)
-               ON CONFLICT (target, relation) DO UPDATE SET number = excluded.number";
-    now(sql, &[&target, &relation, &number])?;
+    now("UPDATE table_export.copy SET number = $2 WHERE relation = $1", &[&relation, &number])?;
+    Ok(())
+}
+
+/// Records which copies of a target a batch does not name any more, and forgets this of those that it names
+/// again. `named` are the schemas and names of its tables, changed or not.
+pub fn mark_not_sent<'a>(
+    target: &str,
+    number: u64,
+    named: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<()> {
+    let named = serde_json::to_string(&named.collect::<Vec<_>>());
+    let named = named.map_err(|error| pg::Error::Internal(error.to_string()))?;
+    now(include_str!("mark_not_sent.sql"), &[&target, &number, &named])?;
     Ok(())
 }
 
@@ -130,13 +204,28 @@ pub fn emptied_copy(target: &str) -> Result<Option<String>> {
     Ok(now(sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
 }
 
-/// Forgets that a table shows what the batches of a target hold.
-pub fn remove_copy(target: &str, relation: Oid) -> Result<()> {
-    now("DELETE FROM table_export.copy WHERE target = $1 AND relation = $2", &[&target, &relation])?;
+/// Makes the copy of a table of a target need a full part again.
+pub fn require_full_part(copy: &Copy) -> Result<()> {
+    let sql = "UPDATE table_export.copy SET since = NULL WHERE target = $1 AND schema = $2 AND name = $3";
+    now(sql, &[&copy.target, &copy.schema, &copy.name])?;
+    Ok(())
+}
+
+/// Forgets which table is the copy of a table of a target.
+pub fn remove_copy(target: &str, schema: &str, name: &str) -> Result<()> {
+    let sql = "DELETE FROM table_export.copy WHERE target = $1 AND schema = $2 AND name = $3";
+    now(sql, &[&target, &schema, &name])?;
+    Ok(())
+}
+
+/// Forgets all copies of a target.
+pub fn remove_copies(target: &str) -> Result<()> {
+    now("DELETE FROM table_export.copy WHERE target = $1", &[&target])?;
     Ok(())
 }
 
 /// The table into which a table of the source is imported, if its name or its columns have other names here.
+#[derive(PartialEq, Eq)]
 pub struct Mapping {
     /// The table here.
     pub relation: Oid,

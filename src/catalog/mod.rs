@@ -15,15 +15,17 @@ use crate::catalog::error::CatalogError;
 use crate::error::Result;
 use crate::pg;
 use crate::pg::query::{in_snapshot, now};
+use batch::Publisher;
 
 pub use applied::{
-    AppliedRow, Mapping, add_receipt, emptied_copy, forget_receipts, last_receipt, mapping, notify, put_copy,
-    put_mapping, remove_copy, remove_mapping,
+    AppliedRow, Copy, Mapping, add_receipt, claim_copy, copies_of_relatives, copy, emptied_copy,
+    forget_receipts, last_receipt, mapping, mark_not_sent, notify, put_copy, put_mapping, remove_copies,
+    remove_copy, remove_mapping, require_full_part,
 };
 pub use target::{
-    Published, PublishedRow, Received, Restriction, Target, add_batch, move_position, published_since,
-    put_restriction, release_targets, release_unrestricted, remove_restrictions, remove_target, reset_target,
-    restrictions, target, target_names, targets_needing,
+    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
+    published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,
+    remove_target, reset_target, restrictions, take_over, target, target_names, targets_needing,
 };
 pub use tracked::{
     Segments, Tracked, TrackedKey, create_protection, create_triggers, drop_protection, drop_triggers,
@@ -31,19 +33,10 @@ pub use tracked::{
     tracked_table, truncate_segment,
 };
 
-/// Which database this is: what a position and a chain of batches belong to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The number that initdb has given the cluster.
-    pub system_identifier: String,
-    /// The oid of the database in the cluster.
-    pub database: u32,
-}
-
 /// What a manifest says about its source.
 pub struct SourceIdentity {
     /// The cluster and the database.
-    pub identity: Identity,
+    pub publisher: Publisher,
     /// The name of the database.
     pub database_name: String,
     /// The current timeline of the cluster: a promotion begins a new one.
@@ -61,7 +54,7 @@ pub fn source() -> Result<SourceIdentity> {
         rows.first().ok_or_else(|| pg::Error::Internal("this database is not in pg_database".into()))?;
     let timeline: String = row.get(3)?;
     Ok(SourceIdentity {
-        identity: Identity { system_identifier: row.get(0)?, database: row.get(1)? },
+        publisher: Publisher { system_identifier: row.get(0)?, database_oid: row.get(1)? },
         database_name: row.get(2)?,
         timeline: u32::from_str_radix(&timeline, 16).map_err(|e| pg::Error::Internal(e.to_string()))?,
         server_version: row.get(4)?,

@@ -5,21 +5,29 @@
 //! row in `target_table` for the tracked table. Without that row the next export sends the table in full, and
 //! the target needs nothing from the shadow.
 
-use crate::catalog::Identity;
 use crate::catalog::position::Position;
 use crate::error::Result;
 use crate::guc;
-use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, now};
+use crate::pg::transaction;
+use crate::pg::{self, Oid};
+use batch::Publisher;
+use serde::Serialize;
 
 /// A target, as its last committed export has left it.
 pub struct Target {
-    /// The position and the database that it belongs to; `None` before the first export and after a reset.
-    pub position: Option<(Position, Identity)>,
+    /// The position; `None` before the first export, after a reset, and if it came with a dump.
+    pub position: Option<Position>,
+    /// The database that publishes the target; `None` before the first export.
+    pub publisher: Option<Publisher>,
+    /// The databases that have published it before.
+    pub former_publishers: Vec<Publisher>,
     /// The number of the last batch, 0 if there is none.
     pub number: u64,
     /// The id of the last batch.
     pub batch: Option<String>,
+    /// The ids of the tracked tables that the last batch names, in order.
+    pub named: Vec<i32>,
     /// The tracked tables that it has received in full.
     pub tables: Vec<Received>,
 }
@@ -34,18 +42,29 @@ pub struct Received {
     pub number: u64,
 }
 
+/// The condition that the position of a target `t` belongs to the history of this database. pg_upgrade and
+/// copies of files keep the xmin of a row, frozen or not; a restored dump does not.
+macro_rules! is_of_this_history {
+    () => {
+        "t.xmin = t.written_by::xid"
+    };
+}
+
 /// Returns a target in the active snapshot; `None` if there is no such target.
 pub fn target(name: &str) -> Result<Option<Target>> {
     let rows = in_snapshot(
-        "SELECT position, system_identifier, database, number, batch
-           FROM table_export.target WHERE name = $1",
+        concat!(
+            "SELECT CASE WHEN ",
+            is_of_this_history!(),
+            " THEN t.position END, t.system_identifier, t.database, t.former_publishers,
+                    t.number, t.batch, t.tables
+               FROM table_export.target AS t WHERE t.name = $1"
+        ),
         &[&name],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let position = match (row.optional(0)?, row.optional(1)?, row.optional(2)?) {
-        (Some(position), Some(system_identifier), Some(database)) => {
-            Some((position, Identity { system_identifier, database }))
-        }
+    let publisher = match (row.optional(1)?, row.optional(2)?) {
+        (Some(system_identifier), Some(database_oid)) => Some(Publisher { system_identifier, database_oid }),
         _ => None,
     };
     let received =
@@ -55,9 +74,12 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         &[&name],
     )?;
     Ok(Some(Target {
-        position,
-        number: row.get(3)?,
-        batch: row.optional(4)?,
+        position: row.optional(0)?,
+        publisher,
+        former_publishers: row.json(3)?,
+        number: row.get(4)?,
+        batch: row.optional(5)?,
+        named: row.json(6)?,
         tables: tables.iter().map(received).collect::<Result<_>>()?,
     }))
 }
@@ -75,13 +97,31 @@ pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<()> {
         now(sql, &[&name, &tracked])?;
         return Ok(());
     }
-    now(
-        "INSERT INTO table_export.target (name) VALUES ($1)
-         ON CONFLICT (name) DO UPDATE SET position = NULL, system_identifier = NULL, database = NULL",
-        &[&name],
-    )?;
+    let sql = "INSERT INTO table_export.target (name) VALUES ($1)
+               ON CONFLICT (name) DO UPDATE SET position = NULL";
+    now(sql, &[&name])?;
     now("DELETE FROM table_export.target_table WHERE target = $1", &[&name])?;
     Ok(())
+}
+
+/// Makes a database the one that publishes a target, after others. The position stays as it is.
+pub fn take_over(name: &str, publisher: &Publisher, former: &[Publisher]) -> Result<()> {
+    let sql = concat!(
+        "UPDATE table_export.target AS t
+            SET system_identifier = $2, database = $3, former_publishers = $4::jsonb,
+                written_by = CASE WHEN ",
+        is_of_this_history!(),
+        " THEN $5::xid8 END
+          WHERE name = $1"
+    );
+    let database = Oid::from(publisher.database_oid);
+    let (former, xid) = (to_json(&former)?, transaction::nested_xid().to_string());
+    now(sql, &[&name, &publisher.system_identifier, &database, &former, &xid])?;
+    Ok(())
+}
+
+fn to_json(list: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(list).map_err(|error| pg::Error::Internal(error.to_string()))?)
 }
 
 /// Forgets a target, and says whether there was one.
@@ -91,8 +131,9 @@ pub fn remove_target(name: &str) -> Result<bool> {
 
 /// Moves the position of a target that needs nothing of what lies between.
 pub fn move_position(name: &str, position: &Position) -> Result<()> {
-    let sql = "UPDATE table_export.target SET position = $2::pg_snapshot WHERE name = $1";
-    now(sql, &[&name, &position.to_string()])?;
+    let sql = "UPDATE table_export.target SET position = $2::pg_snapshot, written_by = $3::xid8
+                WHERE name = $1";
+    now(sql, &[&name, &position.to_string(), &transaction::nested_xid().to_string()])?;
     Ok(())
 }
 
@@ -118,30 +159,41 @@ pub struct PublishedRow<'a> {
     pub bytes: u64,
     /// The instant of the source that it shows, in ISO 8601.
     pub exported_at: &'a str,
+    /// The store that it is published in.
+    pub store: String,
+    /// The snapshot up to which the target is exported with it.
+    pub position: &'a Position,
+    /// Whether it holds keys of batches that this database had not known.
+    pub has_healed: bool,
+}
+
+/// Who publishes a target, and which tables its last batch names.
+pub struct Publishing<'a> {
+    pub publisher: &'a Publisher,
+    pub former: &'a [Publisher],
+    /// The ids of the tracked tables.
+    pub named: &'a [i32],
 }
 
 /// Records a batch and the new position of its target, and the tables that the target has received in full
 /// with it.
-pub fn add_batch(
-    batch: &PublishedRow,
-    store: &str,
-    position: &Position,
-    identity: &Identity,
-    full: &[Received],
-    has_healed: bool,
-) -> Result<()> {
-    let position = position.to_string();
+pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received]) -> Result<()> {
+    let position = batch.position.to_string();
+    let Publishing { publisher, former, named } = publishing;
     let (target, number, id) = (&batch.target, &batch.number, &batch.id);
     now(
         include_str!("put_target.sql"),
         &[
             target,
             &position,
-            &identity.system_identifier,
-            &Oid::from(identity.database),
+            &publisher.system_identifier,
+            &Oid::from(publisher.database_oid),
             number,
             id,
             &batch.exported_at,
+            &transaction::nested_xid().to_string(),
+            &to_json(former)?,
+            &to_json(named)?,
         ],
     )?;
     now(
@@ -160,10 +212,10 @@ pub fn add_batch(
             &batch.ids,
             &batch.records,
             &batch.bytes,
-            &store,
+            &batch.store,
             &batch.exported_at,
             &position,
-            &has_healed,
+            &batch.has_healed,
         ],
     )?;
     full.iter().try_for_each(|received| put_received(batch.target, received))
@@ -203,12 +255,13 @@ pub fn published_since(target: &str, number: u64) -> Result<Vec<Published>> {
 
 /// The positions whose changes the shadow of a tracked table retains, as rows (name, position, xmax, xip):
 /// those of all targets that have received the table, and those of their last batches, because
-/// `replay_batches` lets a later batch replace that many. A position of another database needs nothing: its
+/// `replay_batches` lets a later batch replace that many. A position that came with a dump needs nothing: its
 /// target is sent everything in full.
 ///
-/// $1 = id of the tracked table, $2 = system identifier, $3 = oid of the database, $4 = replay_batches.
-/// OFFSET 0 makes PostgreSQL take positions apart once, not with every change.
-const RETAINED_POSITIONS: &str = "
+/// $1 = id of the tracked table, $2 = replay_batches. OFFSET 0 makes PostgreSQL take positions apart once,
+/// not with every change.
+const RETAINED_POSITIONS: &str = concat!(
+    "
     SELECT t.name, p.position, pg_snapshot_xmax(p.position) AS xmax,
            ARRAY(SELECT pg_snapshot_xip(p.position)) AS xip
       FROM table_export.target AS t
@@ -218,10 +271,12 @@ const RETAINED_POSITIONS: &str = "
             UNION ALL
            SELECT b.position FROM table_export.batch AS b
             WHERE b.target = t.name AND b.number >= m.number
-              AND b.number >= t.number - $4 AND b.number < t.number
+              AND b.number >= t.number - $2 AND b.number < t.number
            ) AS p
-     WHERE t.system_identifier = $2 AND t.database = $3
-    OFFSET 0";
+     WHERE ",
+    is_of_this_history!(),
+    " OFFSET 0"
+);
 
 /// The condition that a position `r` needs something from a segment. A sealed one holds nothing that a
 /// position needs if it sees the transaction that has sealed the segment; of any other the changes themselves
@@ -236,18 +291,12 @@ fn needs_segment(segment: &str, sealed_by: Option<u64>) -> String {
 /// Returns the targets that still need a change in a segment, for the next batch or for one that replaces the
 /// last `pg_table_export.replay_batches`. The segment has either been sealed by a transaction, or is not
 /// sealed.
-pub fn targets_needing(
-    id: i32,
-    segment: &str,
-    sealed_by: Option<u64>,
-    identity: &Identity,
-) -> Result<Vec<String>> {
+pub fn targets_needing(id: i32, segment: &str, sealed_by: Option<u64>) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT DISTINCT r.name FROM ({RETAINED_POSITIONS}) AS r WHERE {} ORDER BY r.name",
         needs_segment(segment, sealed_by)
     );
-    let database = Oid::from(identity.database);
-    let rows = now(&sql, &[&id, &identity.system_identifier, &database, &guc::replay_batches()])?;
+    let rows = now(&sql, &[&id, &guc::replay_batches()])?;
     Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 

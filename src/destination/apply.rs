@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::catalog;
 use crate::destination::error::ImportError;
 use crate::destination::merge::Merge;
+use crate::destination::ownership;
 use crate::destination::resolve::{self, Allowed, Destination};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
@@ -68,6 +69,8 @@ pub struct Options {
     pub allowed: Allowed,
     /// The limit on the rows of a table that one batch may delete, in percent.
     pub delete_limit: u32,
+    /// Whether a table with rows that no import has written becomes a copy, and the rows are merged with.
+    pub adopt: bool,
 }
 
 /// What applying a part did.
@@ -104,13 +107,16 @@ pub fn apply(
     // All imports lock tables in the same order, so that two imports never deadlock.
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let rights = options.mode.rights();
-    let destinations =
-        parts.iter().map(|part| resolve::resolve(manifest, part, options.allowed, rights, caller));
+    let destinations = parts.iter().map(|part| {
+        let destination = resolve::resolve(manifest, part, options.allowed, rights, caller)?;
+        let is_adopted = ownership::claim(manifest, &destination, options.adopt, caller)?;
+        Ok((destination, is_adopted))
+    });
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
     fault::point(Point::ImportTablesLocked);
     destinations
         .iter()
-        .map(|destination| {
+        .map(|(destination, is_adopted)| {
             let part = &destination.part;
             let place = format!(
                 "While applying batch {} of target \"{}\" to table \"{}\".",
@@ -120,7 +126,7 @@ pub fn apply(
             );
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
-                let incoming = Incoming { store, manifest, part, destination };
+                let incoming = Incoming { store, manifest, part, destination, is_adopted: *is_adopted };
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
@@ -147,18 +153,22 @@ struct Incoming<'a> {
     manifest: &'a Manifest,
     part: &'a Part,
     destination: &'a Destination,
+    /// The table has rows that no import has written, which are merged with.
+    is_adopted: bool,
 }
 
 fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { store, manifest, part, destination: Destination { table, shape, .. } } = *incoming;
+    let Incoming { store, manifest, part, destination: Destination { table, shape, .. }, is_adopted } =
+        *incoming;
     reader::check_columns(store, manifest, part)?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);
         let changed = match options.mode {
-            Mode::Merge if !replaces_all => merge(incoming)?,
-            Mode::Merge | Mode::Append => append(incoming)?,
+            Mode::Append if !is_adopted => append(incoming)?,
+            Mode::Append | Mode::Merge if replaces_all => append(incoming)?,
+            Mode::Append | Mode::Merge => merge(incoming)?,
         };
         require_rows_left(shape, &changed, options.delete_limit)?;
         Ok::<_, Error>(changed)
@@ -274,7 +284,7 @@ impl Incoming<'_> {
 
     /// Inserts the records by COPY, and returns their number.
     fn copy_records(&self) -> Result<u64> {
-        let Incoming { store, manifest, part, destination } = *self;
+        let Incoming { store, manifest, part, destination, .. } = *self;
         let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
         let file = reader::records(store, manifest, part)?;
         let (table, format) = (&destination.table, part.format.name());

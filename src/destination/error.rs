@@ -15,6 +15,8 @@ pub enum ChainError {
     StoreBehind { target: String, store: String, applied: u64 },
     #[error("batch {number} of target \"{target}\" was exported by this very database")]
     OwnDatabase { target: String, number: u64 },
+    #[error("batch {number} of target \"{target}\" comes from another database than the batch before it")]
+    OtherSource { target: String, number: u64, publisher: String, last: String },
     #[error("unlogged table \"{table}\" has lost what was imported into it")]
     Emptied { table: String, target: String },
 }
@@ -45,6 +47,16 @@ impl Report for ChainError {
                 .hint(start_again(target)),
             ChainError::OwnDatabase { .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint("Import in another database.")
+            }
+            ChainError::OtherSource { target, publisher, last, .. } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(format!(
+                        "It was published by {publisher}; the batch that was applied last, by {last}."
+                    ))
+                    .hint(format!(
+                        "If that database is the source now, run here: SELECT tx_reset({});",
+                        literal(target)
+                    ))
             }
             ChainError::Emptied { target, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .detail("PostgreSQL empties unlogged tables after a crash; or it was made unlogged since.")
@@ -123,6 +135,57 @@ impl Report for ImportError {
             ImportError::Count { .. } => {
                 plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(COPY_AGAIN)
             }
+        }
+    }
+}
+
+/// What keeps a table from being, or becoming, the copy of a table of a target.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnershipError {
+    #[error("table \"{table}\" is not the copy of table \"{source_table}\" of target \"{target}\"")]
+    NotACopy { table: TableName, source_table: TableName, target: String },
+    #[error("table \"{table}\" has rows that no import has written")]
+    HasOwnRows { table: TableName, source_table: TableName, target: String },
+    #[error("\"{relative}\" is the copy of table \"{source_table}\" of target \"{target}\"")]
+    CopyOfAnother { table: TableName, relative: String, source_table: String, target: String },
+    #[error("table \"{table}\" belongs to extension \"{extension}\"")]
+    OfExtension { table: TableName, target: String, extension: String },
+}
+
+impl Report for OwnershipError {
+    fn facts(&self) -> Facts {
+        let refused = plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
+        match self {
+            OwnershipError::NotACopy { source_table, target, .. } => refused
+                .detail("The batch has changes, and the table has not received the rows that they change.")
+                .hint(format!(
+                    "To have all rows sent again, run at the source: SELECT tx_reset({}, {});",
+                    literal(target),
+                    source_table.literal()
+                )),
+            OwnershipError::HasOwnRows { source_table, target, .. } => refused
+                .detail(format!(
+                    "They would be replaced by those of table \"{source_table}\" of target \"{target}\"."
+                ))
+                .hint(format!(
+                    "To make the table the copy, and delete what the source does not have, import with \
+                     adopt => true. To import into another table, run: SELECT tx_map({}, {}, '…');",
+                    literal(target),
+                    source_table.literal()
+                )),
+            OwnershipError::CopyOfAnother { table, target, .. } => {
+                refused.detail(format!("Both would write rows of table \"{table}\".")).hint(format!(
+                    "To fill one table from several, give it a LIST partition for each, with a default for \
+                     the column of the partition key, and import into the partitions by tx_map(). If target \
+                     {0} is not imported here any more, run: SELECT tx_forget({0});",
+                    literal(target)
+                ))
+            }
+            OwnershipError::OfExtension { table, target, .. } => refused.hint(format!(
+                "If a batch is to write to it, run: SELECT tx_map({}, {}, {1});",
+                literal(target),
+                table.literal()
+            )),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
-use batch::Manifest;
+use batch::{Manifest, Publisher};
 use store::Store;
 
 /// What an import is asked for.
@@ -68,17 +68,21 @@ fn advance(
         // The next import leaves the receipt for this one, which must be durable by then.
         transaction::force_sync_commit();
     }
+    let mut last = catalog::last_receipt(request.target)?.map(|receipt| receipt.publisher);
     let mut chain = Backlog::new(request.target, store)?;
     while request.max_batches.is_none_or(|max| (imported.len() as u64) < max)
         && let Some(Next { manifest, id }) = chain.next_batch()?
     {
         refuse_own(&manifest, &here)?;
+        require_publisher(&manifest, last.as_ref())?;
         fault::point(Point::ImportBatchChosen);
         let parts = apply::apply(store, &manifest, request.options, caller)?;
         let receipt = receipt(&manifest, id, &parts);
         catalog::add_receipt(&receipt, &store.url())?;
         catalog::notify(&receipt)?;
+        catalog::mark_not_sent(&manifest.target, manifest.number, manifest.tables())?;
         fault::point(Point::ImportReceiptWritten);
+        last = Some(manifest.source.publisher());
         imported.push(Imported { number: manifest.number, kind: manifest.kind.name(), parts });
     }
     fault::point(Point::ImportDone);
@@ -88,15 +92,27 @@ fn advance(
 /// Refuses a batch of this very database: it would overwrite the source's tables with their own older state.
 fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<()> {
     let theirs = &manifest.source;
-    let is_own = theirs.system_identifier == here.identity.system_identifier
-        && theirs.database_oid == here.identity.database
-        && theirs.timeline == here.timeline;
-    if is_own {
+    if theirs.publisher() == here.publisher && theirs.timeline == here.timeline {
         return Err(
             ChainError::OwnDatabase { target: manifest.target.clone(), number: manifest.number }.into()
         );
     }
     Ok(())
+}
+
+/// Refuses a batch of another database than the one whose batch was applied last, unless it has taken the
+/// target over: a clone of the source may publish into the same store.
+fn require_publisher(manifest: &Manifest, last: Option<&Publisher>) -> Result<()> {
+    match last {
+        Some(last) if !manifest.continues(last) => Err(ChainError::OtherSource {
+            target: manifest.target.clone(),
+            number: manifest.number,
+            publisher: manifest.source.to_string(),
+            last: last.to_string(),
+        }
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> AppliedRow<'a> {
@@ -110,6 +126,7 @@ fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> App
         updated: applied.iter().map(|part| part.changed.updated).sum(),
         inserted: applied.iter().map(|part| part.changed.inserted).sum(),
         bytes: applied.iter().map(|part| part.bytes).sum(),
+        publisher: manifest.source.publisher(),
         exported_at: &manifest.created_at,
     }
 }

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::catalog::{self, Mapping};
+use crate::catalog::{self, Copy, Mapping};
 use crate::destination::error::ImportError;
+use crate::destination::ownership::copy_of_another;
 use crate::error::{Result, Shared};
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
@@ -46,8 +47,18 @@ pub fn map(
             }
             .into());
         }
-        forget_copy(target, &schema, &name)?;
-        catalog::put_mapping(target, &schema, &name, &Mapping { relation, columns })?;
+        let of = Copy { target: target.to_owned(), schema, name };
+        if let Some((other, _)) = catalog::copy(relation)?.filter(|(other, _)| other.target != of.target) {
+            return Err(copy_of_another(shape.name_for_errors(), shape.qualified(), &other));
+        }
+        let mapping = Mapping { relation, columns };
+        match destination(&of)? {
+            Some(former) if former == mapping => {}
+            // The rows that are not sent again have their values in other columns.
+            Some(former) if former.relation == relation => catalog::require_full_part(&of)?,
+            _ => catalog::remove_copy(target, &of.schema, &of.name)?,
+        }
+        catalog::put_mapping(target, &of.schema, &of.name, &mapping)?;
         Ok(shape.qualified())
     })
 }
@@ -60,19 +71,19 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
             || ImportError::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
         let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
         own::lock_own(mapping.relation, caller)?;
-        forget_copy(target, &schema, &name)?;
+        catalog::remove_copy(target, &schema, &name)?;
         catalog::remove_mapping(target, &schema, &name)?;
         Ok(format!("{schema}.{name}"))
     })
 }
 
-/// Forgets that the table that the rows have been written to so far is a copy.
-fn forget_copy(target: &str, schema: &str, name: &str) -> Result<()> {
-    let former = match catalog::mapping(target, schema, name)? {
-        Some(mapping) => Some(mapping.relation),
-        None => table::find_named(schema, name)?,
+/// Returns where the rows of a table of the source have been written to so far.
+fn destination(of: &Copy) -> Result<Option<Mapping>> {
+    let Some(mapping) = catalog::mapping(&of.target, &of.schema, &of.name)? else {
+        let relation = table::find_named(&of.schema, &of.name)?;
+        return Ok(relation.map(|relation| Mapping { relation, columns: BTreeMap::new() }));
     };
-    former.map_or(Ok(()), |relation| catalog::remove_copy(target, relation))
+    Ok(Some(mapping))
 }
 
 /// Splits a qualified name into schema and name, by PostgreSQL's rules for identifiers.

@@ -5,6 +5,7 @@
 pub mod error;
 pub mod import;
 pub mod chain;
+mod ownership;
 pub mod resolve;
 pub mod apply;
 pub mod merge;

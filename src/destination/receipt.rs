@@ -24,7 +24,7 @@ pub fn leave(target: &str, store: &dyn Store, here: &SourceIdentity) -> Result<(
         let name = format!("{}/{}", rustix::system::uname().nodename().to_string_lossy(), here.database_name);
         Some(Receipt::new((target, last.number, id), name, last.exported_at, last.applied_at))
     });
-    let folder = format!("{}-{}", here.identity.system_identifier, here.identity.database);
+    let folder = format!("{}-{}", here.publisher.system_identifier, here.publisher.database_oid);
     match leave_receipt(store, target, &folder, receipt.as_ref()).map_err(Error::from) {
         Err(error) if !error.is_interrupt() => {
             pgrx::warning!("could not leave a receipt for target \"{target}\": {error}");

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use crate::catalog;
-use crate::destination::error::ImportError;
+use crate::destination::error::{ImportError, OwnershipError};
 use crate::error::{Result, TableName};
 use crate::pg;
 use crate::pg::snapshot;
@@ -109,6 +109,10 @@ fn find(manifest: &Manifest, part: &Part, create_tables: bool, caller: &Caller) 
     let shape = shape_now(oid)?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
         return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
+    }
+    if let Some(extension) = shape.extension.clone().filter(|_| mapped.is_none()) {
+        let (table, target) = (shape.name_for_errors(), manifest.target.clone());
+        return Err(OwnershipError::OfExtension { table, target, extension }.into());
     }
     Ok(Destination { table, shape, part, ignored: Vec::new() })
 }

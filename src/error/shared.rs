@@ -1,6 +1,7 @@
 //! The errors that several stages raise.
 
 use pgrx::PgSqlErrorCode::*;
+use pgrx::spi::quote_identifier;
 
 use super::{Facts, Report, literal, plain};
 
@@ -14,6 +15,8 @@ pub enum Shared {
     NoBatch { target: String, store: String, known: Vec<String> },
     #[error("target \"{target}\" has no full batch to start from")]
     NoFullBatch { target: String },
+    #[error("database \"{here}\" must not publish batches")]
+    NoPublisher { here: String },
 }
 
 impl Shared {
@@ -36,6 +39,14 @@ impl Report for Shared {
             Shared::NoFullBatch { target } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(copy_or_reset(target))
             }
+            Shared::NoPublisher { here } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .detail(
+                    "The setting pg_table_export.publish is off, as in a copy of a database that publishes.",
+                )
+                .hint(format!(
+                    "If it is no such copy, run: ALTER DATABASE {} RESET pg_table_export.publish;",
+                    quote_identifier(here)
+                )),
         }
     }
 }

@@ -36,6 +36,13 @@ pub fn xid() -> u64 {
     unsafe { pg_sys::GetTopFullTransactionId() }.value
 }
 
+/// Returns the id that rows written now have as their xmin, and assigns one if there is none: that of the
+/// subtransaction, if there is one.
+pub fn nested_xid() -> u64 {
+    // SAFETY: inside a transaction.
+    unsafe { pg_sys::GetCurrentFullTransactionId() }.value
+}
+
 /// Says whether each statement of the transaction takes a snapshot of its own.
 pub fn is_read_committed() -> bool {
     // SAFETY: a plain variable of the backend.

@@ -1,6 +1,7 @@
 //! The errors of the source.
 
 use pgrx::PgSqlErrorCode::*;
+use pgrx::spi::quote_identifier;
 
 use crate::error::{Facts, Report, TableName, literal, plain};
 
@@ -90,7 +91,7 @@ pub enum ExportError {
     #[error("target \"{target}\" has been taken over by a newer timeline")]
     NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
     #[error("target \"{target}\" is in use by another database")]
-    OtherDatabase { target: String, number: u64, database: String, system_identifier: String },
+    OtherDatabase { target: String, number: u64, publisher: String, here: String },
     #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
     UnreadableUnknown { target: String, number: u64, reason: batch::Error },
     #[error("batch {number} of target \"{target}\" is not one that this database has published")]
@@ -128,14 +129,13 @@ impl Report for ExportError {
                         literal(target)
                     ))
             }
-            ExportError::OtherDatabase { target, number, database, system_identifier } => {
+            ExportError::OtherDatabase { target, number, publisher, here } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                    .detail(format!(
-                        "Batch {number} in the store was published by database \"{database}\" \
-                         of the cluster with system identifier {system_identifier}."
-                    ))
+                    .detail(format!("Batch {number} was published by {publisher}."))
                     .hint(format!(
-                        "Use another name for the target. To take it over, run: SELECT tx_reset({});",
+                        "If this database is a copy that must never publish, run: ALTER DATABASE {} \
+                         SET pg_table_export.publish = off; To take the target over, run: SELECT tx_reset({});",
+                        quote_identifier(here),
                         literal(target)
                     ))
             }

@@ -11,7 +11,7 @@ use std::io;
 use uuid::Uuid;
 
 use crate::catalog::{SourceIdentity, Target};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
@@ -20,7 +20,7 @@ use crate::source::shadow::read;
 use crate::table::error::TableError;
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
-use batch::{Format, Kind, Manifest, Part, reader};
+use batch::{Format, Kind, Manifest, Part, Publisher, reader};
 use store::Store;
 
 /// What the store holds after the last batch that we know.
@@ -29,6 +29,8 @@ pub struct Fork {
     pub next: u64,
     /// The batch that it follows.
     pub previous: Option<Uuid>,
+    /// The databases that have published the target before this one.
+    pub former_publishers: Vec<Publisher>,
     /// The unknown batches, which the next batch heals. None after a reset, because that starts anew.
     pub unknown: Vec<Manifest>,
     /// Whether some of the unknown batches are gone from the store, so that their keys cannot be known.
@@ -46,21 +48,35 @@ pub enum Healing {
 }
 
 /// Looks for batches after the last one that this database published for a target, and refuses those that it
-/// may not heal.
+/// may not heal. Refuses as well if another database publishes the target and has not been told to stop: the
+/// target's row has come here with a copy of that database.
 pub fn inspect(
     store: &dyn Store,
     name: &str,
     target: Option<&Target>,
     source: &SourceIdentity,
 ) -> Result<Fork> {
+    if let Some(Target { publisher: Some(publisher), number, .. }) = target
+        && *publisher != source.publisher
+    {
+        let publisher = publisher.to_string();
+        return Err(other_publisher(name, *number, publisher, source));
+    }
     let known = target.map_or(0, |target| target.number);
     let last = target.and_then(|target| target.batch.as_deref()).and_then(|id| Uuid::parse_str(id).ok());
+    let former = target.map_or_else(Vec::new, |target| target.former_publishers.clone());
     let numbers = reader::numbers(store, name, known)?;
     let next = numbers.last().copied().unwrap_or(known) + 1;
     if target.is_some_and(|target| target.position.is_none()) {
-        // Reset. The batch before is named if it can be read; a full batch needs none.
-        let previous = numbers.last().map_or(last, |&n| reader::manifest(store, name, n).ok().map(|m| m.id));
-        return Ok(Fork { next, previous, unknown: Vec::new(), has_gap: false });
+        // The batch before is named if it can be read; a full batch needs none.
+        let before = numbers.last().and_then(|&number| reader::manifest(store, name, number).ok());
+        if let Some(before) = &before
+            && !former.contains(&before.source.publisher())
+        {
+            require_publisher(before, source)?;
+        }
+        let previous = if numbers.is_empty() { last } else { before.map(|before| before.id) };
+        return Ok(Fork { next, previous, former_publishers: former, unknown: Vec::new(), has_gap: false });
     }
     let unknown = numbers
         .iter()
@@ -68,34 +84,38 @@ pub fn inspect(
             let manifest = reader::manifest(store, name, number).map_err(|reason| {
                 ExportError::UnreadableUnknown { target: name.to_owned(), number, reason }
             })?;
-            require_ours(&manifest, source)?;
+            require_publisher(&manifest, source)?;
+            require_past(&manifest, source)?;
             Ok(manifest)
         })
         .collect::<Result<Vec<_>>>()?;
     let previous = unknown.last().map(|manifest| manifest.id).or(last);
     let before = std::iter::once(last).chain(unknown.iter().map(|manifest| Some(manifest.id)));
     let has_gap = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
-    Ok(Fork { next, previous, unknown, has_gap })
+    let former_publishers = unknown.last().map_or(former, |manifest| manifest.former_publishers.clone());
+    Ok(Fork { next, previous, former_publishers, unknown, has_gap })
 }
 
-/// An unknown batch can be healed if this database published it, on this timeline or an earlier one.
-fn require_ours(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
-    let (target, number, theirs) = (manifest.target.clone(), manifest.number, &manifest.source);
-    let identity = &ours.identity;
-    if (&theirs.system_identifier, theirs.database_oid) != (&identity.system_identifier, identity.database) {
-        let (database, system_identifier) = (theirs.database.clone(), theirs.system_identifier.clone());
-        return Err(ExportError::OtherDatabase { target, number, database, system_identifier }.into());
+/// Requires that this database has published a batch.
+fn require_publisher(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
+    if manifest.source.publisher() == ours.publisher {
+        return Ok(());
     }
-    if theirs.timeline > ours.timeline {
-        return Err(ExportError::NewerTimeline {
-            target,
-            number,
-            theirs: theirs.timeline,
-            ours: ours.timeline,
-        }
-        .into());
+    Err(other_publisher(&manifest.target, manifest.number, manifest.source.to_string(), ours))
+}
+
+/// Requires that a batch was published on this timeline or an earlier one.
+fn require_past(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
+    let (target, number, theirs) = (manifest.target.clone(), manifest.number, manifest.source.timeline);
+    if theirs > ours.timeline {
+        return Err(ExportError::NewerTimeline { target, number, theirs, ours: ours.timeline }.into());
     }
     Ok(())
+}
+
+fn other_publisher(target: &str, number: u64, publisher: String, ours: &SourceIdentity) -> Error {
+    let (target, here) = (target.to_owned(), ours.database_name.clone());
+    ExportError::OtherDatabase { target, number, publisher, here }.into()
 }
 
 /// Collects the keys of a table in unknown batches into a temporary table.

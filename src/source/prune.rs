@@ -32,12 +32,11 @@ pub fn prune() -> Result<Vec<Pruned>> {
     if !transaction::is_read_committed() {
         return Err(pg::Error::OldSnapshot { function: "tx_prune()" }.into());
     }
-    let source = catalog::source()?;
     let mut pruned = Vec::new();
     for tracked in catalog::tracked()? {
         let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
         let Some(shape) = Shape::of(tracked.relation)? else { continue };
-        let rotation = rotate(tracked.id, tracked.relation, &source.identity)?;
+        let rotation = rotate(tracked.id, tracked.relation)?;
         pruned.push(Pruned {
             table: shape.qualified(),
             freed: rotation.freed,

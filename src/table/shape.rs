@@ -21,6 +21,10 @@ pub struct Shape {
     pub persistence: char,
     /// Whether it belongs to the system or to this extension.
     pub is_system: bool,
+    /// pg_class.relispartition
+    pub is_partition: bool,
+    /// The extension that it belongs to.
+    pub extension: Option<String>,
     /// The columns that exist, in order.
     pub columns: Vec<Column>,
 }
@@ -60,6 +64,8 @@ impl Shape {
             kind: row.get(2)?,
             persistence: row.get(3)?,
             is_system: row.flag(4),
+            is_partition: row.flag(5),
+            extension: row.optional(6)?,
             columns: columns.iter().map(Column::from_row).collect::<Result<_, _>>()?,
         }))
     }

@@ -5,7 +5,7 @@
 //! Invariant: only the store is read and written. Exports and imports are not blocked, and any database can
 //! run it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -162,12 +162,17 @@ impl BatchRun {
         BatchRange { last, after: self.follows().first().map_or(0, |link| link.number) }
     }
 
-    /// The parts of each table, in the order of the batches.
+    /// The parts of each table that the last batch names, in the order of the batches. What was sent of other
+    /// tables, which the target does not get any more, is left out.
     fn tables(&self) -> BTreeMap<(&str, &str), Vec<(&Manifest, &Part)>> {
+        let named = self.manifests.last().map_or_else(HashSet::new, |last| last.tables().collect());
         let mut tables = BTreeMap::<_, Vec<_>>::new();
         for manifest in &self.manifests {
             for part in &manifest.parts {
-                tables.entry((&*part.schema, &*part.name)).or_default().push((manifest, part));
+                let table = (&*part.schema, &*part.name);
+                if named.contains(&table) {
+                    tables.entry(table).or_default().push((manifest, part));
+                }
             }
         }
         tables
@@ -186,12 +191,19 @@ fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest> {
 fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
     let (Some(last), Some(link)) = (chain.manifests.last(), chain.links.last()) else { return Ok(()) };
     let follows = chain.follows();
+    let has_part =
+        |(schema, name): &(&str, &str)| parts.iter().any(|part| part.schema == *schema && part.name == *name);
+    let unchanged = last.tables().filter(|table| !has_part(table));
+    let unchanged = unchanged.map(|(schema, name)| batch::Table { schema: schema.into(), name: name.into() });
+    let unchanged = unchanged.collect();
     let header = Header {
         previous: follows.first().map(|link| link.id),
         kind: if chain.is_full() { Kind::Full } else { Kind::Changes },
         source: last.source.clone(),
+        former_publishers: last.former_publishers.clone(),
         position: last.position.clone(),
         created_at: last.created_at.clone(),
+        unchanged,
     };
     let (target, number) = (last.target.clone(), last.number);
     writer.publish_compacted(header, parts, link.id, follows).map_err(|error| match error {

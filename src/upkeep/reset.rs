@@ -6,6 +6,7 @@
 
 use crate::catalog;
 use crate::error::{Error, Result, Shared};
+use crate::guc;
 use crate::pg::Oid;
 use crate::pg::snapshot;
 use crate::pg::transaction;
@@ -51,8 +52,44 @@ fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String> {
     if !known && reader::numbers(store, target, 0)?.is_empty() {
         return Err(unknown(target)?);
     }
-    catalog::reset_target(target, None)?;
-    Ok(format!("the next export of target \"{target}\" is full"))
+    take_over(target, store)
+}
+
+/// Makes this database the one that publishes a target. Its next export is full, unless the position that a
+/// former publisher has left is of this database's own history, as after pg_upgrade, and nothing has been
+/// published since.
+fn take_over(target: &str, store: &dyn Store) -> Result<String> {
+    let here = catalog::source()?;
+    if !guc::may_publish() {
+        return Err(Shared::NoPublisher { here: here.database_name }.into());
+    }
+    let known = catalog::target(target)?;
+    let last = reader::numbers(store, target, 0)?.last().copied();
+    let last = last.map(|number| reader::manifest(store, target, number)).transpose();
+    let last = last.ok().flatten();
+    let recorded = known.iter().flat_map(|known| known.former_publishers.iter().chain(&known.publisher));
+    let stored = last.iter().flat_map(|last| last.former_publishers.iter().cloned());
+    let stored = stored.chain(last.as_ref().map(|last| last.source.publisher()));
+    let mut former = Vec::new();
+    for publisher in recorded.cloned().chain(stored) {
+        if publisher != here.publisher && !former.contains(&publisher) {
+            former.push(publisher);
+        }
+    }
+    let goes_on = known.as_ref().is_some_and(|known| {
+        known.publisher.as_ref().is_some_and(|publisher| *publisher != here.publisher)
+            && known.position.is_some()
+            && last.as_ref().is_some_and(|last| known.batch == Some(last.id.to_string()))
+    });
+    if !goes_on {
+        catalog::reset_target(target, None)?;
+    }
+    catalog::take_over(target, &here.publisher, &former)?;
+    Ok(if goes_on {
+        format!("target \"{target}\" is taken over; its next export continues with the changes")
+    } else {
+        format!("the next export of target \"{target}\" is full")
+    })
 }
 
 /// Drops a target: releases the changes that are retained for it, and removes the list of its batches and its
@@ -62,6 +99,7 @@ pub fn forget(target: &str) -> Result<String> {
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
     let was_applied = catalog::forget_receipts(target)?;
+    catalog::remove_copies(target)?;
     if catalog::remove_target(target)? || was_applied {
         Ok(format!("target \"{target}\" is forgotten; its batches stay in the store"))
     } else {

@@ -217,7 +217,7 @@ fn a_circle_of_copies_comes_to_rest() {
         mirror.source.run(&format!("SELECT FROM tx_export{}", mirror.arguments("there", "")));
         mirror.copy.run(&format!("SELECT FROM tx_import{}", mirror.arguments("there", "")));
         mirror.copy.run(&format!("SELECT FROM tx_export{}", mirror.arguments("back", "")));
-        mirror.source.run(&format!("SELECT FROM tx_import{}", mirror.arguments("back", "")));
+        mirror.source.run(&format!("SELECT FROM tx_import{}", mirror.arguments("back", ", adopt => true")));
         mirror.source.text(&format!("SELECT count(*) FROM tx_export{}", mirror.arguments("there", "")))
     };
     round();

@@ -600,3 +600,118 @@ fn a_key_that_changed_since_the_lost_history_is_sent_in_full() {
     survivor.insert(500..510);
     survivor.feed(&destination);
 }
+
+#[test]
+fn a_clone_does_not_publish_unless_it_is_told_to() {
+    let (store, source, destination) = shared_pair("cloned_source");
+    SOURCE.create_database_with("staging", "TEMPLATE cloned_source");
+    let clone = Database::of(&SOURCE, "staging", &store);
+    let files = store.files();
+    let hint = "run: ALTER DATABASE staging SET pg_table_export.publish = off;";
+    clone.export_refused().expect("55000", &["\"reporting\" is in use by another database", hint]);
+    clone.run("ALTER DATABASE staging SET pg_table_export.publish = off");
+    let reset = "ALTER DATABASE staging RESET pg_table_export.publish;";
+    clone.export_refused().expect("55000", &["database \"staging\" must not publish batches", reset]);
+    clone
+        .refused(&clone.reset_sql())
+        .expect("55000", &["database \"staging\" must not publish batches", reset]);
+    assert_eq!(store.files(), files);
+    source.live_on(100);
+    source.feed(&destination);
+}
+
+#[test]
+fn a_clone_that_takes_over_after_the_source_has_gone_on_sends_everything() {
+    let (store, source, destination) = shared_pair("cloned_early");
+    SOURCE.create_database_with("cloned_late", "TEMPLATE cloned_early");
+    let clone = Database::of(&SOURCE, "cloned_late", &store);
+    source.live_on(100);
+    source.feed(&destination);
+    clone.live_on(200);
+    clone.reset();
+    assert_eq!(clone.export(), "3|public.items|full\n3|public.lines|full");
+    destination.import();
+    clone.assert_equal(&destination);
+    source.export_refused().expect("55000", &["cloned_late", "tx_reset"]);
+}
+
+#[test]
+fn a_batch_of_a_database_that_has_not_taken_over_is_not_applied() {
+    let (_store, _source, destination) = shared_pair("true_source");
+    let elsewhere = Store::new();
+    let other = Database::source(&SOURCE, "other_source", &elsewhere);
+    other.export();
+    other.live_on(100);
+    other.reset();
+    assert_eq!(other.export(), "2|public.items|full\n2|public.lines|full");
+    let misled = destination.with_store(&elsewhere);
+    misled.import_refused().expect(
+        "55000",
+        &[
+            "batch 2 of target \"reporting\" comes from another database",
+            "\"other_source\"",
+            "tx_reset('reporting');",
+        ],
+    );
+    misled.reset();
+    misled.import();
+    other.assert_equal(&misled);
+}
+
+#[test]
+fn a_destination_follows_through_several_takeovers_that_it_has_not_seen() {
+    let (store, first, destination) = shared_pair("publisher_1");
+    let second = Database::source(&SOURCE, "publisher_2", &store);
+    let third = Database::source(&SOURCE, "publisher_3", &store);
+    for (round, publisher) in [&second, &third, &first, &second].into_iter().enumerate() {
+        publisher.reset();
+        publisher.live_on(100 * (round as i32 + 1));
+        publisher.export();
+        publisher.run("UPDATE items SET note = 'once more'");
+        publisher.export();
+    }
+    destination.import();
+    second.export();
+    destination.import();
+    second.assert_equal(&destination);
+    let former = "SELECT jsonb_array_length(former_publishers) FROM table_export.target";
+    assert_eq!(second.text(former), "2", "each once, without itself");
+}
+
+#[test]
+fn a_position_outlives_what_vacuum_and_savepoints_do_to_its_row() {
+    let (_store, source, destination) = shared_pair("frozen");
+    source.run(&format!(
+        "BEGIN; SAVEPOINT a; {}; RELEASE a; COMMIT",
+        source.call("tx_export", ", even_if_unchanged => true")
+    ));
+    source.run("VACUUM FREEZE table_export.target");
+    source.run("VACUUM FULL table_export.target");
+    source.run("UPDATE items SET note = 'after that' WHERE id = 1");
+    assert_eq!(source.export(), "3|public.items|changes");
+    destination.import();
+    source.assert_equal(&destination);
+}
+
+#[test]
+fn a_source_goes_on_with_its_changes_after_pg_upgrade() {
+    let (mut old, store, source, destination) = server_pair("upgraded");
+    source.live_on(100);
+    let position = source.text("SELECT position FROM table_export.target");
+    old.stop();
+    let new = old.upgrade();
+    let upgraded = source_of(&new, &store);
+    assert_eq!(upgraded.text("SELECT position FROM table_export.target"), position);
+    upgraded.live_on(200);
+    upgraded
+        .export_refused()
+        .expect("55000", &["in use by another database", "SELECT tx_reset('reporting');"]);
+    // Nothing is released meanwhile.
+    upgraded.run("SELECT * FROM tx_prune()");
+    upgraded.reset();
+    assert_eq!(upgraded.export(), "2|public.items|changes\n2|public.lines|changes");
+    destination.import();
+    upgraded.assert_equal(&destination);
+    upgraded.live_on(300);
+    upgraded.feed(&destination);
+}

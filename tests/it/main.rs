@@ -20,6 +20,7 @@ mod forks;
 mod members;
 mod model;
 mod names;
+mod ownership;
 mod restrictions;
 mod roundtrip;
 mod schedule;

@@ -98,3 +98,105 @@ fn untrack_leaves_no_trace_of_a_table_that_is_dropped() {
     assert_no_trace(source, &before);
     source.run("REVOKE CREATE ON SCHEMA public FROM dropper; DROP ROLE dropper");
 }
+
+/// `table|last batch that shows it|first batch without it`, as `tx_freshness` says.
+fn freshness(mirror: &Mirror) -> String {
+    mirror.copy.text(
+        "SELECT f.table_name, r.number, f.not_sent_since
+           FROM tx_freshness AS f LEFT JOIN table_export.receipt AS r ON r.exported_at = f.shows
+          ORDER BY f.table_name::text",
+    )
+}
+
+/// Two tables with their copies, of which the target gets only `b` after `change`, without any other change.
+fn sends_only_b_after(name: &str, change: &str) -> Mirror {
+    let tables =
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
+    let mirror = Mirror::tracking(name, tables, &["a", "b"]);
+    assert_eq!(freshness(&mirror), "a|1|\nb|1|");
+    mirror.source.run(change);
+    mirror.export("");
+    mirror.import();
+    assert_eq!(freshness(&mirror), "a|1|2\nb|2|");
+    assert_eq!(mirror.export(""), "", "said once");
+    mirror.source.run("INSERT INTO b VALUES (1)");
+    mirror.follow("");
+    assert_eq!(freshness(&mirror), "a|1|2\nb|3|");
+    mirror
+}
+
+#[test]
+fn a_destination_sees_that_a_table_is_not_tracked_any_more() {
+    let mirror = sends_only_b_after("sees_untracking", "SELECT tx_untrack('a')");
+    mirror.source.run("SELECT tx_track('a')");
+    mirror.follow("");
+    assert_eq!(freshness(&mirror), "a|4|\nb|4|", "sent again");
+}
+
+#[test]
+fn a_destination_sees_that_a_table_has_been_dropped() {
+    sends_only_b_after(
+        "sees_drop",
+        "CREATE TEMP TABLE o AS SELECT 'a'::regclass::oid AS oid; DROP TABLE a; SELECT tx_untrack(oid) FROM o",
+    );
+}
+
+#[test]
+fn a_destination_sees_that_the_target_is_restricted_to_other_tables() {
+    let mirror = sends_only_b_after("sees_restriction", "SELECT tx_restrict('copy', 'b')");
+    mirror.source.run("SELECT tx_unrestrict('copy')");
+    mirror.follow("");
+    assert_eq!(freshness(&mirror), "a|4|\nb|4|", "sent again");
+}
+
+#[test]
+fn a_destination_sees_that_a_table_has_another_name() {
+    let mirror = Mirror::tracking(
+        "sees_renaming",
+        "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)",
+        &["a"],
+    );
+    mirror.source.run("ALTER TABLE a RENAME TO c");
+    mirror.export("");
+    let create = mirror.arguments("copy", ", create_tables => true");
+    mirror.copy.run(&format!("SELECT FROM tx_import{create}"));
+    assert_eq!(freshness(&mirror), "a|1|2\nc|2|");
+}
+
+#[test]
+fn a_destination_that_skips_batches_sees_what_is_not_sent() {
+    let tables =
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
+    let mirror = Mirror::tracking("skips_untracking", tables, &["a", "b"]);
+    mirror.source.run("SELECT tx_untrack('a'); SELECT tx_reset('copy')");
+    mirror.export("");
+    mirror.source.run("INSERT INTO b VALUES (1); SELECT tx_reset('copy')");
+    mirror.export("");
+    mirror.import();
+    assert_eq!(freshness(&mirror), "a|1|3\nb|3|");
+}
+
+#[test]
+fn compacted_batches_leave_out_what_is_not_sent_any_more() {
+    let tables =
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
+    let mirror = Mirror::tracking("compacts_untracking", tables, &["a", "b"]);
+    mirror.source.run("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)");
+    mirror.export("");
+    mirror.source.run("SELECT tx_untrack('a'); INSERT INTO b VALUES (3)");
+    mirror.export("");
+    let compact = |further: &str| {
+        let arguments = mirror.arguments("copy", further);
+        mirror.copy.text(&format!("SELECT table_name, kind, records FROM tx_compact{arguments}"))
+    };
+    assert_eq!(compact(", first => 2, last => 3"), "public.b|changes|2");
+    assert_eq!(compact(""), "public.b|full|2");
+    // From the run of changes, and from the full one.
+    mirror.import();
+    assert_eq!(freshness(&mirror), "a|1|3\nb|3|");
+    mirror.assert_same_tables(&["b"]);
+    mirror.copy.run("SELECT tx_forget('copy'); DROP TABLE a; TRUNCATE b");
+    mirror.import();
+    assert_eq!(freshness(&mirror), "b|3|");
+    mirror.assert_same_tables(&["b"]);
+}

@@ -7,6 +7,7 @@
 //! files.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
@@ -95,6 +96,20 @@ impl Origin {
     /// Tells the database from others.
     pub fn publisher(&self) -> Publisher {
         Publisher { system_identifier: self.system_identifier.clone(), database_oid: self.database_oid }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Origin { system_identifier, database, database_oid, .. } = self;
+        write!(f, "database \"{database}\", OID {database_oid}, of the cluster {system_identifier}")
+    }
+}
+
+impl fmt::Display for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Publisher { system_identifier, database_oid } = self;
+        write!(f, "the database with OID {database_oid} of the cluster {system_identifier}")
     }
 }
 

@@ -8,13 +8,15 @@ mod candidate;
 mod plan;
 mod publish;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::catalog::position::Position;
 use crate::catalog::{self, Received, SourceIdentity, Target};
-use crate::error::Result;
+use crate::error::{Result, Shared};
 use crate::fault::{self, Point};
+use crate::guc;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, snapshot};
@@ -67,6 +69,9 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     }
     fault::point(Point::ExportBegun);
     let source = catalog::source()?;
+    if !guc::may_publish() {
+        return Err(Shared::NoPublisher { here: source.database_name }.into());
+    }
     catalog::lock_target("export", request.target)?;
     fault::point(Point::ExportTargetLocked);
 
@@ -80,11 +85,11 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         if seen.holds_back {
             catalog::move_position(request.target, &seen.position)?;
         }
-        rotate_at_commit(seen.shadows, &source);
+        rotate_at_commit(seen.shadows);
         return Ok(Vec::new());
     };
     publish(request.target, store, &source, written)?;
-    rotate_at_commit(seen.shadows, &source);
+    rotate_at_commit(seen.shadows);
     Ok(exported)
 }
 
@@ -111,7 +116,7 @@ fn write(
 ) -> Result<Seen> {
     let moment = current_moment()?;
     fault::point(Point::ExportSnapshotTaken);
-    let position = usable_position(target, source, &moment.position);
+    let position = usable_position(target, &moment.position);
     let replay = request.since.map(|number| Replay::since(request.target, number)).transpose()?;
     let since = position.map(|position| replay.as_ref().map_or(position, |replay| &replay.position));
     if let Some(name) = catalog::disabled_event_trigger()? {
@@ -119,30 +124,58 @@ fn write(
     }
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
+    let named = named(&candidates);
+    let has_same_tables = names_same_tables(target, &fork, &named);
     let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
     // Read again: the target may have been released while its export waited for the locks.
     let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
-    if planned.is_empty() && !request.even_if_unchanged && replay.is_none() {
+    if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {
         return Ok(Seen { position: moment.position, shadows, holds_back, written: None });
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
     let (exported, parts) = write_parts(&writer, fork.next, &planned, since, request.format, caller)?;
     let full = received_in_full(&planned, fork.next);
     // Standing by itself: every table is in it in full.
-    let kind = if !shadows.is_empty() && full.len() == shadows.len() { Kind::Full } else { Kind::Changes };
-    let header = header(&fork, source, &moment, kind);
+    let kind = if !full.is_empty() && full.len() == named.len() { Kind::Full } else { Kind::Changes };
+    let unchanged = named.iter().filter(|(id, _)| planned.iter().all(|(one, _)| one.tracked.id != *id));
+    let unchanged = unchanged.map(|(_, table)| table.clone()).collect();
+    let header = header(&fork, source, &moment, kind, unchanged);
     let written = Written {
         number: fork.next,
         writer,
         header,
         parts,
         position: moment.position.clone(),
+        named: named.into_iter().map(|(id, _)| id).collect(),
         full,
         has_healed: !fork.unknown.is_empty(),
         follows: replay.map_or_else(Vec::new, |replay| replay.follows(&fork)),
     };
     Ok(Seen { position: moment.position, shadows, holds_back, written: Some((written, exported)) })
+}
+
+/// Returns the tables that the batch names, changed or not: the id and the name of each.
+fn named(candidates: &[Candidate]) -> Vec<(i32, batch::Table)> {
+    let named = candidates.iter().map(|Candidate { tracked, shape, .. }| {
+        (tracked.id, batch::Table { schema: shape.schema.clone(), name: shape.name.clone() })
+    });
+    named.collect()
+}
+
+/// Says whether the target gets the tables that its last batch names. If not, a batch is published even if
+/// nothing has changed: it tells destinations which tables are not sent any more.
+fn names_same_tables(target: Option<&Target>, fork: &Fork, named: &[(i32, batch::Table)]) -> bool {
+    match fork.unknown.last() {
+        None => {
+            let last = target.map_or(&[][..], |target| &target.named);
+            named.iter().map(|(id, _)| id).eq(last)
+        }
+        Some(unknown) => {
+            let tables = named.iter().map(|(_, table)| (table.schema.as_str(), table.name.as_str()));
+            tables.collect::<HashSet<_>>() == unknown.tables().collect()
+        }
+    }
 }
 
 /// Locks the tables, and heals them if the target has been exported before.

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Published, Received, SourceIdentity, Target, Tracked};
+use crate::catalog::{self, Published, Received, Target, Tracked};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::{query, transaction};
@@ -77,15 +77,9 @@ pub(super) fn current_moment() -> Result<Moment> {
     Ok(moment)
 }
 
-/// Returns the target's position if it means anything here. Restored into another cluster or database, it
-/// does not: its transaction ids are those of another history.
-pub(super) fn usable_position<'a>(
-    target: Option<&'a Target>,
-    source: &SourceIdentity,
-    now: &Position,
-) -> Option<&'a Position> {
-    let (position, identity) = target?.position.as_ref()?;
-    (*identity == source.identity && position.xmax() <= now.xmax()).then_some(position)
+/// Returns the target's position if it means anything here: its transaction ids must be in the past.
+pub(super) fn usable_position<'a>(target: Option<&'a Target>, now: &Position) -> Option<&'a Position> {
+    target?.position.as_ref().filter(|position| position.xmax() <= now.xmax())
 }
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, PublishedRow, Received, SourceIdentity};
+use crate::catalog::{self, PublishedRow, Publishing, Received, SourceIdentity};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
@@ -33,6 +33,8 @@ pub(super) struct Written {
     pub(super) header: Header,
     pub(super) parts: Vec<Part>,
     pub(super) position: Position,
+    /// The tracked tables that it names.
+    pub(super) named: Vec<i32>,
     /// The tracked tables that are in it in full.
     pub(super) full: Vec<Received>,
     /// It holds keys of unknown batches.
@@ -81,21 +83,29 @@ pub(super) fn begin_part<'a>(
     Ok(writer.part(&shape.schema, &shape.name, columns(shape), key_names(key), kind, format)?)
 }
 
-pub(super) fn header(fork: &Fork, source: &SourceIdentity, moment: &Moment, kind: Kind) -> Header {
+pub(super) fn header(
+    fork: &Fork,
+    source: &SourceIdentity,
+    moment: &Moment,
+    kind: Kind,
+    unchanged: Vec<batch::Table>,
+) -> Header {
     Header {
         previous: fork.previous,
         kind,
         source: batch::Origin {
-            system_identifier: source.identity.system_identifier.clone(),
+            system_identifier: source.publisher.system_identifier.clone(),
             database: source.database_name.clone(),
-            database_oid: source.identity.database,
+            database_oid: source.publisher.database_oid,
             timeline: source.timeline,
             lsn: moment.lsn.clone(),
             server_version: source.server_version.clone(),
             encoding: source.encoding.clone(),
         },
+        former_publishers: fork.former_publishers.clone(),
         position: moment.position.to_string(),
         created_at: moment.time.clone(),
+        unchanged,
     }
 }
 
@@ -108,7 +118,7 @@ pub(super) fn publish(
     source: &SourceIdentity,
     written: Written,
 ) -> Result<()> {
-    let Written { number, writer, header, parts, position, full, has_healed, follows } = written;
+    let Written { number, writer, header, parts, position, named, full, has_healed, follows } = written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
     let row = PublishedRow {
@@ -122,8 +132,13 @@ pub(super) fn publish(
         records: parts.iter().map(|part| part.records).sum(),
         bytes: parts.iter().map(Part::bytes).sum(),
         exported_at: &exported_at,
+        store: store.url(),
+        position: &position,
+        has_healed,
     };
-    catalog::add_batch(&row, &store.url(), &position, &source.identity, &full, has_healed)?;
+    let publishing =
+        Publishing { publisher: &source.publisher, former: &header.former_publishers, named: &named };
+    catalog::add_batch(&row, &publishing, &full)?;
     fault::point(Point::ExportBatchRecorded);
     transaction::flush_log();
     fault::point(Point::ExportLogFlushed);
@@ -153,8 +168,7 @@ pub(super) fn publish(
 /// they were before the locks, so it is left to another export.
 ///
 /// Prepared, the transaction would leave that to the next one of this backend, which may be of another level.
-pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &SourceIdentity) {
-    let identity = source.identity.clone();
+pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
     transaction::refuse_prepare();
     if transaction::is_read_committed() {
         transaction::before_commit(move || {
@@ -163,7 +177,7 @@ pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>, source: &SourceIdentity
             let _settings = settings::pin();
             // SPI wants one to be active; each of its queries takes a fresh one of its own.
             snapshot::latest(|| {
-                shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table, &identity).map(drop))
+                shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table).map(drop))
             })
         });
     }

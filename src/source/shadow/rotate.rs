@@ -31,13 +31,13 @@ pub struct Rotation {
 /// only if they are free, that of the catalog's row first: no writer and no export is waited for. Positions
 /// are read after the locks were taken, so each is either committed or this transaction's own, which is
 /// undone together with the truncation.
-pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotation> {
+pub fn rotate(id: i32, table: Oid) -> Result<Rotation> {
     let Some(Segments { current, sealed_by, .. }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
     };
     // A transaction that drops the shadow has locked its table.
     let Some(_table) = Table::open_if_free(table, Lock::Read) else { return Ok(Rotation::default()) };
-    let idle = Idle { id, n: 1 - current, sealed_by, identity };
+    let idle = Idle { id, n: 1 - current, sealed_by };
     let held = bytes(id, idle.n)?;
     let filled = bytes(id, current)?;
     if held > 0
@@ -54,14 +54,13 @@ pub fn rotate(id: i32, table: Oid, identity: &catalog::Identity) -> Result<Rotat
 }
 
 /// The segment of a shadow that is not current.
-struct Idle<'a> {
+struct Idle {
     id: i32,
     n: i16,
     sealed_by: Option<u64>,
-    identity: &'a catalog::Identity,
 }
 
-impl Idle<'_> {
+impl Idle {
     /// Truncates the segment. Returns the targets that it is kept for instead; none, if it is in use.
     fn truncate(&self, filled: i64) -> Result<Option<Vec<String>>> {
         // Half of the limit for one segment: after a release, targets that are exported regularly can still
@@ -97,7 +96,7 @@ impl Idle<'_> {
 
     /// Returns the targets with a position that needs something in the segment.
     fn needed_by(&self) -> Result<Vec<String>> {
-        catalog::targets_needing(self.id, &segment(self.id, self.n), self.sealed_by, self.identity)
+        catalog::targets_needing(self.id, &segment(self.id, self.n), self.sealed_by)
     }
 
     /// Locks the segment against everyone, if that is possible without waiting.

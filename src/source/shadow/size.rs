@@ -31,12 +31,9 @@ fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>> {
     let Some(target) = catalog::target(target)? else {
         return Ok(None);
     };
-    let Some((position, identity)) = &target.position else {
+    let Some(position) = &target.position else {
         return Ok(None);
     };
-    if *identity != catalog::source()?.identity {
-        return Ok(None);
-    }
     let mut pending = ShadowSize { changes: 0, bytes: 0 };
     for tracked in catalog::tracked()? {
         if target.tables.iter().any(|known| known.tracked == tracked.id) {

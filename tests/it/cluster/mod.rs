@@ -94,6 +94,22 @@ impl Cluster {
         self.unpack_base_backup(&[])
     }
 
+    /// Starts a cluster that pg_upgrade has made of this one, which must be stopped.
+    pub fn upgrade(&self) -> Cluster {
+        let mut new = Cluster::start();
+        new.stop();
+        let bin = ROOT.join("usr/lib/postgresql/15/bin");
+        run(server_program("pg_upgrade")
+            .current_dir(&new.folder.path)
+            .arg("--username=postgres")
+            .args(["--old-bindir".as_ref(), bin.as_os_str(), "--new-bindir".as_ref(), bin.as_os_str()])
+            .args(["--old-datadir".as_ref(), self.data_dir().as_os_str()])
+            .args(["--new-datadir".as_ref(), new.data_dir().as_os_str()])
+            .args(["--socketdir".as_ref(), new.folder.path.as_os_str()]));
+        new.launch();
+        new
+    }
+
     /// Starts a backup and has it replay the archive up to a named restore point, where it becomes a primary
     /// of its own.
     pub fn recover(&mut self, archive: &Path, restore_point: &str) {

@@ -128,6 +128,7 @@ SELECT tx_unmap('destination', 'public.users');
 -- What each table shows, and what waits.
 \c destination_source
 UPDATE users SET amount = -2 WHERE id = 4;
+SELECT tx_reset('destination', 'users');
 SELECT batch, kind, records FROM tx_export('destination');
 SELECT batch, kind, records FROM tx_export('destination', even_if_unchanged => true);
 UPDATE users SET amount = -3 WHERE id = 4;
@@ -137,9 +138,9 @@ SELECT table_name, target, shows <= now() AS shows, age < interval '1 minute' AS
 
 -- Batch by batch, each in a transaction of its own.
 BEGIN;
-CALL tx_catch_up('destination');
+CALL tx_catch_up('destination', adopt => true);
 ROLLBACK;
-CALL tx_catch_up('destination', max_batches => 1);
+CALL tx_catch_up('destination', max_batches => 1, adopt => true);
 SELECT table_name, last_batch, last_change, pending FROM tx_freshness;
 CALL tx_catch_up('destination');
 SELECT table_name, last_batch, last_change, pending FROM tx_freshness;

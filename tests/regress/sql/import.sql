@@ -15,7 +15,7 @@ SELECT batch, table_name, kind, ids, records FROM tx_export('import');
 CREATE TABLE users (note text DEFAULT 'none', name text, id integer PRIMARY KEY);
 CREATE TABLE orders (id integer PRIMARY KEY, amount numeric(10, 2), ordered timestamptz);
 INSERT INTO users VALUES ('will go', 'old', 99);
-SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import');
+SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('import', adopt => true);
 SELECT * FROM users ORDER BY id;
 SELECT * FROM orders ORDER BY id;
 

@@ -114,7 +114,7 @@ BEGIN
     PERFORM tx_export('import_errors');
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS detailed = PG_EXCEPTION_DETAIL, hinted = PG_EXCEPTION_HINT;
-    RAISE NOTICE E'%\n%\n%', SQLERRM, regexp_replace(detailed, 'identifier \d+', 'identifier N'), hinted;
+    RAISE NOTICE E'%\n%\n%', SQLERRM, regexp_replace(detailed, '\m\d{2,}', 'N', 'g'), hinted;
 END $$;
 \set VERBOSITY default
 SELECT tx_untrack('own');
