@@ -172,9 +172,9 @@ impl PartWriter<'_> {
         self.batch.file(&self.schema, &self.name, "records", self.batch.compression)
     }
 
-    /// Describes the part by the rows in the two files, and the files.
-    pub fn finish(self, (ids, ids_file): (u64, File), (records, records_file): (u64, File)) -> Part {
-        Part {
+    /// Finishes the two files, and describes the part.
+    pub fn finish(self, ids: Counted, records: Counted) -> Result<Part, Error> {
+        Ok(Part {
             schema: self.schema,
             name: self.name,
             kind: self.kind,
@@ -182,11 +182,17 @@ impl PartWriter<'_> {
             columns: self.columns,
             key: self.key,
             fingerprint: self.file.sha256.clone(),
-            ids,
-            records,
-            files: Files { columns: self.file, ids: ids_file, records: records_file },
-        }
+            ids: ids.rows,
+            records: records.rows,
+            files: Files { columns: self.file, ids: ids.file.finish()?, records: records.file.finish()? },
+        })
     }
+}
+
+/// A file, and the number of rows that were written to it.
+pub struct Counted {
+    pub rows: u64,
+    pub file: FileWriter,
 }
 
 /// Writes the content of one file, which is removed when this is dropped before [`FileWriter::finish`].

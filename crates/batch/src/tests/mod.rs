@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::reader::{self, FileReader};
 use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Writer, path};
-use super::{other_attempts, sweep};
+use super::{Counted, other_attempts, sweep};
 use store::Store;
 
 const TARGET: &str = "reporting";
@@ -108,9 +108,9 @@ fn write(writer: &Writer, table: &Table, ids: &[u8], records: &[u8]) -> Part {
     let [ids, records] = [(part.ids(), ids), (part.records(), records)].map(|(file, content)| {
         let mut file = file.unwrap();
         file.write_all(content).unwrap();
-        (lines(content), file.finish().unwrap())
+        Counted { rows: lines(content), file }
     });
-    part.finish(ids, records)
+    part.finish(ids, records).unwrap()
 }
 
 /// Reads to the end in pieces of the given size.
@@ -583,8 +583,8 @@ proptest! {
         for piece in &pieces {
             records.write_all(piece).unwrap();
         }
-        let ids = part.ids().unwrap().finish().unwrap();
-        let part = part.finish((0, ids), (0, records.finish().unwrap()));
+        let ids = Counted { rows: 0, file: part.ids().unwrap() };
+        let part = part.finish(ids, Counted { rows: 0, file: records }).unwrap();
         let manifest = writer.publish(header(Kind::Changes), vec![part]).unwrap();
         let records = reader::records(&*place.store, &manifest, &manifest.parts[0]).unwrap();
         is_send(&records);
