@@ -108,12 +108,13 @@ impl ImportArguments {
             None => guc::delete_limit(),
             Some(limit) => parse_percentage("delete_limit", limit)?,
         };
-        let mode = choice("mode", required("mode", self.mode.as_deref())?, Mode::ALLOWED)?;
+        let mode = choice("mode", self.mode.as_deref(), Mode::ALL, Mode::name)?;
         let allowed = Allowed {
             new_columns: choice(
                 "new_columns",
-                required("new_columns", self.new_columns.as_deref())?,
-                NewColumns::ALLOWED,
+                self.new_columns.as_deref(),
+                NewColumns::ALL,
+                NewColumns::name,
             )?,
             create_tables: self.create_tables.unwrap_or(false),
         };

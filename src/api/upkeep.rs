@@ -47,7 +47,7 @@ fn tx_compact(
         return Err(Error::from(Shared::Argument {
             argument: "first",
             value: first.to_string(),
-            allowed: "up to last",
+            allowed: "up to last".into(),
         })
         .into());
     }

@@ -272,6 +272,16 @@ fn a_batch_that_is_given_up_leaves_nothing() {
 }
 
 #[test]
+fn names_are_those_that_manifests_have() {
+    let [full, changes] = [Kind::Full, Kind::Changes].map(|kind| (json!(kind), kind.name()));
+    let formats = Format::ALL.map(|format| (json!(format), format.name()));
+    let compressions = Compression::ALL.map(|compression| (json!(compression), compression.name()));
+    for (in_manifest, name) in [full, changes].into_iter().chain(formats).chain(compressions) {
+        assert_eq!(in_manifest, name);
+    }
+}
+
+#[test]
 fn a_dropped_file_is_not_there() {
     let place = Place::new();
     let writer = place.writer(1, Compression::Zstd);
