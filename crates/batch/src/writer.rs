@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 use zstd::stream::write::Encoder;
@@ -186,6 +187,36 @@ impl PartWriter<'_> {
             records: records.rows,
             files: Files { columns: self.file, ids: ids.file.finish()?, records: records.file.finish()? },
         })
+    }
+}
+
+/// What was written of one table, and how long it took.
+pub struct PartSummary {
+    /// The number of the batch.
+    pub batch: u64,
+    /// The table's qualified name.
+    pub table: String,
+    /// `full` or `changes`
+    pub kind: &'static str,
+    pub ids: u64,
+    pub records: u64,
+    /// The size of the part's files.
+    pub bytes: u64,
+    pub elapsed: Duration,
+}
+
+impl PartSummary {
+    /// Describes a part of a batch that is complete now.
+    pub fn of(batch: u64, part: &Part, started: Instant) -> Self {
+        Self {
+            batch,
+            table: part.table(),
+            kind: part.kind.name(),
+            ids: part.ids,
+            records: part.records,
+            bytes: part.bytes(),
+            elapsed: started.elapsed(),
+        }
     }
 }
 
