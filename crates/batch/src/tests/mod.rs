@@ -604,7 +604,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn fields_are_left_out_whatever_the_pieces(
+    fn fields_are_left_out_in_any_pieces(
         rows in vec(vec("[a-c\\\\é]{0,5}", 3), 0..20),
         fields in hash_set(0..3usize, 1..3),
         piece in 1..50usize,
