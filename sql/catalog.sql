@@ -50,7 +50,7 @@ CREATE TABLE table_export.target (
     tables            jsonb   NOT NULL DEFAULT '[]',
     exported_at       timestamptz
 );
-COMMENT ON TABLE  table_export.target                   IS 'consumers of batches, each with its own position';
+COMMENT ON TABLE  table_export.target                   IS 'streams of batches, each with its own position';
 COMMENT ON COLUMN table_export.target.name              IS 'any name, by custom host/database';
 COMMENT ON COLUMN table_export.target.position          IS
     'the snapshot up to which the target has been exported; NULL: the next batch is full and takes '
@@ -110,7 +110,7 @@ COMMENT ON COLUMN table_export.batch.kind        IS
     'full: stands by itself; changes: needs the batch before it';
 COMMENT ON COLUMN table_export.batch.tables      IS 'tables in the batch';
 COMMENT ON COLUMN table_export.batch.ids         IS 'keys that changed';
-COMMENT ON COLUMN table_export.batch.records     IS 'records shipped';
+COMMENT ON COLUMN table_export.batch.records     IS 'records in the batch';
 COMMENT ON COLUMN table_export.batch.bytes       IS 'size of the files';
 COMMENT ON COLUMN table_export.batch.store       IS 'the store it was published in';
 COMMENT ON COLUMN table_export.batch.exported_at IS 'when it was exported';

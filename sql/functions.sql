@@ -54,7 +54,7 @@ RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_plan_wrapper';
 COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer, boolean) IS
-'says what tx_import would do, and what would stop it, by doing it and undoing it';
+'says what tx_import would do, and what would stop it: runs the import, and rolls it back';
 
 -- No SET and no SECURITY DEFINER: a procedure with either cannot commit.
 CREATE PROCEDURE tx_catch_up(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
@@ -108,15 +108,15 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_forget_wrapper';
 COMMENT ON FUNCTION tx_forget(text) IS
-'forgets a target, so that it holds nothing back; its batches stay in the store';
+'removes a target and all that is recorded about it; its batches stay in the store';
 
 CREATE FUNCTION tx_prune(OUT table_name text, OUT freed bigint, OUT held_back_by text[])
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
 COMMENT ON FUNCTION tx_prune() IS
-'truncates what every target has of the shadows, as each export does; returns the bytes that were '
-'freed, and the targets that still need the rest';
+'truncates the segments of shadows that no target needs any more, as each export does; returns the '
+'bytes that were freed, and the targets that still need the rest';
 
 CREATE FUNCTION tx_restrict(target text, relation regclass, view regclass DEFAULT NULL)
 RETURNS text
@@ -172,14 +172,14 @@ RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_protect_wrapper';
 COMMENT ON FUNCTION tx_protect(regclass) IS
-'makes a copy read-only for everyone but imports; the caller must own the table';
+'makes a copy read-only, except for imports; the caller must own the table';
 
 CREATE FUNCTION tx_unprotect(relation regclass)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_unprotect_wrapper';
 COMMENT ON FUNCTION tx_unprotect(regclass) IS
-'lets everyone with the right to do so write to a copy again; the caller must own the table';
+'makes a protected copy writable again; the caller must own the table';
 
 CREATE FUNCTION tx_ddl(relation regclass)
 RETURNS text
@@ -230,7 +230,7 @@ LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'pending_batches_wrapper';
 COMMENT ON FUNCTION table_export.pending_batches(text) IS
     'counts the batches in the store that have not been applied here; null: none has, or the store '
-    'is away';
+    'cannot be read';
 
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 

@@ -72,7 +72,7 @@ COMMENT ON COLUMN table_export.member.is_intact IS 'whether its triggers capture
 CREATE VIEW table_export.intact AS
 SELECT tracked, pg_catalog.bool_and(is_intact) AS is_intact FROM table_export.member GROUP BY tracked;
 COMMENT ON VIEW table_export.intact IS
-    'whether every change of a tracked table is captured, whatever table a statement names';
+    'whether every change of a tracked table is captured, through each table that a statement can name';
 COMMENT ON COLUMN table_export.intact.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.intact.is_intact IS 'whether the triggers of all its members are in place';
 

@@ -16,7 +16,7 @@ COMMENT ON VIEW tx_tracked IS
 COMMENT ON COLUMN tx_tracked.table_name IS 'the tracked table';
 COMMENT ON COLUMN tx_tracked.key IS 'the columns of its key';
 COMMENT ON COLUMN tx_tracked.changes IS
-    'changes in the shadow, exported or not; those that all targets have go with a later export';
+    'changes in the shadow, exported or not; a later export removes those that all targets have received';
 COMMENT ON COLUMN tx_tracked.shadow_size IS 'size of the shadow on disk';
 COMMENT ON COLUMN tx_tracked.triggers_intact IS 'false: changes are not captured, and exports are refused';
 COMMENT ON COLUMN tx_tracked.tracked_at IS 'when tracking began';
@@ -39,7 +39,7 @@ COMMENT ON COLUMN tx_targets.exported_at IS 'when it was exported';
 COMMENT ON COLUMN tx_targets.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_targets.pending IS 'changes that the next export finds; null: the next export is full';
 COMMENT ON COLUMN tx_targets.held_back IS
-    'size of the segments of shadows that are kept for it; beyond pg_table_export.shadow_limit it '
+    'size of the segments of shadows that are retained for it; beyond pg_table_export.shadow_limit it '
     'is released, and its next export is full';
 COMMENT ON COLUMN tx_targets.position IS 'the snapshot up to which the target has been exported';
 
@@ -64,7 +64,7 @@ COMMENT ON COLUMN tx_batches.batch IS 'number of the batch';
 COMMENT ON COLUMN tx_batches.kind IS 'full: stands by itself; changes: needs the batch before it';
 COMMENT ON COLUMN tx_batches.tables IS 'tables in the batch';
 COMMENT ON COLUMN tx_batches.ids IS 'keys that changed';
-COMMENT ON COLUMN tx_batches.records IS 'records shipped';
+COMMENT ON COLUMN tx_batches.records IS 'records in the batch';
 COMMENT ON COLUMN tx_batches.size IS 'size of the files';
 COMMENT ON COLUMN tx_batches.exported_at IS 'when it was exported';
 COMMENT ON COLUMN tx_batches.id IS 'identity of the batch';
@@ -113,7 +113,7 @@ COMMENT ON COLUMN tx_freshness.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_freshness.last_batch IS 'number of the last batch of the target that was applied';
 COMMENT ON COLUMN tx_freshness.last_change IS 'number of the last batch that held something of the table';
 COMMENT ON COLUMN tx_freshness.pending IS
-    'batches in the store that have not been applied; null: the store is away';
+    'batches in the store that have not been applied; null: the store cannot be read';
 COMMENT ON COLUMN tx_freshness.not_sent_since IS
     'number of the first batch that does not have the table any more: it was untracked, dropped or renamed, '
     'or the target is restricted to others; null: it is sent';

@@ -43,7 +43,7 @@ static WAIT_AT: pgrx::GucSetting<Point> = pgrx::GucSetting::<Point>::new(Point::
 pub fn define() {
     pgrx::GucRegistry::define_enum_guc(
         c"pg_table_export.wait_at",
-        c"Fault point at which exports and imports wait until they are cut off.",
+        c"Fault point at which exports, imports and compactions wait until they are cancelled.",
         c"For tests.",
         &WAIT_AT,
         pgrx::GucContext::Suset,

@@ -41,7 +41,7 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"pg_table_export.shadow_limit",
-        c"Size of a table's shadow beyond which targets that hold it back are sent the table in full instead.",
+        c"Size of a table's shadow beyond which targets that still need it are sent the table in full instead.",
         c"-1: no limit.",
         &SHADOW_LIMIT,
         -1,

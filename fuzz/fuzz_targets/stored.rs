@@ -21,7 +21,7 @@ const CONTENT_MAX: u64 = 1 << 20;
 /// The largest window that the format allows.
 const WINDOW_MAX: u64 = 1 << 27;
 
-/// The largest block, whatever the window.
+/// The largest block, with any window.
 const BLOCK_MAX: u64 = 1 << 17;
 
 #[derive(Arbitrary, Debug)]

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use crate::memory::{Files, Flow, Memory};
 use batch::reader::{self, FileReader};
-use batch::{Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, PartWriter, Writer};
+use batch::{
+    Column, Compression, Counted, Error, Format, Header, Kind, Manifest, Origin, Part, PartWriter, Writer,
+};
 use store::Store;
 
 /// The target of all samples.
@@ -100,15 +102,16 @@ fn publish(store: &Memory, number: u64, kind: Kind, format: Format, compression:
 }
 
 fn write(part: PartWriter, (ids, records): (u64, u64), [id_lines, rows]: &[Vec<u8>; 2]) -> Part {
-    let [ids_file, records_file] = [(part.ids(), id_lines), (part.records(), rows)].map(|(file, content)| {
+    let files = [(part.ids(), ids, id_lines), (part.records(), records, rows)];
+    let [ids, records] = files.map(|(file, rows, content)| {
         let mut file = file.expect("a file");
         // A flush ends a block of the frame, so that it has several.
         for piece in content.chunks(1000) {
             file.write_all(piece).and_then(|()| file.flush()).expect("memory");
         }
-        file.finish().expect("memory")
+        Counted { rows, file }
     });
-    part.finish((ids, ids_file), (records, records_file))
+    part.finish(ids, records).expect("memory")
 }
 
 fn id(number: u64) -> Uuid {

@@ -3,7 +3,6 @@
 //!
 //! Invariant: a value that is not allowed becomes an error that names the argument and says what is allowed.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone};
@@ -11,9 +10,17 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 use crate::api::error::CallError;
 use crate::error::{Result, Shared};
 
-/// Parses the name of a choice.
-pub fn choice<T: FromStr>(argument: &'static str, name: &str, allowed: &'static str) -> Result<T> {
-    Ok(name.parse().map_err(|_| Shared::Argument { argument, value: name.to_owned(), allowed })?)
+/// Returns the choice that has a name. Refuses null, and a name that none has.
+pub fn choice<T: Copy, const N: usize>(
+    argument: &'static str,
+    value: Option<&str>,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T> {
+    let value = required(argument, value)?;
+    let refused =
+        || Shared::Argument { argument, value: value.to_owned(), allowed: all.map(name).join(", ").into() };
+    Ok(all.into_iter().find(|&choice| name(choice) == value).ok_or_else(refused)?)
 }
 
 /// Refuses null where a value is needed. The functions are not STRICT, because a STRICT function does nothing
@@ -28,7 +35,7 @@ pub fn target_name(target: Option<&str>) -> Result<&str> {
         "" => Err(Shared::Argument {
             argument: "target",
             value: String::new(),
-            allowed: "any name, such as host/database",
+            allowed: "any name, such as host/database".into(),
         }
         .into()),
         target => Ok(target),
@@ -40,21 +47,24 @@ pub fn parse_limit(argument: &'static str, limit: i32) -> Result<u64> {
     Ok(u64::try_from(limit).map_err(|_| Shared::Argument {
         argument,
         value: limit.to_string(),
-        allowed: "0 or more",
+        allowed: "0 or more".into(),
     })?)
 }
 
 /// Refuses a percentage outside of 0 to 100.
 pub fn parse_percentage(argument: &'static str, percentage: i32) -> Result<u32> {
-    let refused =
-        || Shared::Argument { argument, value: percentage.to_string(), allowed: "0 to 100, in percent" };
+    let refused = || Shared::Argument {
+        argument,
+        value: percentage.to_string(),
+        allowed: "0 to 100, in percent".into(),
+    };
     Ok(u32::try_from(percentage).ok().filter(|&percentage| percentage <= 100).ok_or_else(refused)?)
 }
 
 /// Refuses the number of a batch below 1.
 pub fn parse_number(argument: &'static str, number: Option<i64>) -> Result<Option<u64>> {
     let refused =
-        |number: i64| Shared::Argument { argument, value: number.to_string(), allowed: "1 or more" };
+        |number: i64| Shared::Argument { argument, value: number.to_string(), allowed: "1 or more".into() };
     let parse =
         |number| u64::try_from(number).ok().filter(|&number| number > 0).ok_or_else(|| refused(number));
     Ok(number.map(parse).transpose()?)
@@ -66,7 +76,7 @@ pub fn parse_age(age: Interval) -> Result<u64> {
     Ok(u64::try_from(micros).map_err(|_| Shared::Argument {
         argument: "older_than",
         value: format!("{} s", micros / 1_000_000),
-        allowed: "no negative interval",
+        allowed: "no negative interval".into(),
     })?)
 }
 

@@ -33,14 +33,14 @@ fn tx_import(
     TableIterator<
         'static,
         (
-            name!(batch, i64),
+            name!(batch, Option<i64>),
             name!(table_name, Option<Text>),
-            name!(kind, Text),
-            name!(deleted, i64),
-            name!(updated, i64),
-            name!(inserted, i64),
-            name!(unchanged, i64),
-            name!(bytes, i64),
+            name!(kind, Option<Text>),
+            name!(deleted, Option<i64>),
+            name!(updated, Option<i64>),
+            name!(inserted, Option<i64>),
+            name!(unchanged, Option<i64>),
+            name!(bytes, Option<i64>),
             name!(elapsed_ms, f64),
         ),
     >,
@@ -51,9 +51,9 @@ fn tx_import(
         ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
     let store = call.store_to_read(store.as_deref())?;
-    let rows =
-        import::import(&request, store.as_ref(), &call.caller)?.into_iter().flat_map(PartRow::of_batch);
-    Ok(TableIterator::new(rows.map(PartRow::imported).collect::<Vec<_>>()))
+    let done = import::import(&request, store.as_ref(), &call.caller)?;
+    let rows = done.into_iter().flat_map(|batch| rows(batch, milliseconds));
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
 /// Runs an import and rolls it back; returns what it did, and the first error as its last row.
@@ -90,12 +90,12 @@ fn tx_plan(
         ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
     let store = call.store_to_read(store.as_deref())?;
-    let (imported, obstacle) = import::plan(&request, store.as_ref(), &call.caller)?;
-    let done = imported.into_iter().flat_map(PartRow::of_batch).map(PartRow::planned);
-    Ok(TableIterator::new(done.chain(obstacle.map(obstacle_row)).collect::<Vec<_>>()))
+    let (done, obstacle) = import::plan(&request, store.as_ref(), &call.caller)?;
+    let rows = done.into_iter().flat_map(|batch| rows(batch, |_| None));
+    Ok(TableIterator::new(rows.chain(obstacle.map(obstacle_row)).collect::<Vec<_>>()))
 }
 
-/// The arguments that tx_import and tx_plan share, but for the store.
+/// The arguments that tx_import and tx_plan share, except the store.
 struct ImportArguments {
     target: Option<Text>,
     max_batches: Option<i32>,
@@ -115,12 +115,13 @@ impl ImportArguments {
             None => guc::delete_limit(),
             Some(limit) => parse_percentage("delete_limit", limit)?,
         };
-        let mode = choice("mode", required("mode", self.mode.as_deref())?, Mode::ALLOWED)?;
+        let mode = choice("mode", self.mode.as_deref(), Mode::ALL, Mode::name)?;
         let allowed = Allowed {
             new_columns: choice(
                 "new_columns",
-                required("new_columns", self.new_columns.as_deref())?,
-                NewColumns::ALLOWED,
+                self.new_columns.as_deref(),
+                NewColumns::ALL,
+                NewColumns::name,
             )?,
             create_tables: self.create_tables.unwrap_or(false),
         };
@@ -129,11 +130,9 @@ impl ImportArguments {
     }
 }
 
-/// A row of tx_import.
-type ImportRow = (i64, Option<Text>, Text, i64, i64, i64, i64, i64, f64);
-
-/// A row of tx_plan.
-type PlanRow = (
+/// A row of tx_import or tx_plan, which differ in the last column. Both list the columns, because cargo pgrx
+/// refuses an alias in a signature. Only the row of an obstacle has nulls, apart from the table.
+type Row<Last> = (
     Option<i64>,
     Option<Text>,
     Option<Text>,
@@ -142,63 +141,31 @@ type PlanRow = (
     Option<i64>,
     Option<i64>,
     Option<i64>,
-    Option<Text>,
+    Last,
 );
 
-/// What was done with a part of a batch, or with a batch that has no part. It becomes a row of tx_import or
-/// tx_plan.
-struct PartRow {
-    batch: u64,
-    table: Option<String>,
-    kind: &'static str,
-    changed: Changed,
-    bytes: u64,
-    elapsed: Duration,
-}
-
-impl PartRow {
-    /// Returns a row for each part of a batch; one row, without a table, for a batch that has no part.
-    fn of_batch(batch: import::Imported) -> Vec<PartRow> {
-        let (number, kind) = (batch.number, batch.kind);
-        if batch.parts.is_empty() {
-            let (changed, elapsed) = (Changed::default(), Duration::ZERO);
-            return vec![PartRow { batch: number, table: None, kind, changed, bytes: 0, elapsed }];
-        }
-        let rows = batch.parts.into_iter().map(|part| PartRow {
-            batch: number,
-            table: Some(part.table),
-            kind: part.kind,
-            changed: part.changed,
-            bytes: part.bytes,
-            elapsed: part.elapsed,
-        });
-        rows.collect()
+/// Returns a row for each part of a batch; one row, without a table, for a batch that has no part. The last
+/// column is made of the time that the part took.
+fn rows<Last>(batch: import::Imported, last: fn(Duration) -> Last) -> Vec<Row<Last>> {
+    let import::Imported { number, kind, parts } = batch;
+    let row = |table: Option<String>, kind: &'static str, changed: Changed, bytes: u64, elapsed: Duration| {
+        let Changed { deleted, updated, inserted, unchanged } = changed;
+        let [batch, deleted, updated, inserted, unchanged, bytes] =
+            [number, deleted, updated, inserted, unchanged, bytes].map(|count| Some(count as i64));
+        let (table, kind) = (table.map(Text::from), Some(kind.into()));
+        (batch, table, kind, deleted, updated, inserted, unchanged, bytes, last(elapsed))
+    };
+    if parts.is_empty() {
+        return vec![row(None, kind, Changed::default(), 0, Duration::ZERO)];
     }
-
-    fn imported(self) -> ImportRow {
-        let Changed { deleted, updated, inserted, unchanged } = self.changed;
-        (
-            self.batch as i64,
-            self.table.map(Text::from),
-            self.kind.into(),
-            deleted as i64,
-            updated as i64,
-            inserted as i64,
-            unchanged as i64,
-            self.bytes as i64,
-            milliseconds(self.elapsed),
-        )
-    }
-
-    fn planned(self) -> PlanRow {
-        let (batch, table, kind, deleted, updated, inserted, unchanged, bytes, _) = self.imported();
-        let (deleted, updated, inserted) = (Some(deleted), Some(updated), Some(inserted));
-        (Some(batch), table, Some(kind), deleted, updated, inserted, Some(unchanged), Some(bytes), None)
-    }
+    let rows = parts
+        .into_iter()
+        .map(|part| row(Some(part.table), part.kind, part.changed, part.bytes, part.elapsed));
+    rows.collect()
 }
 
 /// The row of tx_plan that says what would stop the import.
-fn obstacle_row(Obstacle { message, hint }: Obstacle) -> PlanRow {
+fn obstacle_row(Obstacle { message, hint }: Obstacle) -> Row<Option<Text>> {
     let text = [Some(message), hint].into_iter().flatten().collect::<Vec<_>>().join(". ");
     (None, None, None, None, None, None, None, None, Some(text.into()))
 }

@@ -82,12 +82,8 @@ fn tx_export(
     let call = Call::writable(c"tx_export()")?;
     let request = export::Request {
         target: target_name(target.as_deref())?,
-        format: choice("format", required("format", format.as_deref())?, Format::ALLOWED)?,
-        compression: choice(
-            "compression",
-            required("compression", compression.as_deref())?,
-            Compression::ALLOWED,
-        )?,
+        format: choice("format", format.as_deref(), Format::ALL, Format::name)?,
+        compression: choice("compression", compression.as_deref(), Compression::ALL, Compression::name)?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
         since: parse_number("since", since)?,
     };

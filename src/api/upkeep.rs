@@ -47,15 +47,16 @@ fn tx_compact(
         return Err(Error::from(Shared::Argument {
             argument: "first",
             value: first.to_string(),
-            allowed: "up to last",
+            allowed: "up to last".into(),
         })
         .into());
     }
     let store = call.store_to_write(store.as_deref())?;
-    let rows = compact::compact(&compact::Request { target, first, last }, &store)?.into_iter().map(|row| {
+    let (parts, batches) = compact::compact(&compact::Request { target, first, last }, &store)?;
+    let rows = parts.into_iter().map(|row| {
         (
             row.batch as i64,
-            row.batches as i64,
+            batches as i64,
             row.table.into(),
             row.kind.into(),
             row.ids as i64,

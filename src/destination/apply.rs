@@ -10,7 +10,6 @@
 
 use std::ffi::CStr;
 use std::io::{self, Read};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::catalog;
@@ -37,21 +36,16 @@ pub enum Mode {
     Merge,
 }
 
-impl FromStr for Mode {
-    type Err = ();
+impl Mode {
+    pub const ALL: [Self; 2] = [Self::Merge, Self::Append];
 
-    fn from_str(name: &str) -> Result<Mode, ()> {
-        match name {
-            "merge" => Ok(Mode::Merge),
-            "append" => Ok(Mode::Append),
-            _ => Err(()),
+    /// The name, as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Merge => "merge",
+            Self::Append => "append",
         }
     }
-}
-
-impl Mode {
-    /// The names of the modes, for the HINT about an unknown one.
-    pub const ALLOWED: &'static str = "merge, append";
 
     /// The rights that the caller needs on a table, as text for the error and as a list.
     fn rights(self) -> (&'static str, &'static [Right]) {

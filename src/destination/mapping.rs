@@ -43,7 +43,7 @@ pub fn map(
             return Err(Shared::Argument {
                 argument: "columns",
                 value: here.clone(),
-                allowed: "as values, names of columns of the table here",
+                allowed: "as values, names of columns of the table here".into(),
             }
             .into());
         }
@@ -94,7 +94,7 @@ fn parse(table: &str) -> Result<(String, String)> {
     let [schema, name] = <[String; 2]>::try_from(parts).map_err(|_| Shared::Argument {
         argument: "source_table",
         value: table.to_owned(),
-        allowed: "the schema and the name of a table, such as public.users",
+        allowed: "the schema and the name of a table, such as public.users".into(),
     })?;
     Ok((schema, name))
 }
@@ -103,6 +103,6 @@ fn parse_columns(json: &str) -> Result<BTreeMap<String, String>, Shared> {
     serde_json::from_str(json).map_err(|_| Shared::Argument {
         argument: "columns",
         value: json.to_owned(),
-        allowed: "a JSON object of names, such as {\"name at the source\": \"name here\"}",
+        allowed: "a JSON object of names, such as {\"name at the source\": \"name here\"}".into(),
     })
 }

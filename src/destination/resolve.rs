@@ -8,7 +8,6 @@
 //! Invariant: a statement contains nothing of a manifest except quoted names.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
@@ -44,19 +43,14 @@ pub enum NewColumns {
 }
 
 impl NewColumns {
-    /// The names of the choices, for the HINT about an unknown one.
-    pub const ALLOWED: &'static str = "refuse, add, ignore";
-}
+    pub const ALL: [Self; 3] = [Self::Refuse, Self::Add, Self::Ignore];
 
-impl FromStr for NewColumns {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<NewColumns, ()> {
-        match name {
-            "refuse" => Ok(NewColumns::Refuse),
-            "add" => Ok(NewColumns::Add),
-            "ignore" => Ok(NewColumns::Ignore),
-            _ => Err(()),
+    /// The name, as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Add => "add",
+            Self::Ignore => "ignore",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The errors that several stages raise.
 
+use std::borrow::Cow;
+
 use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
@@ -8,7 +10,7 @@ use super::{Facts, Report, literal, plain};
 #[derive(Debug, thiserror::Error)]
 pub enum Shared {
     #[error("invalid value for argument \"{argument}\": \"{value}\"")]
-    Argument { argument: &'static str, value: String, allowed: &'static str },
+    Argument { argument: &'static str, value: String, allowed: Cow<'static, str> },
     #[error("target \"{target}\" does not exist")]
     UnknownTarget { target: String, known: Vec<String> },
     #[error("store \"{store}\" holds no batch of target \"{target}\"")]

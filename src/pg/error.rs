@@ -43,7 +43,7 @@ pub trait Report: std::error::Error + 'static {
 
 /// Turns an error into what PostgreSQL raises.
 pub fn report(error: &dyn Report) -> ErrorReport {
-    // Of a statement that is to end, whatever it has met on its way out is not the reason.
+    // A statement that is being cancelled reports the cancellation, not an error that followed from it.
     pgrx::check_for_interrupts!();
     let Facts { sqlstate, detail, hint } = error.facts();
     let mut report = ErrorReport::new(sqlstate, error.to_string(), "pg_table_export");

@@ -1,4 +1,4 @@
-//! Settings that hold for one call, whatever the session has set.
+//! Settings that hold for one call, regardless of those of the session.
 
 use std::ffi::CStr;
 

@@ -96,7 +96,7 @@ pub enum ExportError {
     UnreadableUnknown { target: String, number: u64, reason: batch::Error },
     #[error("batch {number} of target \"{target}\" is not one that this database has published")]
     NotPublished { target: String, number: u64 },
-    #[error("batch {number} of target \"{target}\" has been published by somebody else")]
+    #[error("batch {number} of target \"{target}\" has been published by another export")]
     NumberTaken { target: String, number: u64 },
 }
 

@@ -19,7 +19,7 @@ pub struct KeyColumn {
     pub not_null: bool,
     /// The type that the shadow keeps it in: without domain and modifier, so that any old value fits.
     pub shadow_type: String,
-    /// `OPERATOR(schema.=)`: the equality of the index's operator class, whatever search_path says.
+    /// `OPERATOR(schema.=)`: the equality of the index's operator class, regardless of search_path.
     pub equality: String,
     /// ` COLLATE "schema"."name"`: the index's collation, or nothing for a type that has none.
     pub collate: String,

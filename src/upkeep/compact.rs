@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -16,8 +16,8 @@ use crate::fault::{self, Point};
 use crate::pg::{interrupts, settings};
 use crate::upkeep::error::UpkeepError;
 use batch::{
-    self, BatchRange, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, Reading, Writer,
-    compact_part, reader,
+    self, BatchRange, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, PartSummary, Reading,
+    Writer, compact_part, reader,
 };
 use store::Store;
 
@@ -30,26 +30,9 @@ pub struct Request<'a> {
     pub last: Option<u64>,
 }
 
-/// One part of the compacted batch.
-pub struct CompactedPart {
-    /// The number of the last batch that it stands for.
-    pub batch: u64,
-    /// The number of batches that it stands for.
-    pub batches: usize,
-    /// The table's qualified name.
-    pub table: String,
-    /// `full` or `changes`
-    pub kind: &'static str,
-    pub ids: u64,
-    pub records: u64,
-    /// The size of the part's files.
-    pub bytes: u64,
-    pub elapsed: Duration,
-}
-
-/// Publishes a compacted batch for a range of batches, and returns its parts. Raises a notice and returns no
-/// part if the range is a single batch, or has been compacted already.
-pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<CompactedPart>> {
+/// Publishes a compacted batch for a range of batches. Returns its parts, and for how many batches it stands.
+/// Raises a notice and returns no part if the range is a single batch, or has been compacted already.
+pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<(Vec<PartSummary>, usize)> {
     let target = request.target;
     let began = Instant::now();
     let numbers = reader::numbers(store.as_ref(), target, 0)?;
@@ -62,7 +45,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Compacte
     let run = chain.run();
     if chain.links.len() < 2 || reader::runs(store.as_ref(), target, last - 1)?.contains(&run) {
         pgrx::notice!("there is nothing to compact up to batch {last} of target \"{target}\"");
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
     let writer = Writer::new(Arc::clone(store), target, last, Compression::Zstd)?;
     let memory = settings::maintenance_memory();
@@ -71,7 +54,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Compacte
     for of_table in chain.tables().into_values() {
         let started = Instant::now();
         let part = compact_part(&writer, reading, &of_table)?;
-        compacted.push(describe(&chain, &part, started));
+        compacted.push(PartSummary::of(last, &part, started));
         parts.push(part);
         fault::point(Point::CompactPartWritten);
     }
@@ -80,7 +63,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<Vec<Compacte
     }
     publish(writer, &chain, parts)?;
     fault::point(Point::CompactPublished);
-    Ok(compacted)
+    Ok((compacted, chain.links.len()))
 }
 
 /// Batches each of which follows the one before it, or is full.
@@ -212,17 +195,4 @@ fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
         }
         error => error.into(),
     })
-}
-
-fn describe(chain: &BatchRun, part: &Part, started: Instant) -> CompactedPart {
-    CompactedPart {
-        batch: chain.links.last().map_or(0, |link| link.number),
-        batches: chain.links.len(),
-        table: part.table(),
-        kind: part.kind.name(),
-        ids: part.ids,
-        records: part.records,
-        bytes: part.bytes(),
-        elapsed: started.elapsed(),
-    }
 }

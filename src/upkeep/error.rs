@@ -11,7 +11,7 @@ pub enum UpkeepError {
     NotInStore { target: String, number: u64, store: String },
     #[error("batch {number} of target \"{target}\" does not follow the one before it")]
     BrokenChain { target: String, number: u64 },
-    #[error("the batches of target \"{target}\" up to batch {number} have been compacted by somebody else")]
+    #[error("the batches of target \"{target}\" up to batch {number} have been compacted meanwhile")]
     AlreadyCompacted { target: String, number: u64 },
     #[error(transparent)]
     Expire(batch::Error),

@@ -1,6 +1,6 @@
-//! Histories that fork: whatever became of an export, or of the server that made it, the next export and
-//! import leave the destination as the source now is. What another server or database has to decide is
-//! refused, with what to type.
+//! Histories that fork: an export, or the server that made it, is cut off, restored or promoted. The next
+//! export and import make the destination equal to the source again. What only an administrator can decide is
+//! refused, and a HINT gives the statement to run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -439,7 +439,7 @@ fn of_two_primaries_that_export_at_once_one_wins() {
     });
     refused.expect(
         "40001",
-        &["batch 2 of target \"reporting\"", "has been published by somebody else", "Export again."],
+        &["batch 2 of target \"reporting\"", "has been published by another export", "Export again."],
     );
     assert_eq!(other.text("SELECT * FROM table_export.target"), before);
     destination.import();

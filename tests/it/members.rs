@@ -1,6 +1,6 @@
 //! Tables that share rows or statements with others: partitioned tables, partitions, and inheritance trees.
 //!
-//! A statement fires the triggers of the table that it names, so whatever way it takes, the change must be
+//! A statement fires the triggers of the table that it names. By each way to a row the change must be
 //! captured, and source and copy be equal afterwards.
 
 use crate::cluster::mirror::Mirror;

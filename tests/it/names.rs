@@ -106,7 +106,7 @@ fn any_target_works_and_stays_in_the_store() {
     assert!(!outside.exists());
 }
 
-/// Objects that a user may have put into a schema ahead of pg_catalog: whatever we call by a
+/// Objects that a user may have put into a schema ahead of pg_catalog: all that the extension could call by a
 /// bare name.
 const TRAPS: &str = "
     CREATE SCHEMA trap;

@@ -1,5 +1,5 @@
 //! What leaves the source arrives: every type that PostgreSQL ships, as values and as keys, in every format,
-//! whatever the two sessions have set and however the two tables differ.
+//! with any settings of the two sessions, and with differences between the two tables.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
-//! The size of shadows: it follows what targets have not been sent yet, whatever else is going on, and stays
-//! bounded when one of them stops.
+//! The size of shadows: it follows what targets have not been sent yet, also beside open transactions, and
+//! stays bounded when one of the targets stops.
 
 use crate::cluster::database::Database;
 use crate::cluster::{Cluster, Store};

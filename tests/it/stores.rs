@@ -167,7 +167,7 @@ fn of_two_exporters_of_one_number_one_wins() {
         go.send(()).expect("a proxy that waits");
         losing.join().expect("an end")
     });
-    refusal.expect("40001", &["batch 1 of target \"reporting\" has been published by somebody else"]);
+    refusal.expect("40001", &["batch 1 of target \"reporting\" has been published by another export"]);
     fast.destination.import();
     fast.source.assert_equal(&fast.destination);
 }
@@ -250,7 +250,7 @@ fn a_listing_that_lags_loses_nothing() {
     pair.source.run(&format!("BEGIN; {}; ROLLBACK", pair.source.export_sql()));
     pair.destination.import();
     proxy.fail(1, &["GET", "list-type"], || Fault::Say(200, LAGGING));
-    pair.source.export_refused().expect("40001", &["has been published by somebody else", "Export again"]);
+    pair.source.export_refused().expect("40001", &["has been published by another export", "Export again"]);
     pair.source.feed(&pair.destination);
     // An import that is not shown the batch that it has applied, or the next one.
     pair.source.run("UPDATE items SET note = 'later' WHERE id = 3");
@@ -439,7 +439,7 @@ fn end(database: &Database, call: &str, is_waiting: impl Fn() -> bool, function:
             (Instant::now(), refused.sqlstate)
         });
         wait_until("the call waits", is_waiting);
-        // So that it really waits, on whatever thread.
+        // So that it really waits, on either thread.
         sleep(Duration::from_millis(300));
         let asked = Instant::now();
         database.run(&format!("SELECT {function}({pid})"));

@@ -1,5 +1,5 @@
-//! What `tx_untrack` leaves of a table in the catalogs: nothing, whatever has become of the table or of its
-//! owner.
+//! What `tx_untrack` leaves of a table in the catalogs: nothing, even if the table or its owner has been
+//! dropped or changed.
 
 use std::collections::BTreeSet;
 

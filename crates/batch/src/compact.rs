@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::{Format, Kind, Manifest, Part};
 use super::reader::{self, FileReader};
-use super::writer::{FileWriter, Writer};
+use super::writer::{Counted, FileWriter, Writer};
 use super::{Error, fields, path};
 use store::Store;
 
@@ -63,10 +63,10 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
         part.kind,
         part.format,
     )?;
-    let (mut ids, mut records) = ((0, merged.ids()?), (0, merged.records()?));
+    let mut ids = Counted { rows: 0, file: merged.ids()? };
+    let mut records = Counted { rows: 0, file: merged.records()? };
     if run.len() == 1 {
-        copy(run[0], reading, &mut ids.1, &mut records.1)?;
-        (ids.0, records.0) = (part.ids, part.records);
+        copy(run[0], reading, &mut ids, &mut records)?;
     } else {
         let keys = run.iter().fold(0u64, |keys, (_, part)| keys.saturating_add(part.ids));
         let shares = keys.saturating_mul(KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
@@ -75,7 +75,7 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
             share.compact_part(&mut ids, &mut records)?;
         }
     }
-    Ok(merged.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
+    merged.finish(ids, records)
 }
 
 fn require_mergeable(
@@ -101,11 +101,13 @@ fn require_mergeable(
 fn copy(
     (manifest, part): (&Manifest, &Part),
     reading: Reading,
-    ids: &mut FileWriter,
-    records: &mut FileWriter,
+    ids: &mut Counted,
+    records: &mut Counted,
 ) -> Result<(), Error> {
-    copy_file(reader::ids(reading.store, manifest, part)?, ids, reading, manifest)?;
-    copy_file(reader::records(reading.store, manifest, part)?, records, reading, manifest)
+    copy_file(reader::ids(reading.store, manifest, part)?, &mut ids.file, reading, manifest)?;
+    copy_file(reader::records(reading.store, manifest, part)?, &mut records.file, reading, manifest)?;
+    (ids.rows, records.rows) = (part.ids, part.records);
+    Ok(())
 }
 
 fn copy_file(
@@ -144,11 +146,7 @@ struct Share<'a> {
 
 impl Share<'_> {
     /// Writes what is left of ids and records, and counts them.
-    fn compact_part(
-        &self,
-        ids: &mut (u64, FileWriter),
-        records: &mut (u64, FileWriter),
-    ) -> Result<(), Error> {
+    fn compact_part(&self, ids: &mut Counted, records: &mut Counted) -> Result<(), Error> {
         let key_of_id = |line: &[u8]| digest(line.strip_suffix(b"\n").unwrap_or(line));
         let mut latest = HashMap::<Digested, u32>::new();
         for (place, (manifest, part)) in (0..).zip(self.run) {
@@ -167,8 +165,8 @@ impl Share<'_> {
                 let file = reader::ids(self.reading.store, manifest, part)?;
                 self.each_line((manifest, part.ids), file, |line| {
                     if latest.get(&key_of_id(line)) == Some(&place) {
-                        ids.1.write_all(line)?;
-                        ids.0 += 1;
+                        ids.file.write_all(line)?;
+                        ids.rows += 1;
                     }
                     Ok(())
                 })?;
@@ -186,8 +184,8 @@ impl Share<'_> {
                     None => false,
                 };
                 if self.has(key) && is_latest {
-                    records.1.write_all(line)?;
-                    records.0 += 1;
+                    records.file.write_all(line)?;
+                    records.rows += 1;
                 }
                 Ok(())
             })?;

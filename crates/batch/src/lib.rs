@@ -31,7 +31,7 @@ pub use fields::Without;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
 pub use receipt::{Receipt, leave as leave_receipt};
-pub use writer::{PartWriter, Writer, other_attempts, sweep};
+pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 
 /// What can go wrong with a batch.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -160,8 +159,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The names, for messages.
-    pub const ALLOWED: &'static str = "text, binary, csv";
+    pub const ALL: [Self; 3] = [Self::Text, Self::Binary, Self::Csv];
 
     /// The name, as manifests and COPY say it.
     pub fn name(self) -> &'static str {
@@ -170,14 +168,6 @@ impl Format {
             Self::Binary => "binary",
             Self::Csv => "csv",
         }
-    }
-}
-
-impl FromStr for Format {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        [Self::Text, Self::Binary, Self::Csv].into_iter().find(|format| format.name() == name).ok_or(())
     }
 }
 

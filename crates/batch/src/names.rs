@@ -1,7 +1,5 @@
 //! What the names of files say: how a file is compressed, and which batches a compacted one stands for.
 
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 /// How a file is compressed.
@@ -13,18 +11,13 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The names, for messages.
-    pub const ALLOWED: &'static str = "zstd, none";
-}
+    pub const ALL: [Self; 2] = [Self::Zstd, Self::None];
 
-impl FromStr for Compression {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        match name {
-            "zstd" => Ok(Self::Zstd),
-            "none" => Ok(Self::None),
-            _ => Err(()),
+    /// The name, as manifests say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::None => "none",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 use zstd::stream::write::Encoder;
@@ -174,9 +175,9 @@ impl PartWriter<'_> {
         self.batch.file(&self.schema, &self.name, "records", self.batch.compression)
     }
 
-    /// Describes the part by the rows in the two files, and the files.
-    pub fn finish(self, (ids, ids_file): (u64, File), (records, records_file): (u64, File)) -> Part {
-        Part {
+    /// Finishes the two files, and describes the part.
+    pub fn finish(self, ids: Counted, records: Counted) -> Result<Part, Error> {
+        Ok(Part {
             schema: self.schema,
             name: self.name,
             kind: self.kind,
@@ -184,11 +185,47 @@ impl PartWriter<'_> {
             columns: self.columns,
             key: self.key,
             fingerprint: self.file.sha256.clone(),
-            ids,
-            records,
-            files: Files { columns: self.file, ids: ids_file, records: records_file },
+            ids: ids.rows,
+            records: records.rows,
+            files: Files { columns: self.file, ids: ids.file.finish()?, records: records.file.finish()? },
+        })
+    }
+}
+
+/// What was written of one table, and how long it took.
+pub struct PartSummary {
+    /// The number of the batch.
+    pub batch: u64,
+    /// The table's qualified name.
+    pub table: String,
+    /// `full` or `changes`
+    pub kind: &'static str,
+    pub ids: u64,
+    pub records: u64,
+    /// The size of the part's files.
+    pub bytes: u64,
+    pub elapsed: Duration,
+}
+
+impl PartSummary {
+    /// Describes a part of a batch that is complete now.
+    pub fn of(batch: u64, part: &Part, started: Instant) -> Self {
+        Self {
+            batch,
+            table: part.table(),
+            kind: part.kind.name(),
+            ids: part.ids,
+            records: part.records,
+            bytes: part.bytes(),
+            elapsed: started.elapsed(),
         }
     }
+}
+
+/// A file, and the number of rows that were written to it.
+pub struct Counted {
+    pub rows: u64,
+    pub file: FileWriter,
 }
 
 /// Writes the content of one file, which is removed when this is dropped before [`FileWriter::finish`].

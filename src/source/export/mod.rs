@@ -10,7 +10,7 @@ mod publish;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::catalog::position::Position;
 use crate::catalog::{self, Received, SourceIdentity, Target};
@@ -25,7 +25,7 @@ use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
 use crate::source::export::plan::{Replay, current_moment, plan, usable_position};
 use crate::source::export::publish::{Written, header, publish, rotate_at_commit, write_part};
 use crate::source::fork::{self, Fork};
-use batch::{Compression, Format, Kind, Part, Writer};
+use batch::{Compression, Format, Kind, Part, PartSummary, Writer};
 use store::Store;
 
 /// What to export, and how.
@@ -42,26 +42,8 @@ pub struct Request<'a> {
     pub since: Option<u64>,
 }
 
-/// What one table contributed to the batch.
-pub struct Exported {
-    /// The number of the batch.
-    pub batch: u64,
-    /// The table's qualified name.
-    pub table: String,
-    /// `full` or `changes`
-    pub kind: &'static str,
-    /// Keys that changed.
-    pub ids: u64,
-    /// Records.
-    pub records: u64,
-    /// The size of the files.
-    pub bytes: u64,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
 /// Exports what has changed since the target's position, or everything if it has none.
-pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<Exported>> {
+pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Result<Vec<PartSummary>> {
     if transaction::assigned_xid().is_some() {
         // Its own writes would be exported before they are committed, and what it writes later would be
         // missed.
@@ -101,7 +83,7 @@ struct Seen {
     /// The target's position keeps a segment from being truncated.
     holds_back: bool,
     /// `None` if there is nothing to publish.
-    written: Option<(Written, Vec<Exported>)>,
+    written: Option<(Written, Vec<PartSummary>)>,
 }
 
 /// Decides what the batch holds, and writes its files, all in the active snapshot.
@@ -206,13 +188,13 @@ fn write_parts(
     since: Option<&Position>,
     format: Format,
     caller: &Caller,
-) -> Result<(Vec<Exported>, Vec<Part>)> {
+) -> Result<(Vec<PartSummary>, Vec<Part>)> {
     let mut exported = Vec::new();
     let mut parts = Vec::new();
     for (candidate, kind) in planned {
         let started = Instant::now();
         let part = write_part(writer, candidate, *kind, since, format, caller)?;
-        exported.push(describe(number, &part, started));
+        exported.push(PartSummary::of(number, &part, started));
         parts.push(part);
         fault::point(Point::ExportPartWritten);
     }
@@ -227,16 +209,4 @@ fn received_in_full(planned: &[(Candidate, Kind)], number: u64) -> Vec<Received>
         number,
     });
     full.collect()
-}
-
-fn describe(batch: u64, part: &Part, started: Instant) -> Exported {
-    Exported {
-        batch,
-        table: part.table(),
-        kind: part.kind.name(),
-        ids: part.ids,
-        records: part.records,
-        bytes: part.bytes(),
-        elapsed: started.elapsed(),
-    }
 }

@@ -22,7 +22,8 @@ use crate::source::shadow::{read, rotate};
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
 use batch::{
-    self, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts, put_cumulative, sweep,
+    self, Counted, FileWriter, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts,
+    put_cumulative, sweep,
 };
 use store::Store;
 
@@ -58,19 +59,23 @@ pub(super) fn write_part(
         Healing::Keys(name) => Some(name.as_str()),
         _ => None,
     };
+    let copy = |query: &str, format: Format, file: FileWriter| {
+        let (rows, file) = copy_to::<_, Error>(query, format.name(), file)?;
+        Ok::<_, Error>(Counted { rows, file })
+    };
     let (ids, records) = caller.as_owner(table, || {
         let (ids, query) = match (kind, since) {
             (Kind::Changes, Some(since)) => {
                 let keys = read::keys_query(tracked, since, key, healed)?;
-                let ids = copy_to::<_, Error>(&keys, Format::Text.name(), part.ids()?)?;
+                let ids = copy(&keys, Format::Text, part.ids()?)?;
                 (ids, read::records_query(shape, rows, key, &keys))
             }
-            _ => ((0, part.ids()?), read::all_records_query(shape, rows)),
+            _ => (Counted { rows: 0, file: part.ids()? }, read::all_records_query(shape, rows)),
         };
         fault::point(Point::ExportIdsWritten);
-        Ok::<_, Error>((ids, copy_to::<_, Error>(&query, format.name(), part.records()?)?))
+        Ok::<_, Error>((ids, copy(&query, format, part.records()?)?))
     })?;
-    Ok(part.finish((ids.0, ids.1.finish()?), (records.0, records.1.finish()?)))
+    Ok(part.finish(ids, records)?)
 }
 
 pub(super) fn begin_part<'a>(

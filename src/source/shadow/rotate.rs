@@ -61,7 +61,8 @@ struct Idle {
 }
 
 impl Idle {
-    /// Truncates the segment. Returns the targets that it is kept for instead; none, if it is in use.
+    /// Truncates the segment, and returns `None`. Otherwise returns the targets that need it, which can be no
+    /// targets if the segment is in use.
     fn truncate(&self, filled: i64) -> Result<Option<Vec<String>>> {
         // Half of the limit for one segment: after a release, targets that are exported regularly can still
         // fill the other half.
@@ -99,7 +100,7 @@ impl Idle {
         catalog::targets_needing(self.id, &segment(self.id, self.n), self.sealed_by)
     }
 
-    /// Locks the segment against everyone, if that is possible without waiting.
+    /// Locks the segment against all other access, if that is possible without waiting.
     fn lock(&self) -> Result<Option<Table>> {
         let id = self.id;
         let name = CString::new(segment_name(id, self.n)).map_err(|_| CatalogError::ShadowMissing { id })?;

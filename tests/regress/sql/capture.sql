@@ -1,4 +1,4 @@
--- Whatever writes to a tracked table leaves the keys it touched in the shadow.
+-- Each statement that writes to a tracked table leaves the keys of the changed rows in the shadow.
 CREATE TABLE item (id integer PRIMARY KEY, body text);
 SELECT shadow FROM tx_track('item');
 

@@ -38,7 +38,7 @@ DELETE FROM parted;
 INSERT INTO items VALUES (2147483646), (2147483647), (-2147483648), (-2147483647);
 :show
 
--- Whatever a statement writes, and however many batches of a thousand that makes.
+-- All that a statement writes is recorded, also if that is many batches of a thousand.
 TRUNCATE items;
 SELECT kind FROM tx_export('capture_runs') WHERE table_name = 'public.items';
 COPY items (id) FROM PROGRAM 'seq 1 100000';

@@ -1,4 +1,4 @@
--- A protected copy is read-only for everyone but imports.
+-- A protected copy is read-only, except for imports.
 CREATE TABLE users (id integer PRIMARY KEY, name text);
 CREATE TABLE events (id integer PRIMARY KEY) PARTITION BY RANGE (id);
 CREATE TABLE events_low PARTITION OF events FOR VALUES FROM (MINVALUE) TO (100);

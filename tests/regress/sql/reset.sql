@@ -68,7 +68,7 @@ SELECT tx_reset('reset');
 SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('reset');
 SELECT array_agg(id ORDER BY id) FROM users;
 
--- Forgotten, it holds nothing back; what is in the store stays, and so does the chain.
+-- After tx_forget no changes are retained for it. Its batches stay in the store, and so does the chain.
 \c :source
 SELECT tx_forget('reset');
 SELECT target FROM tx_targets UNION ALL SELECT target FROM tx_batches WHERE target = 'reset';

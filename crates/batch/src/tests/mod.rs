@@ -18,7 +18,7 @@ use super::reader::{self, FileReader};
 use super::{
     Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Publisher, Writer, path,
 };
-use super::{other_attempts, sweep};
+use super::{Counted, other_attempts, sweep};
 use store::Store;
 
 const TARGET: &str = "reporting";
@@ -112,9 +112,9 @@ fn write(writer: &Writer, table: &Table, ids: &[u8], records: &[u8]) -> Part {
     let [ids, records] = [(part.ids(), ids), (part.records(), records)].map(|(file, content)| {
         let mut file = file.unwrap();
         file.write_all(content).unwrap();
-        (lines(content), file.finish().unwrap())
+        Counted { rows: lines(content), file }
     });
-    part.finish(ids, records)
+    part.finish(ids, records).unwrap()
 }
 
 /// Reads to the end in pieces of the given size.
@@ -273,6 +273,16 @@ fn a_batch_that_is_given_up_leaves_nothing() {
     assert_eq!(attempts(1), [published.id.to_string()]);
     assert!(attempts(2).is_empty());
     read_all(&*place.store, &published).unwrap();
+}
+
+#[test]
+fn names_are_those_that_manifests_have() {
+    let [full, changes] = [Kind::Full, Kind::Changes].map(|kind| (json!(kind), kind.name()));
+    let formats = Format::ALL.map(|format| (json!(format), format.name()));
+    let compressions = Compression::ALL.map(|compression| (json!(compression), compression.name()));
+    for (in_manifest, name) in [full, changes].into_iter().chain(formats).chain(compressions) {
+        assert_eq!(in_manifest, name);
+    }
 }
 
 #[test]
@@ -620,8 +630,8 @@ proptest! {
         for piece in &pieces {
             records.write_all(piece).unwrap();
         }
-        let ids = part.ids().unwrap().finish().unwrap();
-        let part = part.finish((0, ids), (0, records.finish().unwrap()));
+        let ids = Counted { rows: 0, file: part.ids().unwrap() };
+        let part = part.finish(ids, Counted { rows: 0, file: records }).unwrap();
         let manifest = writer.publish(header(Kind::Changes), vec![part]).unwrap();
         let records = reader::records(&*place.store, &manifest, &manifest.parts[0]).unwrap();
         is_send(&records);
@@ -631,7 +641,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn fields_are_left_out_whatever_the_pieces(
+    fn fields_are_left_out_in_any_pieces(
         rows in vec(vec("[a-c\\\\é]{0,5}", 3), 0..20),
         fields in hash_set(0..3usize, 1..3),
         piece in 1..50usize,
