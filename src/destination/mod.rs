@@ -6,6 +6,8 @@ pub mod error;
 pub mod import;
 pub mod chain;
 pub mod resolve;
+mod retyped;
+mod verify;
 pub mod apply;
 pub mod merge;
 pub mod mapping;

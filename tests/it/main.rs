@@ -30,4 +30,5 @@ mod stores;
 mod subscription;
 mod types;
 mod untracking;
+mod values;
 mod writes;

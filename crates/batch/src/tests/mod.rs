@@ -15,7 +15,10 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::reader::{self, FileReader};
-use super::{Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Writer, path};
+use super::{
+    Attribute, Column, Compression, Definition, Error, Format, Header, Kind, Manifest, Origin, Part, Writer,
+    path,
+};
 use super::{other_attempts, sweep};
 use store::Store;
 
@@ -75,7 +78,14 @@ struct Table {
 }
 
 fn column(name: &str, type_name: &str, not_null: bool) -> Column {
-    Column { name: name.into(), type_name: type_name.into(), typmod: -1, collation: None, not_null }
+    Column {
+        name: name.into(),
+        type_name: type_name.into(),
+        typmod: -1,
+        definition: None,
+        collation: None,
+        not_null,
+    }
 }
 
 fn users(kind: Kind) -> Table {
@@ -152,7 +162,7 @@ fn a_batch_is_read_as_it_was_written() {
         assert_eq!((part.ids, part.records), (2, 1));
         let folder = place.directory.path().join(path::data(TARGET, 1, written.id).unwrap());
         let columns = fs::read_to_string(folder.join(&part.files.columns.name)).unwrap();
-        assert_eq!(columns, "id\tbigint\t-1\t\\N\tt\t1\nname\ttext\t-1\t\\N\tf\t\\N\n");
+        assert_eq!(columns, "id\tbigint\t-1\t\\N\t\\N\tt\t1\nname\ttext\t-1\t\\N\t\\N\tf\t\\N\n");
         let suffix = if compression == Compression::Zstd { ".zst" } else { "" };
         assert!(folder.join(format!("public/users/records{suffix}")).exists());
     }
@@ -489,6 +499,14 @@ fn tables() -> impl Strategy<Value = Vec<Table>> {
                         name,
                         type_name,
                         typmod,
+                        definition: (typmod % 2 == 0).then(|| {
+                            Definition::Composite(vec![Attribute {
+                                name: collation.clone(),
+                                type_name: "text[]".into(),
+                                typmod,
+                                definition: Some(Definition::Enum),
+                            }])
+                        }),
                         collation: collated.map(|_| collation),
                         not_null: collated == Some(true),
                     })
@@ -558,6 +576,7 @@ proptest! {
                     Some(column.name),
                     Some(column.type_name),
                     Some(column.typmod.to_string()),
+                    column.definition.map(|definition| definition.to_json()),
                     column.collation,
                     Some(if column.not_null { "t" } else { "f" }.into()),
                     position.map(|index| (index + 1).to_string()),
