@@ -288,14 +288,14 @@ impl<'a> Merge<'a> {
         Ok(found.first().map_or(Ok(None), |row| row.optional(0))?)
     }
 
-    /// The key of a row as text, for errors.
+    /// The key of a row as text, for errors, and not all of a long one.
     fn key_text(&self, alias: &str) -> String {
         let field = |(n, column): (usize, &&Column)| match alias {
             "s" => format!("s.c{n}"),
             _ => of(alias, column),
         };
         let key = (1..).zip(&self.columns).take(self.equality.len()).map(field).collect::<Vec<_>>();
-        format!("pg_catalog.concat_ws(', ', {})", key.join(", "))
+        format!("pg_catalog.left(pg_catalog.concat_ws(', ', {}), 200)", key.join(", "))
     }
 
     /// The FROM item `s` for records, whose fields come in the order of the file.

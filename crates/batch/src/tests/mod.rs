@@ -169,6 +169,31 @@ fn a_batch_is_read_as_it_was_written() {
 }
 
 #[test]
+fn a_definition_is_read_strictly() {
+    let place = Place::new();
+    let writer = place.writer(1, Compression::None);
+    let mut table = users(Kind::Changes);
+    let (name, type_name) = ("zip".into(), "text".into());
+    let zip = Attribute { name, type_name, typmod: -1, definition: None };
+    table.columns[1].definition = Some(Definition::Composite(vec![zip]));
+    let part = write(&writer, &table, b"1\n2\n", b"1\t(1)\n");
+    let written = writer.publish(header(Kind::Changes), vec![part]).unwrap();
+    assert_eq!(place.manifest(1).unwrap(), written);
+    let attribute = "/tables/0/columns/1/definition/composite/0";
+    for edit in [
+        // Null and missing would have the same fingerprint.
+        |attribute: &mut Value| drop(attribute.as_object_mut().unwrap().remove("definition")),
+        |attribute: &mut Value| attribute["more"] = json!(1),
+        |attribute: &mut Value| attribute["definition"] = json!({"tuple": []}),
+        |attribute: &mut Value| attribute["name"] = json!("town"),
+        |attribute: &mut Value| attribute["name"] = json!("z\0"),
+    ] {
+        let read = place.edited(|json| edit(json.pointer_mut(attribute).unwrap()));
+        assert!(matches!(read, Err(Error::Manifest { .. })), "{read:?}");
+    }
+}
+
+#[test]
 fn the_example_of_the_specification_is_a_manifest() {
     let specification = include_str!("../../../../docs/format.md");
     let json = specification.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
