@@ -8,7 +8,7 @@
 use std::str::Split;
 use std::sync::Arc;
 
-use batch::{Column, Compression, Header, Kind, Manifest, Part, Writer, reader};
+use batch::{Column, Compression, Definition, Header, Kind, Manifest, Part, Writer, reader};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use pg_table_export_fuzz::memory::{Files, Flow, Memory};
 use pg_table_export_fuzz::sample::{NUMBER, TARGET, data_path, manifest_path, part_paths};
@@ -86,6 +86,7 @@ fn check_columns(part: &Part) {
         assert_eq!(field().as_ref(), Some(&column.name));
         assert_eq!(field().as_ref(), Some(&column.type_name));
         assert_eq!(field(), Some(column.typmod.to_string()));
+        assert_eq!(field(), column.definition.as_ref().map(Definition::to_json));
         assert_eq!(field(), column.collation);
         assert_eq!(field().as_deref(), Some(if column.not_null { "t" } else { "f" }));
         if let Some(position) = field() {

@@ -61,6 +61,7 @@ fn publish(store: &Memory, number: u64, kind: Kind, format: Format, compression:
         name: name.into(),
         type_name: type_name.into(),
         typmod: -1,
+        definition: None,
         collation: collation.map(str::to_owned),
         not_null,
     };

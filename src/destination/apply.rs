@@ -17,14 +17,17 @@ use crate::destination::error::ImportError;
 use crate::destination::merge::Merge;
 use crate::destination::ownership;
 use crate::destination::resolve::{self, Allowed, Destination};
+use crate::destination::retyped;
+use crate::destination::verify::Verify;
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::staged::Staged;
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
 use crate::pg::{copy, query, report};
+use crate::table::intercept::{self, Interceptor};
 use crate::table::shape::Shape;
-use batch::{Kind, Manifest, Part, Without, reader};
+use batch::{Format, Kind, Manifest, Part, Without, reader};
 use store::Store;
 
 /// How a part is applied.
@@ -120,7 +123,9 @@ pub fn apply(
             );
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
-                let incoming = Incoming { store, manifest, part, destination, is_adopted: *is_adopted };
+                let interceptors = intercept::interceptors(destination.table.oid())?;
+                let incoming =
+                    Incoming { store, manifest, part, destination, interceptors, is_adopted: *is_adopted };
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
@@ -149,11 +154,12 @@ struct Incoming<'a> {
     destination: &'a Destination,
     /// The table has rows that no import has written, which are merged with.
     is_adopted: bool,
+    interceptors: Vec<Interceptor>,
 }
 
 fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { store, manifest, part, destination: Destination { table, shape, .. }, is_adopted } =
+    let Incoming { store, manifest, part, destination: Destination { table, shape, .. }, is_adopted, .. } =
         *incoming;
     reader::check_columns(store, manifest, part)?;
     let changed = caller.as_owner(table, || {
@@ -177,30 +183,46 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
 }
 
 fn append(incoming: &Incoming) -> Result<Changed> {
-    let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
-    let deleted = match part.kind {
-        Kind::Full => delete_all(shape)?,
-        Kind::Changes => Merge::of(part, table, shape)?.delete(&incoming.stage_ids()?)?,
+    let Incoming { part, destination: Destination { table, shape, retyped, .. }, .. } = *incoming;
+    let is_direct = retyped.is_empty() && incoming.interceptors.is_empty();
+    let merge = || Merge::of(part, table, shape);
+    let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    let deleted = match &ids {
+        None => delete_all(shape)?,
+        Some(ids) => merge()?.delete(ids)?,
     };
     fault::point(Point::ImportRowsDeleted);
-    let inserted = incoming.copy_records()?;
+    let inserted = if is_direct {
+        incoming.copy_records()?
+    } else {
+        let (merge, verify) = (merge()?, incoming.verify());
+        verify.deleted(&merge, ids.as_ref())?;
+        let records = incoming.stage_records()?;
+        let inserted = merge.insert_records(&records)?;
+        verify.written(&merge, &merge.records_as_s(&records), &records)?;
+        inserted
+    };
     fault::point(Point::ImportRecordsInserted);
     Ok(Changed { deleted, inserted, ..Changed::default() })
 }
 
 fn merge(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
-    let merge = Merge::of(part, table, shape)?;
+    let (merge, verify) = (Merge::of(part, table, shape)?, incoming.verify());
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
     let surplus = merge.delete_duplicates(ids.as_ref())?;
     let plan = merge.plan(ids, &records)?;
     let deleted = surplus + merge.delete(&plan.gone)?;
+    verify.deleted(&merge, Some(&plan.gone))?;
     fault::point(Point::ImportRowsDeleted);
     let updated = merge.update(&plan)? + merge.replace(&plan)?;
     fault::point(Point::ImportRowsUpdated);
     let inserted = merge.insert(&plan.new)?;
+    for written in [&plan.changed, &plan.replaced, &plan.new] {
+        verify.written(&merge, &format!("{} AS s", written.name()), written)?;
+    }
     fault::point(Point::ImportRecordsInserted);
     let unchanged = records.rows() - updated - inserted;
     Ok(Changed { deleted, updated, inserted, unchanged })
@@ -238,10 +260,15 @@ fn delete_all(shape: &Shape) -> Result<u64> {
 }
 
 impl Incoming<'_> {
+    fn verify(&self) -> Verify<'_> {
+        let (shape, number) = (&self.destination.shape, self.manifest.number);
+        Verify { interceptors: &self.interceptors, shape, number }
+    }
+
     /// Reads the ids into staged rows that queries can name `ids`.
     fn stage_ids(&self) -> Result<Staged> {
         let Incoming { store, manifest, part, .. } = *self;
-        let ids = self.stage(c"ids", &part.key, "text", reader::ids(store, manifest, part)?)?;
+        let ids = self.stage(c"ids", &part.key, Format::Text, reader::ids(store, manifest, part)?)?;
         self.require_count("ids", part.ids, ids.rows())?;
         Ok(ids)
     }
@@ -252,10 +279,10 @@ impl Incoming<'_> {
         let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let file = reader::records(store, manifest, part)?;
         let records = match self.destination.ignored.as_slice() {
-            [] => self.stage(c"records", &columns, part.format.name(), file)?,
+            [] => self.stage(c"records", &columns, part.format, file)?,
             fields => {
                 let file = Without::new(file, fields.to_vec());
-                self.stage(c"records", &columns, part.format.name(), file)?
+                self.stage(c"records", &columns, part.format, file)?
             }
         };
         self.require_count("records", part.records, records.rows())?;
@@ -266,14 +293,17 @@ impl Incoming<'_> {
         &self,
         name: &'static CStr,
         columns: &[String],
-        format: &str,
+        format: Format,
         file: impl Read + 'static,
     ) -> Result<Staged> {
-        let Destination { table, shape, .. } = self.destination;
+        let Destination { table, shape, retyped, .. } = self.destination;
         let attnums = columns.iter().map(|name| Ok(shape.column(name)?.attnum));
         let mut rows = Staged::like(name, table, &attnums.collect::<Result<Vec<_>>>()?);
-        copy::stage_from::<Error>(table, &mut rows, format, file)?;
-        Ok(rows)
+        let conversions = retyped::conversions(retyped, columns, format);
+        match copy::stage_from::<Error>(table, &mut rows, format.name(), &conversions, file)? {
+            None => Ok(rows),
+            Some(misfit) => Err(retyped::refuse(misfit, retyped, columns, self.part, shape).into()),
+        }
     }
 
     /// Inserts the records by COPY, and returns their number.

@@ -84,8 +84,6 @@ pub enum ImportError {
     TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: TableName, column: String },
-    #[error("column \"{column}\" of table \"{table}\" has another type here")]
-    ColumnType { table: TableName, column: String, source_type: String, own: String },
     #[error("type {type_name} of key column \"{column}\" of table \"{table}\" has no equality operator")]
     NoEquality { table: TableName, column: String, type_name: String },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
@@ -128,9 +126,6 @@ impl Report for ImportError {
             ImportError::GeneratedColumn { table, column } => {
                 plain(ERRCODE_GENERATED_ALWAYS).run(table.alter("ALTER", column, "DROP EXPRESSION"))
             }
-            ImportError::ColumnType { table, column, source_type, own } => plain(ERRCODE_DATATYPE_MISMATCH)
-                .detail(format!("It is {source_type} at the source, and {own} here."))
-                .run(table.alter("ALTER", column, &format!("TYPE {source_type}"))),
             ImportError::NoEquality { .. } => plain(ERRCODE_UNDEFINED_FUNCTION),
             ImportError::Count { .. } => {
                 plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(COPY_AGAIN)
@@ -186,6 +181,72 @@ impl Report for OwnershipError {
                 literal(target),
                 table.literal()
             )),
+        }
+    }
+}
+
+/// What keeps values from arriving as they were sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ValueError {
+    #[error("column \"{column}\" of table \"{table}\" has another type here")]
+    BinaryType { table: TableName, column: String, source_type: String, own: String },
+    #[error("column \"{column}\" of table \"{table}\" has a type with other attributes here")]
+    OtherAttributes { table: TableName, column: String, theirs: String, own: String },
+    #[error("a value of column \"{column}\" of table \"{table}\" cannot be stored here as it was sent")]
+    Misfit {
+        table: TableName,
+        column: String,
+        key: String,
+        sent: String,
+        becomes: Result<String, String>,
+        source_type: String,
+        own: String,
+        /// A type that would hold it.
+        fitting: String,
+    },
+    #[error("rows of batch {number} have not arrived in table \"{table}\" as they were sent")]
+    Intercepted {
+        table: TableName,
+        number: u64,
+        key: String,
+        what: &'static str,
+        by: String,
+        disable: String,
+    },
+}
+
+impl Report for ValueError {
+    fn facts(&self) -> Facts {
+        match self {
+            ValueError::BinaryType { source_type, own, .. } => plain(ERRCODE_DATATYPE_MISMATCH)
+                .detail(format!(
+                    "It is {source_type} at the source, and {own} here. \
+                     In format binary the source's type must exist here as well, with the same definition."
+                ))
+                .hint("Create that type here, or export in format text."),
+            ValueError::OtherAttributes { theirs, own, .. } => plain(ERRCODE_DATATYPE_MISMATCH)
+                .detail(format!("They are ({theirs}) at the source, and ({own}) here."))
+                .hint("Give the type here the attributes of the source's type, in the same order."),
+            ValueError::Misfit { table, column, key, sent, becomes, source_type, own, fitting } => {
+                let made = match becomes {
+                    Ok(text) => format!("which {own} makes {text}"),
+                    Err(reason) => format!("which {own} refuses: {reason}"),
+                };
+                plain(ERRCODE_DATATYPE_MISMATCH)
+                    .detail(format!(
+                        "In the row with key ({key}) the source sent {sent} of type {source_type}, {made}. \
+                         Nothing was changed."
+                    ))
+                    .run(table.alter("ALTER", column, &format!("TYPE {fitting}")))
+            }
+            ValueError::Intercepted { key, what, by, disable, .. } => {
+                plain(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION)
+                    .detail(format!(
+                        "The row with key ({key}) {what}. During an import these fire: {by}. \
+                         Nothing was changed."
+                    ))
+                    .run(disable.clone())
+            }
         }
     }
 }

@@ -223,28 +223,83 @@ impl<'a> Merge<'a> {
         let [back] = query::stage(&sql, &[&plan.replaced], [c"back"])?;
         let own_names = own.iter().map(|column| format!("{}, ", column.quoted())).collect::<String>();
         let own_fields = (1..=own.len()).map(|n| format!("s.o{n}, ")).collect::<String>();
-        self.insert_from(&back, &own_names, &own_fields)
+        self.insert_from(&back, "back AS s", &own_names, &own_fields)
     }
 
     /// Inserts rows. Columns that the part does not have get their defaults.
     pub fn insert(&self, records: &Staged) -> Result<u64> {
-        if records.rows() == 0 { Ok(0) } else { self.insert_from(records, "", "") }
+        self.insert_from(records, &format!("{} AS s", records.name()), "", "")
     }
 
-    fn insert_from(&self, records: &Staged, own_names: &str, own_fields: &str) -> Result<u64> {
+    /// Inserts records. Columns that the part does not have get their defaults.
+    pub fn insert_records(&self, records: &Staged) -> Result<u64> {
+        self.insert_from(records, &self.records_as_s(records), "", "")
+    }
+
+    fn insert_from(
+        &self,
+        records: &Staged,
+        from_item: &str,
+        own_names: &str,
+        own_fields: &str,
+    ) -> Result<u64> {
+        if records.rows() == 0 {
+            return Ok(0);
+        }
         let sql = format!(
             "INSERT INTO {table} ({own_names}{names}) OVERRIDING SYSTEM VALUE \
-             SELECT {own_fields}{fields} FROM {records} AS s",
+             SELECT {own_fields}{fields} FROM {from_item}",
             table = self.shape.quoted(),
             names = self.column_list(|column, _| column.quoted()),
             fields = self.column_list(|_, n| format!("s.c{n}")),
-            records = records.name(),
         );
         Ok(query::modify(&sql, &[records])?)
     }
 
+    /// Returns the key of a row that the table still has, of those with these keys; without keys, of all.
+    pub fn key_of_kept(&self, keys: Option<&Staged>) -> Result<Option<String>> {
+        let rows = self.shape.as_from_item();
+        let (fields, join) = match keys {
+            Some(keys) => {
+                let keys_in_order = self.order_by_key(&self.keys_as_s(keys));
+                (self.key_text("s"), format!("{keys_in_order} JOIN {rows} AS d ON {}", self.keys_match()))
+            }
+            None => (self.key_text("d"), format!("{rows} AS d")),
+        };
+        self.first(&format!("SELECT pg_catalog.min({fields}) FROM {join}"), keys)
+    }
+
+    /// Returns the key of a staged row that is not in the table as it is.
+    pub fn key_of_different(&self, from_item: &str, staged: &Staged) -> Result<Option<String>> {
+        let sql = format!(
+            "SELECT pg_catalog.min({fields}) FROM {staged} LEFT JOIN {rows} AS d ON {matches} \
+              WHERE d.tableoid IS NULL OR {differs}",
+            fields = self.key_text("s"),
+            staged = self.order_by_key(from_item),
+            rows = self.shape.as_from_item(),
+            matches = self.keys_match(),
+            differs = self.differ(|_| true),
+        );
+        self.first(&sql, Some(staged))
+    }
+
+    fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
+        let found = query::select(sql, &staged.into_iter().collect::<Vec<_>>())?;
+        Ok(found.first().map_or(Ok(None), |row| row.optional(0))?)
+    }
+
+    /// The key of a row as text, for errors, and not all of a long one.
+    fn key_text(&self, alias: &str) -> String {
+        let field = |(n, column): (usize, &&Column)| match alias {
+            "s" => format!("s.c{n}"),
+            _ => of(alias, column),
+        };
+        let key = (1..).zip(&self.columns).take(self.equality.len()).map(field).collect::<Vec<_>>();
+        format!("pg_catalog.left(pg_catalog.concat_ws(', ', {}), 200)", key.join(", "))
+    }
+
     /// The FROM item `s` for records, whose fields come in the order of the file.
-    fn records_as_s(&self, records: &Staged) -> String {
+    pub fn records_as_s(&self, records: &Staged) -> String {
         let place =
             |name| self.columns.iter().position(|column| column.name == name).map_or(0, |place| place + 1);
         let fields = self.part.columns.iter().map(|column| format!("c{}", place(column.name.as_str())));

@@ -7,6 +7,8 @@ pub mod import;
 pub mod chain;
 mod ownership;
 pub mod resolve;
+mod retyped;
+mod verify;
 pub mod apply;
 pub mod merge;
 pub mod mapping;

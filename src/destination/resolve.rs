@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
+use crate::destination::retyped::{self, Retyped};
 use crate::error::{Result, TableName};
 use crate::pg;
 use crate::pg::snapshot;
@@ -64,6 +65,8 @@ pub struct Destination {
     pub part: Part,
     /// The places of the ignored columns among the fields of a record.
     pub ignored: Vec<usize>,
+    /// The columns that have another type here.
+    pub retyped: Vec<Retyped>,
 }
 
 /// Returns the table of a part, locked, as the part needs it: created or completed where that is allowed.
@@ -80,7 +83,7 @@ pub fn resolve(
     if allowed.new_columns == NewColumns::Ignore {
         destination.ignored = ignore(&mut destination.part, &destination.shape)?;
     }
-    check(&destination, rights, caller)?;
+    destination.retyped = check(&destination, rights, caller)?;
     Ok(destination)
 }
 
@@ -108,7 +111,7 @@ fn find(manifest: &Manifest, part: &Part, create_tables: bool, caller: &Caller) 
         let (table, target) = (shape.name_for_errors(), manifest.target.clone());
         return Err(OwnershipError::OfExtension { table, target, extension }.into());
     }
-    Ok(Destination { table, shape, part, ignored: Vec::new() })
+    Ok(Destination { table, shape, part, ignored: Vec::new(), retyped: Vec::new() })
 }
 
 fn no_destination(manifest: &Manifest, part: &Part) -> ImportError {
@@ -131,7 +134,7 @@ fn complete(
     if lines.is_empty() {
         return Ok(found);
     }
-    let Destination { table, shape: former, part, ignored } = found;
+    let Destination { table, shape: former, part, ignored, retyped } = found;
     let oid = table.oid();
     // Closed, its lock kept: ALTER TABLE refuses a table that is open.
     drop(table);
@@ -143,7 +146,7 @@ fn complete(
         warn_of_missing_values(manifest, &part);
     }
     let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
-    Ok(Destination { table, shape: completed, part, ignored })
+    Ok(Destination { table, shape: completed, part, ignored, retyped })
 }
 
 fn is_missing(column: &batch::Column, shape: &Shape) -> bool {
@@ -170,12 +173,13 @@ fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>> {
     Ok(ignored.into_iter().map(|(place, _)| place).collect())
 }
 
-/// Requires that the caller may write the table, and that its columns can hold those of the part.
+/// Requires that the caller may write the table, and that its columns can hold those of the part. Returns
+/// those that have another type.
 fn check(
     destination: &Destination,
     (privilege, rights): (&'static str, &[Right]),
     caller: &Caller,
-) -> Result<()> {
+) -> Result<Vec<Retyped>> {
     let Destination { table, shape, part, .. } = destination;
     if !table.allows(caller.role(), rights) {
         return Err(TableError::NoPrivilege { table: shape.name_for_errors(), privilege }.into());
@@ -183,7 +187,9 @@ fn check(
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
         return Err(TableError::RowSecurity { table: shape.name_for_errors(), doing: "Import" }.into());
     }
-    snapshot::latest(|| part.columns.iter().try_for_each(|column| compare(column, shape)))
+    let retyped =
+        || part.columns.iter().filter_map(|column| compare(column, shape, part.format).transpose()).collect();
+    snapshot::latest(retyped)
 }
 
 /// Reads the shape that a table has at this moment.
@@ -219,7 +225,7 @@ fn create(part: &Part, caller: &Caller) -> Result<Oid> {
 fn definition(column: &batch::Column, table: &TableName) -> Result<String> {
     let missing =
         || TableError::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
-    let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
+    let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?.written;
     let collation = match &column.collation {
         Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| ImportError::NoCollation {
             table: table.clone(),
@@ -254,34 +260,16 @@ fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
     );
 }
 
-/// Requires that the table has a column of the same name and type. A type of another name is refused even if
-/// COPY would accept the text: 1.5 becomes 2 in an integer, and two keys that differ may become equal.
-fn compare(theirs: &batch::Column, shape: &Shape) -> Result<()> {
+/// Requires that the table has a column of the same name that can be written to. Returns what its values need
+/// if it has another type.
+fn compare(theirs: &batch::Column, shape: &Shape, format: Format) -> Result<Option<Retyped>> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        let definition = shape::known_type(&theirs.type_name, theirs.typmod)?;
+        let definition = shape::known_type(&theirs.type_name, theirs.typmod)?.map(|known| known.written);
         return Err(TableError::NoColumn { table, column, definition }.into());
     };
     if ours.is_generated {
         return Err(ImportError::GeneratedColumn { table, column }.into());
     }
-    let same_type = ours.type_name == theirs.type_name;
-    // The length of a varchar may differ: COPY refuses values that do not fit. Other modifiers would round.
-    let is_checked_by_input = matches!(ours.type_name.as_str(), "character varying" | "bit varying");
-    let same_modifier = ours.typmod == theirs.typmod || ours.typmod == -1 || is_checked_by_input;
-    if !same_type || !same_modifier {
-        let source_type = if same_type {
-            shape::type_with_modifier(ours, theirs.typmod)?
-        } else {
-            theirs.type_name.clone()
-        };
-        return Err(ImportError::ColumnType {
-            table,
-            column,
-            source_type,
-            own: ours.type_with_modifier.clone(),
-        }
-        .into());
-    }
-    Ok(())
+    retyped::compare(theirs, ours, shape, format)
 }

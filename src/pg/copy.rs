@@ -17,6 +17,7 @@ use pgrx::pg_guard;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};
 
+use crate::pg::convert::{Conversion, Converter, Misfit};
 use crate::pg::error::{Error, StreamError};
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
@@ -187,14 +188,15 @@ pub fn copy_from<E: StreamError>(
     Ok(rows)
 }
 
-/// Reads rows as `COPY table (columns) FROM` would, but into staged rows of the table's columns. Returns how
-/// many.
+/// Reads rows as `COPY table (columns) FROM` would, but into staged rows of the table's columns. Returns the
+/// first value that a conversion does not keep as it is: then the transaction must fail.
 pub fn stage_from<E: StreamError>(
     table: &Table,
     rows: &mut Staged,
     format: &str,
+    conversions: &[Conversion],
     source: impl Read + 'static,
-) -> Result<u64, E> {
+) -> Result<Option<Misfit>, E> {
     let source = CopyInput::push::<E>(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which
@@ -202,11 +204,15 @@ pub fn stage_from<E: StreamError>(
     // row and column that is not in the file (copyfrom.c, BeginCopyFrom). The copy of the struct outlives the
     // COPY.
     let mut relation = unsafe { *table.relation() };
-    relation.rd_att = rows.descriptor();
+    relation.rd_att = rows.descriptor_to_read(conversions);
     // SAFETY: as above; the state lives in a memory context of COPY's own.
     let copy = unsafe { begin_copy_from(std::ptr::null_mut(), &raw mut relation, &[], format)? };
     // SAFETY: open.
     let columns = unsafe { (*rows.descriptor()).natts as usize };
+    // SAFETY: the descriptor lives as long as the rows.
+    let mut converter =
+        (!conversions.is_empty()).then(|| unsafe { Converter::of(rows.descriptor(), conversions) });
+    let mut misfit = None;
     let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); columns], vec![false; columns]);
     let mut row_context = pgrx::PgMemoryContexts::new("pg_table_export row");
     // SAFETY: there is room for a value and a null flag of each column. What a row allocates lives until the
@@ -214,12 +220,17 @@ pub fn stage_from<E: StreamError>(
     while unsafe {
         row_context.switch_to(|_| {
             let (values_ptr, nulls_ptr) = (values.as_mut_ptr(), nulls.as_mut_ptr());
-            let found = pg_sys::NextCopyFrom(copy, std::ptr::null_mut(), values_ptr, nulls_ptr);
-            if found {
+            if !pg_sys::NextCopyFrom(copy, std::ptr::null_mut(), values_ptr, nulls_ptr) {
+                return Ok::<_, Error>(false);
+            }
+            if let Some(converter) = &mut converter {
+                misfit = converter.convert(&mut values, &mut nulls)?;
+            }
+            if misfit.is_none() {
                 rows.push(&mut values, &mut nulls);
             }
-            found
-        })
+            Ok(misfit.is_none())
+        })?
     } {
         pgrx::check_for_interrupts!();
         // SAFETY: nothing points into the context any more.
@@ -227,8 +238,10 @@ pub fn stage_from<E: StreamError>(
     }
     // SAFETY: open, ended once.
     unsafe { pg_sys::EndCopyFrom(copy) };
-    source.finish()?;
-    Ok(rows.rows())
+    if misfit.is_none() {
+        source.finish()?;
+    }
+    Ok(misfit)
 }
 
 /// Without `columns` it is all columns of the relation.

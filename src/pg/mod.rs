@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod compat;
+pub mod convert;
 pub mod copy;
 pub mod encoding;
 pub mod error;

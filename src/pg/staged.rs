@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum};
 
+use crate::pg::convert::Conversion;
 use crate::pg::table::Table;
 
 /// Rows with the columns of a descriptor.
@@ -55,6 +56,22 @@ impl Staged {
 
     pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
         self.descriptor
+    }
+
+    /// Returns the columns as they are read before the given conversions.
+    pub(super) fn descriptor_to_read(&self, conversions: &[Conversion]) -> pg_sys::TupleDesc {
+        if conversions.is_empty() {
+            return self.descriptor;
+        }
+        // SAFETY: the copy lives in the current memory context; each place is one of its columns.
+        unsafe {
+            let columns = pg_sys::CreateTupleDescCopy(self.descriptor);
+            for &Conversion { place, read_as: (type_oid, typmod) } in conversions {
+                let number = place as pg_sys::AttrNumber + 1;
+                pg_sys::TupleDescInitEntry(columns, number, std::ptr::null(), type_oid, typmod, 0);
+            }
+            columns
+        }
     }
 
     /// Makes the rows known to the SPI connection that is open.

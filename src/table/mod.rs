@@ -1,9 +1,11 @@
 //! What a user's table is, by PostgreSQL's catalog alone.
 //!
-//! Rule: nothing here knows of tracking, targets or batches.
+//! Rule: nothing here knows of tracking, targets or batches, only how a manifest describes a type.
 
 pub mod ddl;
+pub mod definition;
 pub mod error;
+pub mod intercept;
 pub mod key;
 pub mod own;
 pub mod shape;

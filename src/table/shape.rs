@@ -7,7 +7,9 @@ use crate::error::{Result, TableName};
 use crate::pg;
 use crate::pg::query::{self, quote_identifier};
 use crate::pg::{Oid, query::Row};
+use crate::table::definition;
 use crate::table::error::TableError;
+use batch::Definition;
 
 /// What a table is.
 pub struct Shape {
@@ -39,6 +41,8 @@ pub struct Column {
     pub type_name: String,
     /// pg_attribute.atttypmod, -1 for none
     pub typmod: i32,
+    /// What the type is made of, if it is one of a user's.
+    pub definition: Option<Definition>,
     /// The type with its modifier, as DDL writes it.
     pub type_with_modifier: String,
     /// The collation, quoted and qualified, if it differs from that of the type.
@@ -48,7 +52,7 @@ pub struct Column {
     /// Whether it is GENERATED ALWAYS AS (expression).
     pub is_generated: bool,
     /// pg_attribute.atttypid
-    type_oid: Oid,
+    pub type_oid: Oid,
 }
 
 impl Shape {
@@ -116,16 +120,18 @@ impl Shape {
 
 impl Column {
     fn from_row(row: &Row) -> Result<Column> {
+        let (typmod, type_oid) = (row.get(3)?, Oid::from(row.get::<u32>(8)?));
         Ok(Column {
             attnum: row.get(0)?,
             name: row.get(1)?,
             type_name: row.get(2)?,
-            typmod: row.get(3)?,
+            typmod,
+            definition: definition::of(type_oid, typmod)?,
             type_with_modifier: row.get(4)?,
             collation: row.optional(5)?,
             not_null: row.flag(6),
             is_generated: row.flag(7),
-            type_oid: Oid::from(row.get::<u32>(8)?),
+            type_oid,
         })
     }
 
@@ -135,17 +141,20 @@ impl Column {
     }
 }
 
-/// Returns the type of a column as DDL would write it with another modifier.
-pub fn type_with_modifier(column: &Column, typmod: i32) -> Result<String, pg::Error> {
-    let rows = query::in_snapshot("SELECT format_type($1, $2)", &[&column.type_oid, &typmod])?;
-    rows.first().ok_or_else(|| pg::Error::Internal("format_type returned nothing".into()))?.get(0)
+/// A type that exists here.
+pub struct KnownType {
+    pub oid: Oid,
+    /// The type with its modifier, as DDL writes it.
+    pub written: String,
 }
 
-/// Returns a type that a manifest names, as DDL would write it here; `None` if there is no such type. The
-/// name comes from outside: it is only compared, never parsed.
-pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<String>, pg::Error> {
-    let sql = "SELECT format_type(t.oid, $2) FROM pg_type AS t WHERE format_type(t.oid, NULL) = $1";
-    query::in_snapshot(sql, &[&type_name, &typmod])?.first().map(|row| row.get(0)).transpose()
+/// Finds a type that a manifest names; `None` if there is no such type. The name comes from outside: it is
+/// only compared, never parsed.
+pub fn known_type(type_name: &str, typmod: i32) -> Result<Option<KnownType>, pg::Error> {
+    let sql = "SELECT t.oid, format_type(t.oid, $2) FROM pg_type AS t WHERE format_type(t.oid, NULL) = $1";
+    let found = query::in_snapshot(sql, &[&type_name, &typmod])?;
+    let known = |row: &Row| Ok(KnownType { oid: Oid::from(row.get::<u32>(0)?), written: row.get(1)? });
+    found.first().map(known).transpose()
 }
 
 /// Returns a collation that a manifest names, as SQL writes it here; `None` if there is no such collation.

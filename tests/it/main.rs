@@ -31,4 +31,5 @@ mod stores;
 mod subscription;
 mod types;
 mod untracking;
+mod values;
 mod writes;

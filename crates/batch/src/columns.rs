@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::definition::Definition;
 use super::hashed::sha256;
 
 /// One column of a table.
@@ -17,19 +18,23 @@ pub struct Column {
     #[serde(rename = "type")]
     pub type_name: String,
     pub typmod: i32,
+    pub definition: Option<Definition>,
     pub collation: Option<String>,
     pub not_null: bool,
 }
 
-/// Renders one line for each column: name, type, typmod, collation, not-null, position in the key.
+/// Renders one line for each column: name, type, typmod, definition, collation, not-null, position in the
+/// key.
 pub(super) fn render(columns: &[Column], key: &[String]) -> Vec<u8> {
     let mut content = String::new();
     for column in columns {
         let position = key.iter().position(|name| *name == column.name).map(|index| (index + 1).to_string());
+        let definition = column.definition.as_ref().map(Definition::to_json);
         let line = [
             Some(column.name.as_str()),
             Some(&column.type_name),
             Some(&column.typmod.to_string()),
+            definition.as_deref(),
             column.collation.as_deref(),
             Some(if column.not_null { "t" } else { "f" }),
             position.as_deref(),

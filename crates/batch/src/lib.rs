@@ -11,6 +11,7 @@
 mod columns;
 mod compact;
 mod compacted;
+mod definition;
 mod expire;
 mod fields;
 mod hashed;
@@ -26,6 +27,7 @@ use std::io;
 pub use columns::{Column, fingerprint};
 pub use compact::{Reading, compact_part};
 pub use compacted::{Compacted, Link, put_cumulative};
+pub use definition::{Attribute, Definition, Type};
 pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
 pub use fields::Without;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};

@@ -15,6 +15,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Column};
+use super::definition::Definition;
 use super::names::Compression;
 use super::{Error, path};
 
@@ -279,14 +280,14 @@ impl Manifest {
         let source = [system_identifier, database, lsn, server_version, encoding];
         let publishers = self.former_publishers.iter().map(|former| &former.system_identifier);
         let unchanged = self.unchanged.iter().flat_map(|table| [&table.schema, &table.name]);
-        let parts =
-            self.parts.iter().flat_map(|part| {
-                let columns = part.columns.iter();
-                // Keys, file names and hashes are compared with what is derived from these.
-                [&part.schema, &part.name].into_iter().chain(columns.flat_map(|column| {
-                    [&column.name, &column.type_name].into_iter().chain(&column.collation)
-                }))
-            });
+        let parts = self.parts.iter().flat_map(|part| {
+            let columns = part.columns.iter();
+            // Keys, file names and hashes are compared with what is derived from these.
+            [&part.schema, &part.name].into_iter().chain(columns.flat_map(|column| {
+                let definition = column.definition.iter().flat_map(Definition::texts);
+                [&column.name, &column.type_name].into_iter().chain(&column.collation).chain(definition)
+            }))
+        });
         [&self.target, &self.position, &self.created_at]
             .into_iter()
             .chain(source)

@@ -178,6 +178,7 @@ pub(super) fn columns(shape: &Shape) -> Vec<batch::Column> {
         name: column.name.clone(),
         type_name: column.type_name.clone(),
         typmod: column.typmod,
+        definition: column.definition.clone(),
         collation: column.collation.clone(),
         not_null: column.not_null,
     };

@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::reader::{self, FileReader};
 use super::{
-    Column, Compression, Error, Format, Header, Kind, Manifest, Origin, Part, Publisher, Writer, path,
+    Attribute, Column, Compression, Definition, Error, Format, Header, Kind, Manifest, Origin, Part,
+    Publisher, Writer, path,
 };
 use super::{Counted, other_attempts, sweep};
 use store::Store;
@@ -77,7 +78,14 @@ struct Table {
 }
 
 fn column(name: &str, type_name: &str, not_null: bool) -> Column {
-    Column { name: name.into(), type_name: type_name.into(), typmod: -1, collation: None, not_null }
+    Column {
+        name: name.into(),
+        type_name: type_name.into(),
+        typmod: -1,
+        definition: None,
+        collation: None,
+        not_null,
+    }
 }
 
 fn users(kind: Kind) -> Table {
@@ -156,9 +164,34 @@ fn a_batch_is_read_as_it_was_written() {
         assert_eq!((part.ids, part.records), (2, 1));
         let folder = place.directory.path().join(path::data(TARGET, 1, written.id).unwrap());
         let columns = fs::read_to_string(folder.join(&part.files.columns.name)).unwrap();
-        assert_eq!(columns, "id\tbigint\t-1\t\\N\tt\t1\nname\ttext\t-1\t\\N\tf\t\\N\n");
+        assert_eq!(columns, "id\tbigint\t-1\t\\N\t\\N\tt\t1\nname\ttext\t-1\t\\N\t\\N\tf\t\\N\n");
         let suffix = if compression == Compression::Zstd { ".zst" } else { "" };
         assert!(folder.join(format!("public/users/records{suffix}")).exists());
+    }
+}
+
+#[test]
+fn a_definition_is_read_strictly() {
+    let place = Place::new();
+    let writer = place.writer(1, Compression::None);
+    let mut table = users(Kind::Changes);
+    let (name, type_name) = ("zip".into(), "text".into());
+    let zip = Attribute { name, type_name, typmod: -1, definition: None };
+    table.columns[1].definition = Some(Definition::Composite(vec![zip]));
+    let part = write(&writer, &table, b"1\n2\n", b"1\t(1)\n");
+    let written = writer.publish(header(Kind::Changes), vec![part]).unwrap();
+    assert_eq!(place.manifest(1).unwrap(), written);
+    let attribute = "/tables/0/columns/1/definition/composite/0";
+    for edit in [
+        // Null and missing would have the same fingerprint.
+        |attribute: &mut Value| drop(attribute.as_object_mut().unwrap().remove("definition")),
+        |attribute: &mut Value| attribute["more"] = json!(1),
+        |attribute: &mut Value| attribute["definition"] = json!({"tuple": []}),
+        |attribute: &mut Value| attribute["name"] = json!("town"),
+        |attribute: &mut Value| attribute["name"] = json!("z\0"),
+    ] {
+        let read = place.edited(|json| edit(json.pointer_mut(attribute).unwrap()));
+        assert!(matches!(read, Err(Error::Manifest { .. })), "{read:?}");
     }
 }
 
@@ -536,6 +569,14 @@ fn tables() -> impl Strategy<Value = Vec<Table>> {
                         name,
                         type_name,
                         typmod,
+                        definition: (typmod % 2 == 0).then(|| {
+                            Definition::Composite(vec![Attribute {
+                                name: collation.clone(),
+                                type_name: "text[]".into(),
+                                typmod,
+                                definition: Some(Definition::Enum),
+                            }])
+                        }),
                         collation: collated.map(|_| collation),
                         not_null: collated == Some(true),
                     })
@@ -605,6 +646,7 @@ proptest! {
                     Some(column.name),
                     Some(column.type_name),
                     Some(column.typmod.to_string()),
+                    column.definition.map(|definition| definition.to_json()),
                     column.collation,
                     Some(if column.not_null { "t" } else { "f" }.into()),
                     position.map(|index| (index + 1).to_string()),

@@ -1,0 +1,57 @@
+//! What statements have written, compared with the table afterwards: a trigger or a rule that fires even
+//! during an import may have dropped or changed rows.
+//!
+//! In go rows that were deleted, inserted or updated; out comes the error about one that is not in the table
+//! as it was sent. Only the rows of the part are compared: what a trigger does to other rows is not found.
+
+use crate::destination::error::ValueError;
+use crate::destination::merge::Merge;
+use crate::error::Result;
+use crate::pg::staged::Staged;
+use crate::table::intercept::Interceptor;
+use crate::table::shape::Shape;
+
+/// The checks of a part. They do nothing if no trigger and no rule fires.
+pub struct Verify<'a> {
+    pub interceptors: &'a [Interceptor],
+    pub shape: &'a Shape,
+    /// The number of the batch.
+    pub number: u64,
+}
+
+impl Verify<'_> {
+    /// Requires that rows with these keys are gone; without keys, all rows.
+    pub fn deleted(&self, merge: &Merge, keys: Option<&Staged>) -> Result<()> {
+        if self.interceptors.is_empty() || keys.is_some_and(|keys| keys.rows() == 0) {
+            return Ok(());
+        }
+        self.require_none(merge.key_of_kept(keys)?, "was deleted, and is still there")
+    }
+
+    /// Requires that the table has these rows. The FROM item `s` names their fields.
+    pub fn written(&self, merge: &Merge, from_item: &str, rows: &Staged) -> Result<()> {
+        if self.interceptors.is_empty() || rows.rows() == 0 {
+            return Ok(());
+        }
+        self.require_none(
+            merge.key_of_different(from_item, rows)?,
+            "was written, and is missing or has other values",
+        )
+    }
+
+    fn require_none(&self, key: Option<String>, what: &'static str) -> Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        let list = |field: fn(&Interceptor) -> &str, separator: &str| {
+            self.interceptors.iter().map(field).collect::<Vec<_>>().join(separator)
+        };
+        Err(ValueError::Intercepted {
+            table: self.shape.name_for_errors(),
+            number: self.number,
+            key,
+            what,
+            by: list(|one| &one.shown, ", "),
+            disable: list(|one| &one.disable, "; "),
+        }
+        .into())
+    }
+}

@@ -1,0 +1,20 @@
+//! What may change or drop the rows that an import writes: triggers and rules that fire even then.
+//!
+//! In go a table; out come those of it and of its partitions.
+
+use crate::pg::{self, Oid, query};
+
+/// A trigger or a rule that fires when an import writes.
+#[derive(Clone, Debug)]
+pub struct Interceptor {
+    /// What it is, its name and its table, for errors.
+    pub shown: String,
+    /// The statement that disables it.
+    pub disable: String,
+}
+
+/// Looks them up for a table.
+pub fn interceptors(table: Oid) -> Result<Vec<Interceptor>, pg::Error> {
+    let rows = query::now(include_str!("intercept.sql"), &[&table])?;
+    rows.iter().map(|row| Ok(Interceptor { shown: row.get(0)?, disable: row.get(1)? })).collect()
+}
