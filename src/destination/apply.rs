@@ -174,9 +174,14 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
 
 fn append(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
-    let deleted = match part.kind {
-        Kind::Full => delete_all(shape)?,
-        Kind::Changes => Merge::of(part, table, shape)?.delete(&incoming.stage_ids()?)?,
+    let merge = Merge::of(part, table, shape)?;
+    let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    if merge.inexact_index().is_some() {
+        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?)?;
+    }
+    let deleted = match &ids {
+        None => delete_all(shape)?,
+        Some(ids) => merge.delete(ids)?,
     };
     fault::point(Point::ImportRowsDeleted);
     let inserted = incoming.copy_records()?;
@@ -190,6 +195,7 @@ fn merge(incoming: &Incoming) -> Result<Changed> {
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
+    merge.require_distinct(ids.as_ref(), &records)?;
     let surplus = merge.delete_duplicates(ids.as_ref())?;
     let plan = merge.plan(ids, &records)?;
     let deleted = surplus + merge.delete(&plan.gone)?;

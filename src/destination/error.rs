@@ -74,8 +74,8 @@ pub enum ImportError {
     GeneratedColumn { table: TableName, column: String },
     #[error("column \"{column}\" of table \"{table}\" has another type here")]
     ColumnType { table: TableName, column: String, source_type: String, own: String },
-    #[error("type {type_name} of key column \"{column}\" of table \"{table}\" has no equality operator")]
-    NoEquality { table: TableName, column: String, type_name: String },
+    #[error("two keys of table \"{table}\" are one here: ({}) and ({})", keys[0], keys[1])]
+    EqualKeys { table: TableName, keys: [String; 2], index: String },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
     Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
 }
@@ -119,7 +119,9 @@ impl Report for ImportError {
             ImportError::ColumnType { table, column, source_type, own } => plain(ERRCODE_DATATYPE_MISMATCH)
                 .detail(format!("It is {source_type} at the source, and {own} here."))
                 .run(table.alter("ALTER", column, &format!("TYPE {source_type}"))),
-            ImportError::NoEquality { .. } => plain(ERRCODE_UNDEFINED_FUNCTION),
+            ImportError::EqualKeys { index, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
+                .detail(format!("Index {index} takes them for equal. Nothing was changed."))
+                .hint("Give the index here the collation and the operator class that it has at the source."),
             ImportError::Count { .. } => {
                 plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(COPY_AGAIN)
             }

@@ -17,6 +17,7 @@ mod dump;
 mod extension;
 mod faults;
 mod forks;
+mod keys;
 mod members;
 mod model;
 mod names;
