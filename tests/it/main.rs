@@ -21,6 +21,7 @@ mod keys;
 mod members;
 mod model;
 mod names;
+mod near_keys;
 mod restrictions;
 mod roundtrip;
 mod schedule;
