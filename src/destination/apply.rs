@@ -185,17 +185,20 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
 fn append(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, retyped, .. }, .. } = *incoming;
     let is_direct = retyped.is_empty() && incoming.interceptors.is_empty();
-    let merge = || Merge::of(part, table, shape);
+    let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    if merge.inexact_index().is_some() {
+        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?)?;
+    }
     let deleted = match &ids {
         None => delete_all(shape)?,
-        Some(ids) => merge()?.delete(ids)?,
+        Some(ids) => merge.delete(ids)?,
     };
     fault::point(Point::ImportRowsDeleted);
     let inserted = if is_direct {
         incoming.copy_records()?
     } else {
-        let (merge, verify) = (merge()?, incoming.verify());
+        let verify = incoming.verify();
         verify.deleted(&merge, ids.as_ref())?;
         let records = incoming.stage_records()?;
         let inserted = merge.insert_records(&records)?;
@@ -212,6 +215,7 @@ fn merge(incoming: &Incoming) -> Result<Changed> {
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
+    merge.require_distinct(ids.as_ref(), &records)?;
     let surplus = merge.delete_duplicates(ids.as_ref())?;
     let plan = merge.plan(ids, &records)?;
     let deleted = surplus + merge.delete(&plan.gone)?;

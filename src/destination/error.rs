@@ -84,8 +84,8 @@ pub enum ImportError {
     TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: TableName, column: String },
-    #[error("type {type_name} of key column \"{column}\" of table \"{table}\" has no equality operator")]
-    NoEquality { table: TableName, column: String, type_name: String },
+    #[error("two keys of table \"{table}\" are one here: ({}) and ({})", keys[0], keys[1])]
+    EqualKeys { table: TableName, keys: [String; 2], index: String },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
     Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
 }
@@ -126,7 +126,9 @@ impl Report for ImportError {
             ImportError::GeneratedColumn { table, column } => {
                 plain(ERRCODE_GENERATED_ALWAYS).run(table.alter("ALTER", column, "DROP EXPRESSION"))
             }
-            ImportError::NoEquality { .. } => plain(ERRCODE_UNDEFINED_FUNCTION),
+            ImportError::EqualKeys { index, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
+                .detail(format!("Index {index} takes them for equal. Nothing was changed."))
+                .hint("Give the index here the collation and the operator class that it has at the source."),
             ImportError::Count { .. } => {
                 plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(COPY_AGAIN)
             }

@@ -6,6 +6,10 @@
 //!
 //! Values are compared byte by byte, as in REFRESH MATERIALIZED VIEW CONCURRENTLY: json has no equality, and
 //! values that are equal, those of a key included, may differ in their text.
+//!
+//! A key is its text, and finds its row by the unique index over its columns, if there is one. Where the
+//! index takes two texts for equal, the row that is found is given the other text. An id without a record
+//! stands for the row with its very text.
 
 use std::ffi::CStr;
 
@@ -13,8 +17,8 @@ use crate::destination::error::ImportError;
 use crate::error::Result;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
-use crate::pg::{query, settings};
-use crate::table::key;
+use crate::pg::{query, settings, snapshot};
+use crate::table::key::{self, KeyColumn};
 use crate::table::shape::{Column, ColumnsNotUpdatable, Shape};
 use batch::{Kind, Part};
 
@@ -28,8 +32,8 @@ pub struct Merge<'a> {
     shape: &'a Shape,
     /// The columns of the part, those of the key first.
     columns: Vec<&'a Column>,
-    /// The equality of each column of the key.
-    equality: Vec<String>,
+    /// The columns of the key, as this table compares them.
+    key: Vec<KeyColumn>,
 }
 
 /// The rows to process, one field for each [`Set`].
@@ -74,31 +78,80 @@ impl Set {
 }
 
 impl<'a> Merge<'a> {
-    /// Looks up the columns of a part in a table, and the equality operator of each column of the key.
+    /// Looks up the columns of a part in a table, and how those of the key are compared there.
     pub fn of(part: &'a Part, table: &'a Table, shape: &'a Shape) -> Result<Merge<'a>> {
         let others = part.columns.iter().map(|column| &column.name).filter(|name| !part.key.contains(name));
         let columns = part.key.iter().chain(others).map(|name| shape.column(name));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        let equality = columns.iter().take(part.key.len()).map(|column| {
-            let missing = || ImportError::NoEquality {
-                table: shape.name_for_errors(),
-                column: column.name.clone(),
-                type_name: column.type_name.clone(),
-            };
-            Ok(key::equality(table, column.attnum)?.ok_or_else(missing)?)
-        });
-        let equality = equality.collect::<Result<_>>()?;
-        Ok(Merge { part, table, shape, columns, equality })
+        let attnums = columns.iter().take(part.key.len()).map(|column| column.attnum).collect::<Vec<_>>();
+        let key = snapshot::latest(|| key::compared(table, &attnums))?;
+        Ok(Merge { part, table, shape, columns, key })
+    }
+
+    /// Returns the unique index over the key, its name quoted, if it takes different texts for equal.
+    pub fn inexact_index(&self) -> Option<&str> {
+        self.key.iter().find(|column| !column.is_exact)?.index()
+    }
+
+    /// Refuses records whose keys differ, but not for the unique index over the key: two records, or a record
+    /// and a row that no id says is gone.
+    pub fn require_distinct(&self, ids: Option<&Staged>, records: &Staged) -> Result<()> {
+        let Some(index) = self.inexact_index() else { return Ok(()) };
+        let order = self.key_list(", ", |column, n| column.in_order(&format!("c{n}")).unwrap_or_default());
+        let mut pairs = format!(
+            "SELECT ARRAY[{before}, {own}]
+               FROM (SELECT {fields}, {lag} FROM {records} WINDOW w AS (ORDER BY {order})) AS s
+              WHERE {equal}",
+            before = self.key_text(|_, n| format!("s.b{n}")),
+            own = self.key_text(|_, n| format!("s.c{n}")),
+            fields = self.key_fields(),
+            lag = self.key_list(", ", |_, n| format!("pg_catalog.lag(s.c{n}) OVER w AS b{n}")),
+            records = self.records_as_s(records),
+            equal = self.key_list(" AND ", |column, n| column.equal(&format!("s.b{n}"), &format!("s.c{n}"))),
+        );
+        let mut staged = vec![records];
+        if let Some(ids) = ids {
+            pairs += &format!(
+                " UNION ALL SELECT ARRAY[{ours}, {theirs}] FROM {records} JOIN {rows} AS d ON {matches}
+                   WHERE NOT ({same}) AND NOT EXISTS (SELECT FROM {ids} AS i ({fields}) WHERE {is_named})",
+                ours = self.key_text(|column, _| of_key("d", column)),
+                theirs = self.key_text(|_, n| format!("s.c{n}")),
+                records = self.order_by_key(&self.records_as_s(records)),
+                rows = self.shape.as_from_item(),
+                matches = self.keys_match(),
+                same = self.keys_same("s"),
+                ids = ids.name(),
+                fields = self.key_fields(),
+                is_named = self.keys_same("i"),
+            );
+            staged.push(ids);
+        }
+        // Not LIMIT 1: such a plan is quick only if there are such keys.
+        let sql = format!(
+            "SELECT pg_catalog.to_json(pg_catalog.min(p.pair)) FROM ({pairs}) AS p (pair) \
+             HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0"
+        );
+        match query::now_with(&sql, &staged)?.first() {
+            None => Ok(()),
+            Some(row) => Err(ImportError::EqualKeys {
+                table: self.shape.name_for_errors(),
+                keys: row.json(0)?,
+                index: index.to_owned(),
+            }
+            .into()),
+        }
     }
 
     /// Deletes all but one of the rows that have the same key. Such rows can exist if no unique index forbids
     /// them.
     pub fn delete_duplicates(&self, ids: Option<&Staged>) -> Result<u64> {
-        if key::is_unique(self.table.oid(), &self.part.key)? {
+        let has_index = self.key.iter().any(|column| column.index().is_some());
+        if has_index || key::is_unique(self.table.oid(), &self.part.key)? {
             return Ok(0);
         }
         let rows = self.shape.as_from_item();
-        let same = self.keys_equal(|column, _| of("o", column), |column, _| of("d", column));
+        let same =
+            self.key_list(" AND ", |column, _| column.same(&of_key("o", column), &of_key("d", column)));
         let is_surplus = format!(
             "EXISTS (SELECT FROM {rows} AS o WHERE {same} AND (o.tableoid, o.ctid) < (d.tableoid, d.ctid))"
         );
@@ -127,7 +180,7 @@ impl<'a> Merge<'a> {
             replaced = Set::Replaced.number(),
             changed = Set::Changed.number(),
             // Only the table has the key of a row that is gone.
-            fields = self.column_list(|column, n| match n <= self.equality.len() {
+            fields = self.column_list(|column, n| match n <= self.key.len() {
                 true => format!("COALESCE(s.c{n}, {}) AS c{n}", of("d", column)),
                 false => format!("s.c{n}"),
             }),
@@ -150,7 +203,7 @@ impl<'a> Merge<'a> {
         Ok(Plan { gone, changed, replaced, new, not_updatable })
     }
 
-    /// Returns the ids that have no record.
+    /// Returns the ids that have no record. One whose text a record has changed has that record.
     fn without_record(&self, ids: Staged, records: &Staged) -> Result<Staged> {
         if records.rows() == 0 {
             return Ok(ids);
@@ -160,20 +213,20 @@ impl<'a> Merge<'a> {
             ids = ids.name(),
             fields = self.key_fields(),
             records = self.records_as_s(records),
-            same = self.keys_equal(|_, n| format!("d.c{n}"), |_, n| format!("s.c{n}")),
+            same = self.key_list(" AND ", |column, n| column.matches(&format!("d.c{n}"), &format!("s.c{n}"))),
         );
         let [gone] = query::stage(&sql, &[&ids, records], [c"gone"])?;
         Ok(gone)
     }
 
-    /// Deletes the rows that have one of the keys.
+    /// Deletes the rows that have one of the keys, with the same text.
     pub fn delete(&self, keys: &Staged) -> Result<u64> {
         if keys.rows() == 0 {
             return Ok(0);
         }
-        let (rows, matches) = (self.shape.as_from_item(), self.keys_match());
+        let (rows, same) = (self.shape.as_from_item(), self.keys_same("s"));
         let keys_in_order = self.order_by_key(&self.keys_as_s(keys));
-        Ok(query::modify(&format!("DELETE FROM {rows} AS d USING {keys_in_order} WHERE {matches}"), &[keys])?)
+        Ok(query::modify(&format!("DELETE FROM {rows} AS d USING {keys_in_order} WHERE {same}"), &[keys])?)
     }
 
     /// Updates the changed rows in place.
@@ -262,9 +315,10 @@ impl<'a> Merge<'a> {
         let (fields, join) = match keys {
             Some(keys) => {
                 let keys_in_order = self.order_by_key(&self.keys_as_s(keys));
-                (self.key_text("s"), format!("{keys_in_order} JOIN {rows} AS d ON {}", self.keys_match()))
+                let join = format!("{keys_in_order} JOIN {rows} AS d ON {}", self.keys_same("s"));
+                (self.key_text(|_, n| format!("s.c{n}")), join)
             }
-            None => (self.key_text("d"), format!("{rows} AS d")),
+            None => (self.key_text(|column, _| of_key("d", column)), format!("{rows} AS d")),
         };
         self.first(&format!("SELECT pg_catalog.min({fields}) FROM {join}"), keys)
     }
@@ -274,7 +328,7 @@ impl<'a> Merge<'a> {
         let sql = format!(
             "SELECT pg_catalog.min({fields}) FROM {staged} LEFT JOIN {rows} AS d ON {matches} \
               WHERE d.tableoid IS NULL OR {differs}",
-            fields = self.key_text("s"),
+            fields = self.key_text(|_, n| format!("s.c{n}")),
             staged = self.order_by_key(from_item),
             rows = self.shape.as_from_item(),
             matches = self.keys_match(),
@@ -286,16 +340,6 @@ impl<'a> Merge<'a> {
     fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
         let found = query::select(sql, &staged.into_iter().collect::<Vec<_>>())?;
         Ok(found.first().map_or(Ok(None), |row| row.optional(0))?)
-    }
-
-    /// The key of a row as text, for errors, and not all of a long one.
-    fn key_text(&self, alias: &str) -> String {
-        let field = |(n, column): (usize, &&Column)| match alias {
-            "s" => format!("s.c{n}"),
-            _ => of(alias, column),
-        };
-        let key = (1..).zip(&self.columns).take(self.equality.len()).map(field).collect::<Vec<_>>();
-        format!("pg_catalog.left(pg_catalog.concat_ws(', ', {}), 200)", key.join(", "))
     }
 
     /// The FROM item `s` for records, whose fields come in the order of the file.
@@ -310,9 +354,8 @@ impl<'a> Merge<'a> {
     /// so that it would hash the whole table for a join. Sorted rows are merged with the table's index, and
     /// written in its order.
     fn order_by_key(&self, from_item: &str) -> String {
-        let key = (1..).zip(&self.columns).take(self.equality.len());
-        let ordered = key.filter(|(_, column)| self.table.has_order(column.attnum));
-        let fields = ordered.map(|(n, _)| format!("c{n}")).collect::<Vec<_>>();
+        let fields = (1..).zip(&self.key).filter_map(|(n, column)| column.in_order(&format!("c{n}")));
+        let fields = fields.collect::<Vec<_>>();
         if fields.is_empty() {
             return from_item.to_owned();
         }
@@ -325,24 +368,28 @@ impl<'a> Merge<'a> {
     }
 
     fn key_fields(&self) -> String {
-        (1..=self.equality.len()).map(|n| format!("c{n}")).collect::<Vec<_>>().join(", ")
+        self.key_list(", ", |_, n| format!("c{n}"))
     }
 
-    /// The condition that a row of the table has the key of a staged row.
+    /// The condition that a row of the table is that of a staged row.
     fn keys_match(&self) -> String {
-        self.keys_equal(|column, _| of("d", column), |_, n| format!("s.c{n}"))
+        self.key_list(" AND ", |column, n| column.matches(&of_key("d", column), &format!("s.c{n}")))
     }
 
-    fn keys_equal(
-        &self,
-        left: impl Fn(&Column, usize) -> String,
-        right: impl Fn(&Column, usize) -> String,
-    ) -> String {
-        let equal = (1..)
-            .zip(&self.columns)
-            .zip(&self.equality)
-            .map(|((n, column), equality)| format!("{} {equality} {}", left(column, n), right(column, n)));
-        equal.collect::<Vec<_>>().join(" AND ")
+    /// The condition that a row of the table `d` has the very key of a staged row.
+    fn keys_same(&self, staged: &str) -> String {
+        self.key_list(" AND ", |column, n| column.same(&of_key("d", column), &format!("{staged}.c{n}")))
+    }
+
+    /// A key as text, for an error, and not all of a long one.
+    fn key_text(&self, value: impl Fn(&KeyColumn, usize) -> String) -> String {
+        let values = self.key_list(", ", value);
+        format!("pg_catalog.left(pg_catalog.concat_ws(', ', {values}), 200) COLLATE pg_catalog.\"C\"")
+    }
+
+    /// A list with one item for each column of the key.
+    fn key_list(&self, separator: &str, item: impl Fn(&KeyColumn, usize) -> String) -> String {
+        (1..).zip(&self.key).map(|(n, column)| item(column, n)).collect::<Vec<_>>().join(separator)
     }
 
     /// The condition that a row of the table differs from a record in one of the columns that `is_meant`
@@ -367,4 +414,8 @@ impl<'a> Merge<'a> {
 
 fn of(alias: &str, column: &Column) -> String {
     format!("{alias}.{}", column.quoted())
+}
+
+fn of_key(alias: &str, column: &KeyColumn) -> String {
+    format!("{alias}.{}", query::quote_identifier(&column.name))
 }

@@ -207,6 +207,11 @@ pub fn now(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> 
     execute(sql, parameters, &[], false).map(|(rows, _)| rows)
 }
 
+/// Runs a query that names staged rows as tables, as [`now`] does.
+pub fn now_with(sql: &str, relations: &[&Staged]) -> Result<Vec<Row>, Error> {
+    execute(sql, &[], relations, false).map(|(rows, _)| rows)
+}
+
 /// Runs a data-modifying query that names staged rows as tables, and returns how many rows it touched.
 pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
     execute(sql, &[], relations, false).map(|(_, processed)| processed)

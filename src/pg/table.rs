@@ -145,24 +145,11 @@ impl Table {
         self.attribute(attnum).map(column)
     }
 
-    /// Returns the default equality operator of a column's type; `None` if it has none.
-    pub fn equality_operator(&self, attnum: i16) -> Option<Oid> {
-        let type_oid = self.attribute(attnum)?.atttypid;
-        // SAFETY: the oid of a type; the entry is never freed (typcache.c).
-        let operator =
-            unsafe { (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
-        (operator != pg_sys::InvalidOid).then_some(operator)
-    }
-
-    /// Says whether a column's type has a default order.
-    pub fn has_order(&self, attnum: i16) -> bool {
-        self.attribute(attnum).is_some_and(|attribute| {
-            // SAFETY: the oid of a type; the entry is never freed (typcache.c).
-            let less = unsafe {
-                (*pg_sys::lookup_type_cache(attribute.atttypid, pg_sys::TYPECACHE_LT_OPR as i32)).lt_opr
-            };
-            less != Oid::INVALID
-        })
+    /// Returns the default btree operator class of a column's type; 0 if it has none.
+    pub fn default_operator_class(&self, attnum: i16) -> Oid {
+        let type_oid = self.attribute(attnum).map_or(Oid::INVALID, |attribute| attribute.atttypid);
+        // SAFETY: the oid of a type, or 0, which has no operator class (indexcmds.c).
+        unsafe { pg_sys::GetDefaultOpClass(type_oid, pg_sys::BTREE_AM_OID) }
     }
 
     fn attribute(&self, attnum: i16) -> Option<&pg_sys::FormData_pg_attribute> {

@@ -1,12 +1,13 @@
 //! The key of a table: the columns that tell its rows apart.
 //!
-//! In: a table, and which key of it is meant. Out: its columns, with what a query needs to compare them as
-//! the index does. Invariant: the columns are those of a valid unique btree index without a predicate and
-//! without expressions.
+//! In: a table, and which key of it is meant. Out: its columns, with what a query needs to compare them.
+//! A key is its text, what COPY writes of it; the index that finds its row may take other texts for equal.
+//! Invariant: an index that is meant is a valid unique btree index without a predicate and without
+//! expressions.
 
 use crate::error::Result;
 use crate::pg::Oid;
-use crate::pg::query;
+use crate::pg::query::{self, Row};
 use crate::pg::table::Table;
 
 /// One column of a key.
@@ -19,10 +20,18 @@ pub struct KeyColumn {
     pub not_null: bool,
     /// The type that the shadow keeps it in: without domain and modifier, so that any old value fits.
     pub shadow_type: String,
+    /// `::"schema"."type"`: the type that the operators compare, or nothing if it is that of the column.
+    cast: String,
     /// `OPERATOR(schema.=)`: the equality of the index's operator class, regardless of search_path.
-    pub equality: String,
+    equality: Option<String>,
+    /// `OPERATOR(schema.<)`: its order.
+    less: Option<String>,
     /// ` COLLATE "schema"."name"`: the index's collation, or nothing for a type that has none.
     pub collate: String,
+    /// Whether values that are equal have the same text.
+    pub is_exact: bool,
+    /// The index, its name quoted; `None` if there is none.
+    index: Option<String>,
 }
 
 /// Which key of a table is meant.
@@ -42,35 +51,93 @@ pub fn key(table: Oid, key: &Key) -> Result<Vec<KeyColumn>> {
         Key::Index(name) => (Some(*name), None),
         Key::Columns(attnums) => (None, Some(*attnums)),
     };
-    query::in_snapshot(include_str!("key.sql"), &[&table, &index, &columns])?
+    look_up(table, index, columns, None)
+}
+
+/// Returns columns, given by number, as the unique index over them compares them. It must check each row at
+/// once. Without such an index they are compared by the default operator classes of their types.
+pub fn compared(table: &Table, attnums: &[i16]) -> Result<Vec<KeyColumn>> {
+    let class = |&attnum| table.default_operator_class(attnum).to_u32().to_string();
+    let classes = attnums.iter().map(class).collect::<Vec<_>>();
+    look_up(table.oid(), None, Some(attnums), Some(&classes))
+}
+
+fn look_up(
+    table: Oid,
+    index: Option<&str>,
+    columns: Option<&[i16]>,
+    classes: Option<&[String]>,
+) -> Result<Vec<KeyColumn>> {
+    query::in_snapshot(include_str!("key.sql"), &[&table, &index, &columns, &classes])?
         .iter()
-        .map(|row| {
-            Ok(KeyColumn {
-                attnum: row.get(0)?,
-                name: row.get(1)?,
-                not_null: row.flag(2),
-                shadow_type: row.get(3)?,
-                equality: row.get(4)?,
-                collate: row.optional(5)?.unwrap_or_default(),
-            })
-        })
+        .map(KeyColumn::from_row)
         .collect()
+}
+
+impl KeyColumn {
+    fn from_row(row: &Row) -> Result<KeyColumn> {
+        Ok(KeyColumn {
+            attnum: row.get(0)?,
+            name: row.get(1)?,
+            not_null: row.flag(2),
+            shadow_type: row.get(3)?,
+            cast: row.optional(4)?.unwrap_or_default(),
+            equality: row.optional(5)?,
+            less: row.optional(6)?,
+            collate: row.optional(7)?.unwrap_or_default(),
+            is_exact: row.flag(8),
+            index: row.optional(9)?,
+        })
+    }
+
+    /// Returns the index that compares the column, its name quoted; `None` if there is none.
+    pub fn index(&self) -> Option<&str> {
+        self.index.as_deref()
+    }
+
+    /// The condition that two values, given as SQL, are equal: for the index, or for the type where there is
+    /// none.
+    pub fn equal(&self, a: &str, b: &str) -> String {
+        let KeyColumn { cast, collate, .. } = self;
+        match &self.equality {
+            Some(equality) => format!("{a}{cast} {equality} {b}{cast}{collate}"),
+            None => same_text(a, b),
+        }
+    }
+
+    /// The condition that two values are the same key. The equality comes first: it can use the index.
+    pub fn same(&self, a: &str, b: &str) -> String {
+        match &self.equality {
+            Some(_) if !self.is_exact => format!("{} AND {}", self.equal(a, b), same_text(a, b)),
+            _ => self.equal(a, b),
+        }
+    }
+
+    /// The condition that two values find one row: they are equal for the index, or the same key if there is
+    /// none.
+    pub fn matches(&self, a: &str, b: &str) -> String {
+        if self.index.is_some() { self.equal(a, b) } else { self.same(a, b) }
+    }
+
+    /// The item of ORDER BY for a value, in the order of the index; `None` if the type has none.
+    pub fn in_order(&self, value: &str) -> Option<String> {
+        let less = self.less.as_ref()?;
+        Some(format!("{value}{}{} USING {less}", self.cast, self.collate))
+    }
+}
+
+/// The text of a value, to be compared by its bytes. A cast to text would be another one: it drops the blanks
+/// of bpchar.
+pub fn text(value: &str) -> String {
+    format!("pg_catalog.concat({value}) COLLATE pg_catalog.\"C\"")
+}
+
+fn same_text(a: &str, b: &str) -> String {
+    format!("{} OPERATOR(pg_catalog.=) {}", text(a), text(b))
 }
 
 /// Says whether no two rows of a table can have one key, given by the names of its columns.
 pub fn is_unique(table: Oid, key: &[String]) -> Result<bool> {
     let rows = query::in_snapshot(include_str!("key_is_unique.sql"), &[&table, &key])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
-}
-
-/// Returns the default equality of a column's type, as `OPERATOR(schema.=)`; `None` if it has none.
-pub fn equality(table: &Table, attnum: i16) -> Result<Option<String>> {
-    let Some(operator) = table.equality_operator(attnum) else { return Ok(None) };
-    let rows = query::now(
-        "SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
-           FROM pg_operator AS o JOIN pg_namespace AS n ON n.oid = o.oprnamespace
-          WHERE o.oid = $1",
-        &[&operator],
-    )?;
-    Ok(rows.first().map(|row| row.get(0)).transpose()?)
 }

@@ -1,7 +1,7 @@
 //! Values arrive as they were sent, or not at all: columns of other types, and triggers of the destination.
 
-use crate::cluster::mirror::{Mirror, rows};
 use crate::cluster::database::{query, refusal};
+use crate::cluster::mirror::{Mirror, rows};
 
 const MODES: [&str; 2] = ["append", "merge"];
 

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::pg::table::Lock;
 use crate::pg::{Oid, query};
 use crate::source::shadow::{Op, has_runs, segment, segment_table};
-use crate::table::key::KeyColumn;
+use crate::table::key::{KeyColumn, text};
 use crate::table::shape::Shape;
 
 /// What lies in a shadow after a position, seen in the active snapshot.
@@ -38,30 +38,38 @@ pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending> {
     }))
 }
 
-/// Returns the query for the keys that changed after a position, each once, with those of a healed table if
-/// there is one, in their order, in which the destination meets them in its index. Its columns are k1 … kn.
+/// Returns the query for the keys that changed after a position, each text once, with those of a healed
+/// table if there is one. They come in their order, in which the destination meets them in its index. The
+/// columns are k1 … kn.
 pub fn keys_query(
     tracked: &Tracked,
     position: &Position,
     key: &[KeyColumn],
     healed: Option<&str>,
 ) -> Result<String> {
-    let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
+    let names = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
+    let columns = names.join(", ");
     let changed = format!(
         "FROM {} WHERE op IN ('I', 'U', 'D') AND {}",
         segments_after(tracked, position),
         position.changes_after()
     );
-    let changed = if has_runs(&segment_table(tracked.id, 0, Lock::Read)?) {
+    let mut changed = if has_runs(&segment_table(tracked.id, 0, Lock::Read)?) {
         let last = "k1 OPERATOR(pg_catalog.+) (run OPERATOR(pg_catalog.-) 1)";
         format!("SELECT table_export.series(k1, {last}) AS k1 {changed}")
     } else {
         format!("SELECT {columns} {changed}")
     };
-    Ok(match healed {
-        None => format!("SELECT DISTINCT * FROM ({changed}) AS c ORDER BY {columns}"),
-        Some(healed) => format!("{changed} UNION SELECT {columns} FROM {healed} ORDER BY {columns}"),
-    })
+    if let Some(healed) = healed {
+        changed = format!("{changed} UNION ALL SELECT {columns} FROM {healed}");
+    }
+    if key.iter().all(|column| column.is_exact) {
+        return Ok(format!("SELECT DISTINCT {columns} FROM ({changed}) AS c ORDER BY {columns}"));
+    }
+    let texts = names.iter().map(|name| text(name)).collect::<Vec<_>>().join(", ");
+    let distinct = format!("SELECT DISTINCT ON ({texts}) {columns} FROM ({changed}) AS c");
+    let order = key.iter().zip(&names).filter_map(|(column, name)| column.in_order(name)).collect::<Vec<_>>();
+    Ok(format!("SELECT * FROM ({distinct}) AS c ORDER BY {}", order.join(", ")))
 }
 
 /// Returns the query for the records, as they are now, of the keys that another query gives; `rows` names
@@ -69,10 +77,12 @@ pub fn keys_query(
 pub fn records_query(shape: &Shape, rows: &str, key: &[KeyColumn], keys: &str) -> String {
     let same = (1..)
         .zip(key)
-        .map(|(k, c)| format!("t.{} {} k.k{k}{}", query::quote_identifier(&c.name), c.equality, c.collate))
+        .map(|(k, column)| {
+            let name = query::quote_identifier(&column.name);
+            column.same(&format!("t.{name}"), &format!("k.k{k}"))
+        })
         .collect::<Vec<_>>()
         .join(" AND ");
-    // Not a join: keys that differ byte by byte may be equal for the index, and each record is sent once.
     format!(
         "SELECT {} FROM {rows} AS t WHERE EXISTS (SELECT FROM ({keys}) AS k WHERE {same})",
         column_list(shape)
