@@ -7,6 +7,7 @@
 
 use crate::catalog::Identity;
 use crate::catalog::position::Position;
+use crate::catalog::witness::Witness;
 use crate::error::Result;
 use crate::guc;
 use crate::pg::Oid;
@@ -32,6 +33,8 @@ pub struct Received {
     pub fingerprint: String,
     /// The batch that has sent it.
     pub number: u64,
+    /// What PostgreSQL's catalog said when it was last exported.
+    pub witness: Witness,
 }
 
 /// Returns a target in the active snapshot; `None` if there is no such target.
@@ -48,10 +51,16 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         }
         _ => None,
     };
-    let received =
-        |row: &Row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)?, number: row.get(2)? });
+    let received = |row: &Row| {
+        Ok(Received {
+            tracked: row.get(0)?,
+            fingerprint: row.get(1)?,
+            number: row.get(2)?,
+            witness: row.json(3)?,
+        })
+    };
     let tables = in_snapshot(
-        "SELECT tracked, fingerprint, number FROM table_export.target_table WHERE target = $1",
+        "SELECT tracked, fingerprint, number, witness FROM table_export.target_table WHERE target = $1",
         &[&name],
     )?;
     Ok(Some(Target {
@@ -170,11 +179,22 @@ pub fn add_batch(
 }
 
 fn put_received(target: &str, received: &Received) -> Result<()> {
-    let sql =
-        "INSERT INTO table_export.target_table (target, tracked, fingerprint, number) VALUES ($1, $2, $3, $4)
+    let sql = "INSERT INTO table_export.target_table (target, tracked, fingerprint, number, witness)
+               VALUES ($1, $2, $3, $4, $5::jsonb)
                ON CONFLICT (target, tracked) DO UPDATE
-                  SET fingerprint = excluded.fingerprint, number = excluded.number";
-    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number])?;
+                  SET fingerprint = excluded.fingerprint, number = excluded.number,
+                      witness = excluded.witness";
+    let witness = received.witness.to_json()?;
+    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number, &witness])?;
+    Ok(())
+}
+
+/// Records what PostgreSQL's catalog says now of tables that a target has received before.
+pub fn renew_witnesses(target: &str, witnesses: &[(i32, Witness)]) -> Result<()> {
+    let sql = "UPDATE table_export.target_table SET witness = $3::jsonb WHERE target = $1 AND tracked = $2";
+    for (tracked, witness) in witnesses {
+        now(sql, &[&target, tracked, &witness.to_json()?])?;
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Tracked};
+use crate::catalog::{self, Tracked, Witness};
 use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -33,6 +33,8 @@ pub(super) struct Candidate {
     pub(super) key: Vec<KeyColumn>,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     pub(super) fingerprint: String,
+    /// What PostgreSQL's catalog says of its members and triggers.
+    pub(super) witness: Witness,
     pub(super) healing: Healing,
 }
 
@@ -106,7 +108,8 @@ fn check(
         }
         None => rows,
     };
-    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, healing: Healing::Nothing })
+    let (witness, healing) = (Witness::default(), Healing::Nothing);
+    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, witness, healing })
 }
 
 /// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a
@@ -156,16 +159,18 @@ pub(super) fn heal(
 }
 
 /// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers.
-/// Checks the triggers of the others, and takes what the snapshot knows of their segments.
+/// Checks the triggers of the others, and takes what the snapshot knows of their segments and members.
 pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?;
+    let mut witnesses = catalog::witnesses()?;
     candidates
         .into_iter()
         .filter_map(|candidate| {
             let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?.clone();
             let table = candidate.shape.name_for_errors();
             Some(if seen.is_intact {
-                Ok(Candidate { tracked: seen, ..candidate })
+                let witness = witnesses.remove(&seen.id).unwrap_or_default();
+                Ok(Candidate { tracked: seen, witness, ..candidate })
             } else {
                 Err(TrackError::TriggersMissing { table }.into())
             })
