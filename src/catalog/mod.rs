@@ -29,8 +29,9 @@ pub use target::{
     renew_witnesses, reset_target, restrictions, target, target_names, targets_needing,
 };
 pub use tracked::{
-    Segments, Tracked, TrackedKey, create_protection, drop_protection, lock_segments, put_tracked,
-    remove_tracked, seal_segment, set_segment, tracked, tracked_column, tracked_table, truncate_segment,
+    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
+    put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column, tracked_table,
+    truncate_segment,
 };
 pub use witness::{Witness, witnesses};
 

@@ -113,6 +113,13 @@ pub fn tracked() -> Result<Vec<Tracked>> {
         .collect()
 }
 
+/// Returns the tracked tables, by their ids, whose shadows are not as the extension has made them, and what
+/// differs.
+pub fn altered_shadows() -> Result<Vec<(i32, String)>> {
+    let altered = |row: &Row| Ok((row.get(0)?, row.get(1)?));
+    in_snapshot(include_str!("altered_shadow.sql"), &[])?.iter().map(altered).collect()
+}
+
 /// Returns one tracked table, `None` if the table is not tracked.
 pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
     Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))

@@ -1,7 +1,7 @@
 //! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full,
 //! or is refused.
 
-use crate::cluster::database::query;
+use crate::cluster::database::{query, refusal, wait_until};
 use crate::cluster::mirror::Mirror;
 use crate::cluster::{COPY, Cluster};
 
@@ -244,4 +244,100 @@ fn ddl_that_fires_no_event_triggers() {
     // Any DDL on the table gives the partition its triggers.
     mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 'x'");
     assert_noticed(&mirror, "root", "ATTACH PARTITION");
+}
+
+#[test]
+fn a_partition_that_is_attached_while_an_export_reads() {
+    let mirror = mirror("while_reading");
+    mirror
+        .source
+        .run("CREATE TABLE last PARTITION OF root FOR VALUES FROM (50) TO (90) PARTITION BY RANGE (id)");
+    mirror
+        .source
+        .run("CREATE TABLE below (id int PRIMARY KEY, v text); INSERT INTO below VALUES (60, 'below')");
+    let attach = |attach: &str| {
+        mirror.source.run("UPDATE root SET v = 'changed'; UPDATE plain SET v = 'changed'");
+        // Exports of plain, the first table, wait for a lock that is taken when its records are read.
+        let mut gate = mirror.source.client();
+        gate.batch_execute("BEGIN; SELECT pg_advisory_lock(4711)").unwrap();
+        std::thread::scope(|scope| {
+            let exporting = scope.spawn(|| {
+                let mut client = mirror.source.client();
+                query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", "")))
+                    .map_err(|error| refusal(&error))
+            });
+            wait_until("the export waits", || {
+                mirror
+                    .source
+                    .text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                    == "1"
+            });
+            mirror.source.run(attach);
+            gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
+            exporting.join().unwrap()
+        })
+    };
+    // A view that waits, for its function is IMMUTABLE to whoever believes it.
+    mirror.source.run(
+        "CREATE FUNCTION gate(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_lock_shared(4711), pg_advisory_unlock_shared(4711); RETURN v; END';
+         CREATE VIEW waiting AS SELECT id, gate(v) AS v FROM plain;
+         SELECT tx_restrict('copy', 'plain', 'waiting'); SELECT tx_restrict('copy', 'root')",
+    );
+    mirror.follow("");
+    for ddl in [
+        "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)",
+        "ALTER TABLE last ATTACH PARTITION below FOR VALUES FROM (60) TO (70)",
+    ] {
+        let Err(refused) = attach(ddl) else { panic!("not noticed: {ddl}") };
+        refused.expect(
+            "40001",
+            &[
+                "a partition has been attached to table \"public.root\" while it was exported",
+                "Export again.",
+            ],
+        );
+        assert_eq!(parts(&mirror), ["public.plain changes", "public.root full"], "{ddl}");
+        mirror.import();
+        mirror.assert_same_after(ddl, &["plain", "root"]);
+    }
+}
+
+#[test]
+fn a_shadow_that_somebody_has_altered() {
+    let mirror = mirror("altered_shadow");
+    let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
+    let shadow = mirror.source.text(
+        "SELECT 'table_export.shadow_' || id || '_' || segment FROM table_export.tracked WHERE relation = 'plain'::regclass",
+    );
+    for (alter, undo, difference) in [
+        ("CREATE INDEX mine ON $ (k1)", "DROP INDEX table_export.mine", "has index table_export.mine"),
+        ("CREATE RULE mine AS ON INSERT TO $ DO INSTEAD NOTHING", "DROP RULE mine ON $", "has rule mine on"),
+        (
+            "CREATE TRIGGER mine BEFORE INSERT ON $ FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "DROP TRIGGER mine ON $",
+            "has trigger mine on",
+        ),
+        (
+            "ALTER TABLE $ ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE $ DISABLE ROW LEVEL SECURITY",
+            "has row security",
+        ),
+        ("CREATE POLICY mine ON $ USING (false)", "DROP POLICY mine ON $", "has policy mine on"),
+        ("ALTER TABLE $ SET UNLOGGED", "ALTER TABLE $ SET LOGGED", "is unlogged"),
+    ] {
+        mirror.source.run(&alter.replace('$', &shadow));
+        mirror.source.run("UPDATE plain SET v = v || '.'");
+        mirror.source.refused(&format!("SET enable_seqscan = off; {export}")).expect(
+            "55000",
+            &[
+                "the shadow of table \"public.plain\" has been altered",
+                difference,
+                "SELECT tx_untrack('public.plain')",
+            ],
+        );
+        mirror.source.run(&undo.replace('$', &shadow));
+    }
+    mirror.follow("");
+    mirror.assert_same_tables(&["plain"]);
 }
