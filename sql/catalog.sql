@@ -73,6 +73,7 @@ CREATE TABLE table_export.target_table (
     tracked     integer NOT NULL,
     fingerprint text    NOT NULL,
     number      bigint  NOT NULL,
+    witness     jsonb   NOT NULL,
     PRIMARY KEY (target, tracked)
 );
 COMMENT ON TABLE  table_export.target_table             IS
@@ -84,6 +85,9 @@ COMMENT ON COLUMN table_export.target_table.fingerprint IS
     'because DDL changes rows without changing them';
 COMMENT ON COLUMN table_export.target_table.number      IS
     'the batch that has sent it in full; changes can be repeated since that one, and no earlier one';
+COMMENT ON COLUMN table_export.target_table.witness     IS
+    'what PostgreSQL''s catalog said of its members and triggers when it was last exported; if DDL that '
+    'may have hidden a change has been run since, the table is sent in full';
 
 CREATE TABLE table_export.batch (
     target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,

@@ -9,17 +9,18 @@ WITH RECURSIVE ancestor (tracked, relation) AS (
      UNION
     SELECT a.tracked, i.inhparent
       FROM ancestor AS a JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = a.relation
-), partition (tracked, relation) AS (
-    SELECT t.id, i.inhrelid
+), partition (tracked, relation, is_attached) AS (
+    SELECT t.id, i.inhrelid, NOT i.inhdetachpending
       FROM table_export.tracked AS t
       JOIN pg_catalog.pg_class AS c ON c.oid = t.relation AND c.relkind = 'p'
       JOIN pg_catalog.pg_inherits AS i ON i.inhparent = c.oid
      UNION
-    SELECT p.tracked, i.inhrelid
+    SELECT p.tracked, i.inhrelid, p.is_attached AND NOT i.inhdetachpending
       FROM partition AS p JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.relation
 )
 SELECT m.tracked,
        m.relation,
+       m.has_rows,
        s.by_row,
        (SELECT pg_catalog.count(DISTINCT e.events) = 4
           FROM pg_catalog.pg_trigger AS g
@@ -47,7 +48,7 @@ SELECT m.tracked,
   FROM (SELECT a.tracked, a.relation, a.relation = t.relation
           FROM ancestor AS a JOIN table_export.tracked AS t ON t.id = a.tracked
          UNION ALL
-        SELECT p.tracked, p.relation, true FROM partition AS p) AS m (tracked, relation, has_rows)
+        SELECT p.tracked, p.relation, p.is_attached FROM partition AS p) AS m (tracked, relation, has_rows)
   LEFT JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
  -- A subscription fires no statement triggers except those of TRUNCATE, and only the row triggers of the
  -- partition that it writes to. It never writes through an ancestor, whose row triggers would not see the
@@ -65,6 +66,9 @@ COMMENT ON VIEW table_export.member IS
     'ancestors';
 COMMENT ON COLUMN table_export.member.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.member.relation IS 'the table that a statement may name';
+COMMENT ON COLUMN table_export.member.has_rows IS
+    'whether its rows are those of the tracked table; not those of an ancestor, nor of a partition '
+    'whose DETACH CONCURRENTLY has begun';
 COMMENT ON COLUMN table_export.member.by_row IS
     'whether a subscription writes to it, so that its triggers must be FOR EACH ROW';
 COMMENT ON COLUMN table_export.member.is_intact IS 'whether its triggers capture every change';
@@ -104,14 +108,13 @@ WITH captured (tracked, relation, is_settled) AS (
                         WHERE m.tracked = c.tracked AND m.relation = c.relation)
 )
 SELECT s.tracked, c.oid::pg_catalog.regclass AS relation, s.joins, s.by_row,
-       CASE tc.relkind
-           WHEN 'p' THEN s.by_row OR pg_catalog.pg_relation_size(c.oid) > 0
-                         OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
-                                     WHERE pg_catalog.pg_relation_size(p.relid) > 0)
-           -- An ancestor, or a table of a subscription. It brings and takes no rows, but rows could be
-           -- written through it before it had triggers.
-           ELSE s.joins
-       END AS holds_rows
+       s.joins AND (
+           -- An ancestor, or a table of a subscription. It brings no rows, but rows could be written through
+           -- it before it had triggers.
+           tc.relkind <> 'p' OR s.by_row
+           OR pg_catalog.pg_relation_size(c.oid) > 0
+           OR EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) AS p
+                       WHERE pg_catalog.pg_relation_size(p.relid) > 0)) AS holds_rows
   FROM stray AS s
   JOIN pg_catalog.pg_class AS c ON c.oid = s.relation AND c.relkind IN ('r', 'p')
   JOIN table_export.tracked AS t ON t.id = s.tracked AND (s.by_row OR t.relation <> s.relation)
@@ -122,4 +125,4 @@ COMMENT ON COLUMN table_export.stray.tracked IS 'the tracked table';
 COMMENT ON COLUMN table_export.stray.relation IS 'the table that has come or gone';
 COMMENT ON COLUMN table_export.stray.joins IS 'whether it has come';
 COMMENT ON COLUMN table_export.stray.by_row IS 'whether its triggers must be FOR EACH ROW';
-COMMENT ON COLUMN table_export.stray.holds_rows IS 'whether rows may have come or gone with it';
+COMMENT ON COLUMN table_export.stray.holds_rows IS 'whether rows may have come with it';

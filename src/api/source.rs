@@ -12,7 +12,7 @@ use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
 use crate::source::shadow::size;
-use crate::source::{capture, ddl, export, prune, restriction, track};
+use crate::source::{capture, ddl, export, follow, prune, restriction, track};
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]
@@ -53,6 +53,23 @@ fn capture<'a>(
         .map_err(ErrorReport::from)
         .unwrap_or_report();
     Ok(None)
+}
+
+/// The event trigger for DDL that has ended.
+#[pg_extern(sql = false)]
+fn follow_members() -> Result<(), ErrorReport> {
+    if !follow::is_own_ddl() {
+        let _call = Call::enter()?;
+        follow::follow_command()?;
+    }
+    Ok(())
+}
+
+/// The event trigger for DDL that is about to rewrite a table.
+#[pg_extern(sql = false)]
+fn capture_rewrite() -> Result<(), ErrorReport> {
+    let _call = Call::enter()?;
+    Ok(follow::follow_rewrite()?)
 }
 
 /// Exports what has changed for a target.

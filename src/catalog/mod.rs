@@ -8,8 +8,10 @@
 mod applied;
 pub mod error;
 pub mod position;
+mod member;
 mod target;
 mod tracked;
+mod witness;
 
 use crate::catalog::error::CatalogError;
 use crate::error::Result;
@@ -22,16 +24,19 @@ pub use applied::{
     forget_receipts, last_receipt, mapping, mark_not_sent, notify, put_copy, put_mapping, remove_copies,
     remove_copy, remove_mapping, require_full_part,
 };
+pub use member::{create_triggers, drop_triggers, members, renew_keys, rewritten, strays, touched};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
     published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,
-    remove_target, reset_target, restrictions, take_over, target, target_names, targets_needing,
+    remove_target, renew_witnesses, reset_target, restrictions, take_over, target, target_names,
+    targets_needing,
 };
 pub use tracked::{
-    Segments, Tracked, TrackedKey, create_protection, create_triggers, drop_protection, drop_triggers,
-    lock_segments, members, put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column,
-    tracked_table, truncate_segment,
+    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
+    put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column, tracked_table,
+    truncate_segment,
 };
+pub use witness::{Witness, witnesses};
 
 /// What a manifest says about its source.
 pub struct SourceIdentity {
@@ -78,12 +83,15 @@ pub fn lock_target(purpose: &str, target: &str) -> Result<()> {
     Err(CatalogError::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid }.into())
 }
 
-/// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, if there is one: DDL may
-/// have changed rows without being noticed.
+/// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, or of a function whose
+/// event trigger is gone, if there is one: DDL may have changed rows without being noticed.
 pub fn disabled_event_trigger() -> Result<Option<String>> {
-    let sql = "SELECT e.evtname FROM pg_event_trigger AS e JOIN pg_proc AS p ON p.oid = e.evtfoid
-                WHERE p.pronamespace = 'table_export'::regnamespace AND e.evtenabled <> 'A'
-                ORDER BY e.evtname LIMIT 1";
+    let sql = "SELECT COALESCE(e.evtname, p.proname)
+                 FROM pg_proc AS p LEFT JOIN pg_event_trigger AS e ON e.evtfoid = p.oid
+                WHERE p.pronamespace = 'table_export'::regnamespace
+                  AND p.prorettype = 'event_trigger'::regtype
+                  AND e.evtenabled IS DISTINCT FROM 'A'
+                ORDER BY 1 LIMIT 1";
     Ok(in_snapshot(sql, &[])?.first().map(|row| row.get(0)).transpose()?)
 }
 

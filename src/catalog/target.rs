@@ -6,6 +6,7 @@
 //! the target needs nothing from the shadow.
 
 use crate::catalog::position::Position;
+use crate::catalog::witness::Witness;
 use crate::error::Result;
 use crate::guc;
 use crate::pg::query::{Row, in_snapshot, now};
@@ -40,6 +41,8 @@ pub struct Received {
     pub fingerprint: String,
     /// The batch that has sent it.
     pub number: u64,
+    /// What PostgreSQL's catalog said when it was last exported.
+    pub witness: Witness,
 }
 
 /// The condition that the position of a target `t` belongs to the history of this database. pg_upgrade and
@@ -67,10 +70,16 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         (Some(system_identifier), Some(database_oid)) => Some(Publisher { system_identifier, database_oid }),
         _ => None,
     };
-    let received =
-        |row: &Row| Ok(Received { tracked: row.get(0)?, fingerprint: row.get(1)?, number: row.get(2)? });
+    let received = |row: &Row| {
+        Ok(Received {
+            tracked: row.get(0)?,
+            fingerprint: row.get(1)?,
+            number: row.get(2)?,
+            witness: row.json(3)?,
+        })
+    };
     let tables = in_snapshot(
-        "SELECT tracked, fingerprint, number FROM table_export.target_table WHERE target = $1",
+        "SELECT tracked, fingerprint, number, witness FROM table_export.target_table WHERE target = $1",
         &[&name],
     )?;
     Ok(Some(Target {
@@ -222,11 +231,22 @@ pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received
 }
 
 fn put_received(target: &str, received: &Received) -> Result<()> {
-    let sql =
-        "INSERT INTO table_export.target_table (target, tracked, fingerprint, number) VALUES ($1, $2, $3, $4)
+    let sql = "INSERT INTO table_export.target_table (target, tracked, fingerprint, number, witness)
+               VALUES ($1, $2, $3, $4, $5::jsonb)
                ON CONFLICT (target, tracked) DO UPDATE
-                  SET fingerprint = excluded.fingerprint, number = excluded.number";
-    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number])?;
+                  SET fingerprint = excluded.fingerprint, number = excluded.number,
+                      witness = excluded.witness";
+    let witness = received.witness.to_json()?;
+    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number, &witness])?;
+    Ok(())
+}
+
+/// Records what PostgreSQL's catalog says now of tables that a target has received before.
+pub fn renew_witnesses(target: &str, witnesses: &[(i32, Witness)]) -> Result<()> {
+    let sql = "UPDATE table_export.target_table SET witness = $3::jsonb WHERE target = $1 AND tracked = $2";
+    for (tracked, witness) in witnesses {
+        now(sql, &[&target, tracked, &witness.to_json()?])?;
+    }
     Ok(())
 }
 

@@ -1,5 +1,4 @@
-//! `table_export.tracked`: the tracked tables, their members and triggers, and the two segments of each
-//! shadow.
+//! `table_export.tracked`: the tracked tables and the two segments of each shadow.
 //!
 //! A segment is sealed once all transactions that could write to it have ended. `sealed_by` is then a
 //! transaction that began after that: a position that sees it needs nothing from the segment. Invariant:
@@ -114,6 +113,13 @@ pub fn tracked() -> Result<Vec<Tracked>> {
         .collect()
 }
 
+/// Returns the tracked tables, by their ids, whose shadows are not as the extension has made them, and what
+/// differs.
+pub fn altered_shadows() -> Result<Vec<(i32, String)>> {
+    let altered = |row: &Row| Ok((row.get(0)?, row.get(1)?));
+    in_snapshot(include_str!("altered_shadow.sql"), &[])?.iter().map(altered).collect()
+}
+
 /// Returns one tracked table, `None` if the table is not tracked.
 pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
     Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
@@ -133,21 +139,6 @@ pub fn remove_tracked(id: i32) -> Result<()> {
     Ok(())
 }
 
-/// Creates the capture triggers of all members of a tracked table.
-pub fn create_triggers(id: i32) -> Result<()> {
-    let create = "SELECT table_export.create_triggers(t, m.relation, m.by_row)
-                    FROM table_export.tracked AS t JOIN table_export.member AS m ON m.tracked = t.id
-                   WHERE t.id = $1 ORDER BY m.relation";
-    now(create, &[&id])?;
-    Ok(())
-}
-
-/// Drops the capture triggers of all members of a tracked table.
-pub fn drop_triggers(id: i32) -> Result<()> {
-    now("SELECT table_export.drop_triggers(t) FROM table_export.tracked AS t WHERE t.id = $1", &[&id])?;
-    Ok(())
-}
-
 /// Makes a table read-only for everything but imports.
 pub fn create_protection(relation: Oid) -> Result<()> {
     now("SELECT table_export.create_protection($1::regclass)", &[&relation])?;
@@ -158,23 +149,6 @@ pub fn create_protection(relation: Oid) -> Result<()> {
 pub fn drop_protection(relation: Oid) -> Result<()> {
     now("SELECT table_export.drop_protection($1::regclass)", &[&relation])?;
     Ok(())
-}
-
-/// A table through which statements can write to a tracked table; the tracked table is a member of itself.
-pub struct Member {
-    /// The table that a statement may name.
-    pub relation: Oid,
-    /// pg_class.relpersistence
-    pub persistence: char,
-}
-
-/// Returns the members of a tracked table.
-pub fn members(id: i32) -> Result<Vec<Member>> {
-    let sql = "SELECT m.relation, c.relpersistence
-                 FROM table_export.member AS m JOIN pg_class AS c ON c.oid = m.relation
-                WHERE m.tracked = $1 ORDER BY m.relation";
-    let member = |row: &Row| Ok(Member { relation: Oid::from(row.get::<u32>(0)?), persistence: row.get(1)? });
-    now(sql, &[&id])?.iter().map(member).collect()
 }
 
 /// Locks the row of a tracked table and returns what it says of the segments; `None` if another transaction

@@ -212,6 +212,27 @@ pub fn now_with(sql: &str, relations: &[&Staged]) -> Result<Vec<Row>, Error> {
     execute(sql, &[], relations, false).map(|(rows, _)| rows)
 }
 
+/// Runs a data-modifying query in a snapshot of this very moment. At REPEATABLE READ [`now`] would fail on a
+/// row that has been updated since the transaction's snapshot.
+pub fn modify_latest(sql: &str) -> Result<(), Error> {
+    let sql = encoding::to_server(sql)?;
+    let connection = Connection::open();
+    // SAFETY: a C string without parameters, and the plan made of it; SPI copies the snapshot, and the
+    // connection frees the plan (spi.c).
+    let status = unsafe {
+        let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
+        let (values, nulls) = (std::ptr::null_mut(), std::ptr::null());
+        let snapshot = pg_sys::GetLatestSnapshot();
+        let no_crosscheck = std::ptr::null_mut();
+        pg_sys::SPI_execute_snapshot(plan, values, nulls, snapshot, no_crosscheck, false, true, 0)
+    };
+    drop(connection);
+    if status < 0 {
+        return Err(Error::Internal(format!("SPI_execute_snapshot returned {status}")));
+    }
+    Ok(())
+}
+
 /// Runs a data-modifying query that names staged rows as tables, and returns how many rows it touched.
 pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
     execute(sql, &[], relations, false).map(|(_, processed)| processed)

@@ -210,9 +210,9 @@ pub fn descendants(table: Oid) -> Vec<Oid> {
     inheritors(table, pg_sys::NoLock as i32)
 }
 
-/// Locks a table and all that inherit from it, in the order in which PostgreSQL does.
-pub fn lock_descendants(table: Oid, lock: Lock) {
-    inheritors(table, lock.mode());
+/// Locks a table and all that inherit from it, in the order in which PostgreSQL does, and returns them.
+pub fn lock_descendants(table: Oid, lock: Lock) -> Vec<Oid> {
+    inheritors(table, lock.mode())
 }
 
 fn inheritors(table: Oid, lock_mode: pg_sys::LOCKMODE) -> Vec<Oid> {

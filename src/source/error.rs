@@ -24,6 +24,8 @@ pub enum TrackError {
     KeyChanged { table: TableName },
     #[error("the triggers that track table \"{table}\" are missing or disabled")]
     TriggersMissing { table: TableName },
+    #[error("the shadow of table \"{table}\" has been altered")]
+    ShadowAltered { table: TableName, id: i32, difference: String },
     #[error("table \"{table}\" has another owner than when it was tracked")]
     OwnerChanged { table: TableName },
     #[error("table with OID {oid} is tracked, but has been dropped")]
@@ -67,6 +69,15 @@ impl Report for TrackError {
                     table.literal()
                 ))
             }
+            TrackError::ShadowAltered { table, id, difference } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(format!("Shadow {id} {difference}."))
+                    .hint(format!(
+                        "Undo that. To have a new shadow, and the table sent in full, run: \
+                         SELECT tx_untrack({0}); SELECT tx_track({0});",
+                        table.literal()
+                    ))
+            }
             TrackError::OwnerChanged { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(
                 format!("To let the new owner read the shadow, run: SELECT tx_track({});", table.literal()),
             ),
@@ -82,6 +93,8 @@ impl Report for TrackError {
 pub enum ExportError {
     #[error("event trigger \"{name}\" is disabled")]
     EventTriggerDisabled { name: String, target: String },
+    #[error("a partition has been attached to table \"{table}\" while it was exported")]
+    PartitionAttached { table: TableName },
     #[error("tx_export() cannot run in a transaction that has already written")]
     HasWritten,
     #[error("{function} cannot run in a transaction that has already written")]
@@ -148,7 +161,9 @@ impl Report for ExportError {
                 "The view tx_batches lists them. To send everything, run: SELECT tx_reset({});",
                 literal(target)
             )),
-            ExportError::NumberTaken { .. } => plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again."),
+            ExportError::PartitionAttached { .. } | ExportError::NumberTaken { .. } => {
+                plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
+            }
         }
     }
 }

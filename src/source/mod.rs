@@ -7,6 +7,7 @@ pub mod track;
 pub mod capture;
 pub mod shadow;
 pub mod export;
+pub mod follow;
 pub mod fork;
 pub mod restriction;
 pub mod prune;

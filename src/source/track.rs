@@ -7,7 +7,7 @@ use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
 use crate::source::error::TrackError;
-use crate::source::shadow;
+use crate::source::{follow, shadow};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::own::{lock_own, not_tracked};
@@ -69,7 +69,7 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String> {
     let tracked = tracked.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     // Closed, its lock kept: DROP TRIGGER refuses a table that is open.
     drop(table);
-    catalog::drop_triggers(tracked.id)?;
+    follow::drop_triggers(tracked.id, None)?;
     shadow::drop_tables(tracked.id)?;
     catalog::remove_tracked(tracked.id)?;
     Ok(name)
@@ -86,8 +86,8 @@ pub fn untrackable(shape: &Shape) -> Option<&'static str> {
 
 /// Says what is wrong with the members of a tracked table: a crash takes rows of theirs away.
 pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>> {
-    let is_unlogged =
-        shape.kind == 'p' && catalog::members(id)?.iter().any(|member| member.persistence == 'u');
+    let is_unlogged = shape.kind == 'p'
+        && snapshot::latest(|| catalog::members(id))?.iter().any(|member| member.persistence == 'u');
     Ok(is_unlogged.then_some("a partitioned table with an unlogged partition"))
 }
 
@@ -138,7 +138,8 @@ fn already_tracked(
 
 /// Makes the triggers of a table's members, all of which the caller must own.
 fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
-    for member in catalog::members(id)? {
+    let members = snapshot::latest(|| catalog::members(id))?;
+    for member in &members {
         let table = Table::open(member.relation, Lock::Read);
         if let Some(table) = table.filter(|table| !caller.owns(table)) {
             let table = Shape::of(table.oid())?.map(|shape| shape.name_for_errors());
@@ -146,7 +147,7 @@ fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
             return Err(table.map_or(gone, |table| TableError::NotOwner { table }).into());
         }
     }
-    catalog::create_triggers(id)
+    members.iter().try_for_each(|member| follow::create_triggers(id, member.relation, member.by_row))
 }
 
 fn names(key: &[KeyColumn]) -> Vec<String> {

@@ -81,7 +81,11 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
             && known.position.is_some()
             && last.as_ref().is_some_and(|last| known.batch == Some(last.id.to_string()))
     });
-    if !goes_on {
+    if goes_on {
+        // Those of the former publisher are of another catalog: pg_upgrade makes it anew.
+        let witnesses = catalog::witnesses()?.into_iter().collect::<Vec<_>>();
+        catalog::renew_witnesses(target, &witnesses)?;
+    } else {
         catalog::reset_target(target, None)?;
     }
     catalog::take_over(target, &here.publisher, &former)?;

@@ -303,7 +303,7 @@ fn triggers_that_were_away_for_a_while_are_noticed() {
 #[test]
 fn an_event_trigger_that_is_disabled_is_noticed() {
     let mirror = Mirror::tracking("event_triggers", ITEMS, &["items"]);
-    for name in ["pg_table_export_drop", "pg_table_export_members", "pg_table_export_rewrite"] {
+    for name in ["pg_table_export_members", "pg_table_export_rewrite"] {
         mirror
             .source
             .refused(&format!("DROP EVENT TRIGGER {name}"))

@@ -17,6 +17,7 @@ mod dump;
 mod extension;
 mod faults;
 mod forks;
+mod hidden;
 mod keys;
 mod members;
 mod model;

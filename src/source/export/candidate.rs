@@ -3,10 +3,11 @@
 //! In go the tracked tables that a target is given; out comes a candidate for each. Invariant: the locks are
 //! taken before the snapshot that the tables are read in.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Tracked};
+use crate::catalog::{self, Tracked, Witness};
 use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -33,6 +34,10 @@ pub(super) struct Candidate {
     pub(super) key: Vec<KeyColumn>,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     pub(super) fingerprint: String,
+    /// What PostgreSQL's catalog says of its members and triggers.
+    pub(super) witness: Witness,
+    /// Its partitions that were there when it was locked, and are locked as well.
+    partitions: HashSet<Oid>,
     pub(super) healing: Healing,
 }
 
@@ -40,6 +45,16 @@ impl Candidate {
     /// Says whether a position keeps a sealed segment from being truncated.
     pub(super) fn holds_back(&self, position: &Position) -> bool {
         self.tracked.segments.sealed_by.is_some_and(|xid| !position.sees(xid))
+    }
+
+    /// Makes sure, after the table has been read in the active snapshot, that no partition was attached
+    /// meanwhile: it may have been read although the snapshot does not have it. ATTACH PARTITION conflicts
+    /// with no lock of a reader.
+    pub(super) fn require_same_partitions(&self) -> Result<()> {
+        let is_same = !self.table.is_partitioned()
+            || table::descendants(self.tracked.relation).iter().all(|one| self.partitions.contains(one));
+        let attached = || ExportError::PartitionAttached { table: self.shape.name_for_errors() }.into();
+        if is_same { Ok(()) } else { Err(attached()) }
     }
 }
 
@@ -76,9 +91,10 @@ fn check(
     caller: &Caller,
 ) -> Result<Candidate> {
     let name = shape.name_for_errors();
-    if table.is_partitioned() {
-        table::lock_descendants(tracked.relation, Lock::Read);
-    }
+    let partitions = match table.is_partitioned() {
+        true => table::lock_descendants(tracked.relation, Lock::Read).into_iter().collect(),
+        false => HashSet::new(),
+    };
     if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
         return Err(TrackError::NoLongerTrackable { table: name, what }.into());
     }
@@ -106,7 +122,8 @@ fn check(
         }
         None => rows,
     };
-    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, healing: Healing::Nothing })
+    let (witness, healing) = (Witness::default(), Healing::Nothing);
+    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, witness, partitions, healing })
 }
 
 /// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a
@@ -156,18 +173,22 @@ pub(super) fn heal(
 }
 
 /// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers.
-/// Checks the triggers of the others, and takes what the snapshot knows of their segments.
+/// Checks the triggers and shadows of the others, and takes what the snapshot knows of their segments and
+/// members.
 pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?;
+    let mut witnesses = catalog::witnesses()?;
+    let mut altered = catalog::altered_shadows()?.into_iter().collect::<BTreeMap<_, _>>();
     candidates
         .into_iter()
         .filter_map(|candidate| {
             let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?.clone();
             let table = candidate.shape.name_for_errors();
-            Some(if seen.is_intact {
-                Ok(Candidate { tracked: seen, ..candidate })
-            } else {
-                Err(TrackError::TriggersMissing { table }.into())
+            let (id, witness) = (seen.id, witnesses.remove(&seen.id).unwrap_or_default());
+            Some(match altered.remove(&id) {
+                Some(difference) => Err(TrackError::ShadowAltered { table, id, difference }.into()),
+                None if !seen.is_intact => Err(TrackError::TriggersMissing { table }.into()),
+                None => Ok(Candidate { tracked: seen, witness, ..candidate }),
             })
         })
         .collect()

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Received, SourceIdentity, Target};
+use crate::catalog::{self, Received, SourceIdentity, Target, Witness};
 use crate::error::{Result, Shared};
 use crate::fault::{self, Point};
 use crate::guc;
@@ -22,7 +22,7 @@ use crate::pg::user::Caller;
 use crate::pg::{Oid, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
-use crate::source::export::plan::{Replay, current_moment, plan, usable_position};
+use crate::source::export::plan::{Replay, current_moment, plan, renewed, usable_position};
 use crate::source::export::publish::{Written, header, publish, rotate_at_commit, write_part};
 use crate::source::fork::{self, Fork};
 use batch::{Compression, Format, Kind, Part, PartSummary, Writer};
@@ -64,12 +64,14 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         snapshot::latest(|| write(request, &source, target.as_ref(), fork, candidates, store, caller))?;
     let Some((written, exported)) = seen.written else {
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
-        if seen.holds_back {
+        if seen.holds_back || !seen.renewed.is_empty() {
             catalog::move_position(request.target, &seen.position)?;
+            catalog::renew_witnesses(request.target, &seen.renewed)?;
         }
         rotate_at_commit(seen.shadows);
         return Ok(Vec::new());
     };
+    catalog::renew_witnesses(request.target, &seen.renewed)?;
     publish(request.target, store, &source, written)?;
     rotate_at_commit(seen.shadows);
     Ok(exported)
@@ -82,6 +84,8 @@ struct Seen {
     shadows: Vec<(i32, Oid)>,
     /// The target's position keeps a segment from being truncated.
     holds_back: bool,
+    /// The witnesses that differ from those of the last export.
+    renewed: Vec<(i32, Witness)>,
     /// `None` if there is nothing to publish.
     written: Option<(Written, Vec<PartSummary>)>,
 }
@@ -111,12 +115,14 @@ fn write(
     let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
     // Read again: the target may have been released while its export waited for the locks.
     let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
+    let renewed = renewed(&candidates, &known);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {
-        return Ok(Seen { position: moment.position, shadows, holds_back, written: None });
+        return Ok(Seen { position: moment.position, shadows, holds_back, renewed, written: None });
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
     let (exported, parts) = write_parts(&writer, fork.next, &planned, since, request.format, caller)?;
+    planned.iter().try_for_each(|(candidate, _)| candidate.require_same_partitions())?;
     let full = received_in_full(&planned, fork.next);
     // Standing by itself: every table is in it in full.
     let kind = if !full.is_empty() && full.len() == named.len() { Kind::Full } else { Kind::Changes };
@@ -134,7 +140,8 @@ fn write(
         has_healed: !fork.unknown.is_empty(),
         follows: replay.map_or_else(Vec::new, |replay| replay.follows(&fork)),
     };
-    Ok(Seen { position: moment.position, shadows, holds_back, written: Some((written, exported)) })
+    let written = Some((written, exported));
+    Ok(Seen { position: moment.position, shadows, holds_back, renewed, written })
 }
 
 /// Returns the tables that the batch names, changed or not: the id and the name of each.
@@ -207,6 +214,7 @@ fn received_in_full(planned: &[(Candidate, Kind)], number: u64) -> Vec<Received>
         tracked: candidate.tracked.id,
         fingerprint: candidate.fingerprint.clone(),
         number,
+        witness: candidate.witness.clone(),
     });
     full.collect()
 }

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Published, Received, Target, Tracked};
+use crate::catalog::{self, Published, Received, Target, Tracked, Witness};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::{query, transaction};
@@ -82,10 +82,19 @@ pub(super) fn usable_position<'a>(target: Option<&'a Target>, now: &Position) ->
     target?.position.as_ref().filter(|position| position.xmax() <= now.xmax())
 }
 
+/// Returns the witnesses that differ from those of the tables that a target has received.
+pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32, Witness)> {
+    let differs = |one: &&Candidate| {
+        known.iter().any(|known| known.tracked == one.tracked.id && known.witness != one.witness)
+    };
+    candidates.iter().filter(differs).map(|one| (one.tracked.id, one.witness.clone())).collect()
+}
+
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
 ///
 /// With another name or columns that differ from what was sent it is sent in full: ALTER TABLE gives every
-/// row a new column, or new values of one, and changes no row.
+/// row a new column, or new values of one, and changes no row. So it is after DDL that may have hidden a
+/// change.
 pub(super) fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
@@ -95,8 +104,10 @@ pub(super) fn plan(
     let mut planned = Vec::new();
     for candidate in candidates {
         let id = candidate.tracked.id;
-        let known =
-            known.iter().find(|known| known.tracked == id && known.fingerprint == candidate.fingerprint);
+        let is_same = |known: &&Received| {
+            known.fingerprint == candidate.fingerprint && candidate.witness.follows(&known.witness)
+        };
+        let known = known.iter().find(|known| known.tracked == id).filter(is_same);
         let is_kept =
             |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
         let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {

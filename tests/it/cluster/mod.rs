@@ -211,6 +211,23 @@ impl Cluster {
         }
     }
 
+    /// Runs statements, each in a line, in single-user mode, where event triggers do not fire. The server is
+    /// stopped before and started afterwards.
+    pub fn single_user(&mut self, database: &str, statements: &str) {
+        self.stop();
+        let mut postgres = server_program("postgres")
+            .args(["--single", "-D"])
+            .arg(self.data_dir())
+            .arg(database)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(postgres.stdin.take().unwrap(), "{statements}").unwrap();
+        assert!(postgres.wait().unwrap().success());
+        self.launch();
+    }
+
     /// Starts the server again, after stopping it if it runs.
     pub fn restart(&mut self) {
         self.stop();

@@ -1,0 +1,23 @@
+-- The statements that create the triggers of one member of a tracked table: $1 = id of the tracked table,
+-- $2 = the member, $3 = whether its triggers must be FOR EACH ROW. They are ENABLE ALWAYS, so that they fire for
+-- writes under session_replication_role = replica as well.
+WITH member AS (
+    SELECT format('%I.%I', n.nspname, c.relname) AS name,
+           CASE WHEN c.oid <> t.relation THEN '_' || t.id ELSE '' END AS suffix
+      FROM table_export.tracked AS t, pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE t.id = $1 AND c.oid = $2
+), trigger (event, transition) AS (
+    VALUES ('insert', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT'),
+           ('update', 'REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT'),
+           ('delete', 'REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT'),
+           ('truncate', 'FOR EACH STATEMENT')
+)
+SELECT format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s EXECUTE FUNCTION table_export.capture(%L)',
+              'pg_table_export_' || g.event || m.suffix, g.event, m.name,
+              CASE WHEN $3 AND g.event <> 'truncate' THEN 'FOR EACH ROW' ELSE g.transition END, $1)
+  FROM member AS m, trigger AS g
+ UNION ALL
+SELECT format('ALTER TABLE ONLY %s %s', m.name,
+              string_agg(format('ENABLE ALWAYS TRIGGER %I', 'pg_table_export_' || g.event || m.suffix), ', '))
+  FROM member AS m, trigger AS g
+ GROUP BY m.name

@@ -1,0 +1,33 @@
+-- What PostgreSQL's catalog says of each tracked table. An xmin is the transaction that wrote a row of the
+-- catalog last: it differs after DDL that has been undone as well. VACUUM changes none of them.
+SELECT m.tracked,
+       jsonb_build_object(
+           'functions', (SELECT string_agg(format('%s %s %s %s', p.oid, p.xmin, e.oid, e.xmin), ', '
+                                           ORDER BY p.oid, e.oid)
+                           FROM pg_proc AS p LEFT JOIN pg_event_trigger AS e ON e.evtfoid = p.oid
+                          WHERE p.pronamespace = 'table_export'::regnamespace
+                            AND p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype)),
+           'members', jsonb_object_agg(m.relation::oid, jsonb_build_object(
+               'has_rows', m.has_rows,
+               'parents', CASE WHEN m.has_rows AND m.relation <> t.relation THEN
+                   ARRAY(SELECT ARRAY[i.inhparent::text, i.xmin::text] FROM pg_inherits AS i
+                          WHERE i.inhrelid = m.relation ORDER BY i.inhparent)
+                   ELSE '{}' END,
+               'triggers',
+                   ARRAY(SELECT ARRAY[g.oid::text, g.xmin::text] FROM pg_trigger AS g
+                          WHERE g.tgrelid = m.relation AND g.tgfoid = 'table_export.capture()'::regprocedure
+                            AND g.tgargs = convert_to(t.id::text, 'UTF8') || '\x00'::bytea
+                          ORDER BY g.oid),
+               'storage', CASE WHEN m.has_rows THEN c.relfilenode::text END,
+               -- ALTER TABLE that gives a column other values writes the column's row, or that of its
+               -- expression.
+               'columns', CASE WHEN m.has_rows THEN
+                   (SELECT md5(string_agg(format('%s %s %s', a.attnum, a.xmin, d.oid), ', ' ORDER BY a.attnum))
+                      FROM pg_attribute AS a
+                      LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+                     WHERE a.attrelid = m.relation AND a.attnum > 0)
+                   END)))
+  FROM table_export.member AS m
+  JOIN table_export.tracked AS t ON t.id = m.tracked
+  JOIN pg_class AS c ON c.oid = m.relation
+ GROUP BY m.tracked

@@ -1,0 +1,343 @@
+//! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full,
+//! or is refused.
+
+use crate::cluster::database::{query, refusal, wait_until};
+use crate::cluster::mirror::Mirror;
+use crate::cluster::{COPY, Cluster};
+
+/// A plain table, and a partitioned one with two levels.
+const TABLES: &str = "
+    CREATE TABLE plain (id int PRIMARY KEY, v text);
+    INSERT INTO plain SELECT i, 'first' FROM generate_series(1, 9) AS i;
+    CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+    CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (10);
+    CREATE TABLE middle PARTITION OF root FOR VALUES FROM (10) TO (20);
+    CREATE TABLE high PARTITION OF root FOR VALUES FROM (20) TO (40) PARTITION BY RANGE (id);
+    CREATE TABLE high_1 PARTITION OF high FOR VALUES FROM (20) TO (30);
+    CREATE TABLE high_2 PARTITION OF high FOR VALUES FROM (30) TO (40);
+    INSERT INTO root SELECT i, 'first' FROM generate_series(1, 39) AS i;
+    CREATE TABLE filled (id int PRIMARY KEY, v text);
+    INSERT INTO filled SELECT i, 'attached' FROM generate_series(40, 49) AS i;
+";
+
+const ALWAYS: &str = "ALTER TABLE plain ENABLE ALWAYS TRIGGER pg_table_export_insert, ENABLE ALWAYS TRIGGER pg_table_export_update,
+    ENABLE ALWAYS TRIGGER pg_table_export_delete, ENABLE ALWAYS TRIGGER pg_table_export_truncate";
+
+fn mirror(name: &str) -> Mirror {
+    Mirror::tracking(name, TABLES, &["plain", "root"])
+}
+
+/// Returns `table_name kind` for each part of the next export.
+fn parts(mirror: &Mirror) -> Vec<String> {
+    let columns = |line: &str| line.split('|').skip(1).take(2).collect::<Vec<_>>().join(" ");
+    mirror.export("").lines().map(columns).collect()
+}
+
+/// Makes sure that the next export sends one table in full, and that both sides are equal then.
+#[track_caller]
+fn assert_noticed(mirror: &Mirror, table: &str, ddl: &str) {
+    assert_eq!(parts(mirror), [format!("public.{table} full")], "{ddl}");
+    mirror.import();
+    mirror.assert_same_after(ddl, &["plain", "root"]);
+    assert_eq!(mirror.export(""), "", "after {ddl}");
+}
+
+/// Sends changes of every table, so that both segments of each shadow have been in use.
+fn change(mirror: &Mirror) {
+    for value in ["a", "b", "c"] {
+        mirror.source.run(&format!(
+            "UPDATE plain SET v = '{value}' WHERE id = 9; UPDATE root SET v = '{value}' WHERE id > 9"
+        ));
+        mirror.follow("");
+    }
+}
+
+#[test]
+fn ddl_in_a_transaction_that_is_older_than_tracking_or_an_export() {
+    let mirror = Mirror::shared("old_snapshots");
+    mirror.source.run(TABLES);
+    let begin = || {
+        let mut client = mirror.source.client();
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+        client
+    };
+    let mut old = begin();
+    mirror.track(&["plain", "root"]);
+    mirror.follow("");
+    for (table, ddl) in [
+        ("plain", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)".to_owned()),
+        (
+            "plain",
+            format!(
+                "ALTER TABLE plain DISABLE TRIGGER ALL; UPDATE plain SET v = 'hidden' WHERE id = 1; {ALWAYS}"
+            ),
+        ),
+        ("root", "DROP TABLE low".to_owned()),
+        ("root", "ALTER TABLE root DETACH PARTITION middle".to_owned()),
+        ("root", "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)".to_owned()),
+        ("root", "ALTER TABLE root ALTER COLUMN v TYPE text USING v || '.'".to_owned()),
+        ("plain", "ALTER TABLE plain SET UNLOGGED; ALTER TABLE plain SET LOGGED".to_owned()),
+    ] {
+        old.batch_execute(&ddl).unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
+        old.batch_execute("COMMIT").unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
+        assert_noticed(&mirror, table, &ddl);
+        old = begin();
+        change(&mirror);
+    }
+    // What hides nothing is followed all the same: a new partition, and the name of the key.
+    old.batch_execute("CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (10); INSERT INTO low VALUES (1, 'new'); COMMIT").unwrap();
+    assert_eq!(parts(&mirror), ["public.root changes"]);
+    let mut old = begin();
+    change(&mirror);
+    old.batch_execute("ALTER TABLE plain RENAME COLUMN id TO number; COMMIT").unwrap();
+    assert_eq!(
+        mirror.source.text("SELECT key FROM tx_tracked WHERE table_name = 'plain'::regclass"),
+        "number"
+    );
+}
+
+#[test]
+fn a_table_tracked_by_a_transaction_that_is_older_than_a_partition() {
+    let mirror = Mirror::shared("tracked_late");
+    mirror.source.run(TABLES);
+    let mut old = mirror.source.client();
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    mirror.source.run("CREATE TABLE late PARTITION OF root FOR VALUES FROM (60) TO (70)");
+    old.batch_execute("SELECT tx_track('root'); COMMIT").unwrap();
+    mirror.copy.run(&mirror.source.text("SELECT tx_ddl('root')"));
+    mirror.follow("");
+    mirror.source.run("INSERT INTO late VALUES (60, 'late')");
+    assert_eq!(parts(&mirror), ["public.root changes"]);
+    mirror.import();
+    mirror.assert_same_tables(&["root"]);
+}
+
+/// Begins to detach a partition, and is cut off between its two transactions.
+fn detach_halfway(mirror: &Mirror, parent: &str, partition: &str) {
+    let mut reader = mirror.source.client();
+    reader.batch_execute(&format!("BEGIN; SELECT FROM {parent}")).unwrap();
+    let mut detaching = mirror.source.client();
+    detaching.batch_execute("SET statement_timeout = '1s'").unwrap();
+    query(&mut detaching, &format!("ALTER TABLE {parent} DETACH PARTITION {partition} CONCURRENTLY"))
+        .unwrap_err();
+    assert_eq!(
+        mirror.source.text("SELECT inhrelid::regclass FROM pg_inherits WHERE inhdetachpending"),
+        partition
+    );
+}
+
+#[test]
+fn a_partition_whose_detaching_was_cut_off() {
+    let mirror = mirror("halfway");
+    for (parent, partition) in [("root", "low"), ("high", "high_1")] {
+        detach_halfway(&mirror, parent, partition);
+        assert_noticed(&mirror, "root", partition);
+        mirror
+            .source
+            .run(&format!("UPDATE {partition} SET v = 'not ours any more'; UPDATE root SET v = 'rest'"));
+        mirror.follow("");
+        mirror.assert_same_tables(&["root"]);
+        mirror.source.run(&format!("ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"));
+        assert_eq!(mirror.export(""), "", "its rows are gone already");
+    }
+}
+
+#[test]
+fn a_dropped_partition_whatever_its_triggers_are_called() {
+    let mirror = mirror("renamed_triggers");
+    let rename = |partition: &str| {
+        let id = mirror.source.text("SELECT id FROM table_export.tracked WHERE relation = 'root'::regclass");
+        for event in ["insert", "update", "delete", "truncate"] {
+            mirror.source.run(&format!(
+                "ALTER TRIGGER pg_table_export_{event}_{id} ON {partition} RENAME TO mine_{event}"
+            ));
+        }
+        mirror.export("");
+    };
+    for (partition, drop) in [
+        ("low", "DROP TABLE low"),
+        ("high_1", "DROP TABLE high_1"),
+        ("high", "DROP TABLE high"),
+        ("middle", "CREATE SCHEMA away; ALTER TABLE middle SET SCHEMA away; DROP SCHEMA away CASCADE"),
+    ] {
+        rename(partition);
+        mirror.source.run(drop);
+        assert_noticed(&mirror, "root", drop);
+    }
+}
+
+#[test]
+fn no_setting_hides_ddl() {
+    let mirror = mirror("no_setting");
+    mirror.source.run(&format!(
+        "SET table_export.works = on; ALTER TABLE plain DISABLE TRIGGER ALL; UPDATE plain SET v = 'hidden'; {ALWAYS}"
+    ));
+    assert_noticed(&mirror, "plain", "a setting of the session");
+    mirror.source.run("ALTER DATABASE no_setting SET table_export.works = on");
+    mirror.source.run("ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)");
+    assert_noticed(&mirror, "root", "a setting of the database");
+    mirror.source.run("DROP TABLE low");
+    assert_noticed(&mirror, "root", "a setting of the database");
+}
+
+#[test]
+fn triggers_and_event_triggers_that_were_others_for_a_while() {
+    let mirror = mirror("there_and_back");
+    let definition = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'plain'::regclass AND tgname = 'pg_table_export_update'";
+    let ours = mirror.source.text(definition).replace("CREATE TRIGGER", "CREATE OR REPLACE TRIGGER");
+    mirror.source.run(&format!(
+        "CREATE FUNCTION idle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE OR REPLACE TRIGGER pg_table_export_update AFTER UPDATE ON plain EXECUTE FUNCTION idle();
+         UPDATE plain SET v = 'hidden'; {ours}; {ALWAYS}"
+    ));
+    assert_noticed(&mirror, "plain", "CREATE OR REPLACE TRIGGER");
+    // In the rows of PostgreSQL's catalog, which a superuser can write.
+    let set = |enabled: char| {
+        format!("UPDATE pg_trigger SET tgenabled = '{enabled}' WHERE tgrelid = 'plain'::regclass")
+    };
+    mirror.source.run(&format!(
+        "SET allow_system_table_mods = on; {}; {}; UPDATE plain SET v = 'hidden'; {}",
+        set('D'),
+        "ALTER TABLE plain SET (fillfactor = 90)",
+        set('A')
+    ));
+    assert_noticed(&mirror, "plain", "UPDATE pg_trigger");
+    for (event_trigger, ddl) in [
+        ("pg_table_export_rewrite", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)"),
+        ("pg_table_export_rewrite", "ALTER TABLE plain SET UNLOGGED; ALTER TABLE plain SET LOGGED"),
+        ("pg_table_export_members", "DROP TABLE low"),
+        ("pg_table_export_members", "ALTER TABLE root DETACH PARTITION middle"),
+    ] {
+        mirror.source.run(&format!(
+            "ALTER EVENT TRIGGER {event_trigger} DISABLE; {ddl}; ALTER EVENT TRIGGER {event_trigger} ENABLE ALWAYS"
+        ));
+        assert_eq!(parts(&mirror), ["public.plain full", "public.root full"], "{ddl}");
+        mirror.import();
+        mirror.assert_same_after(ddl, &["plain", "root"]);
+    }
+}
+
+/// In single-user mode, and from PostgreSQL 17 on with `event_triggers = off`, no event trigger fires.
+#[test]
+fn ddl_that_fires_no_event_triggers() {
+    let mut source = Cluster::start();
+    let mirror = Mirror::new(&source, &COPY, "single_user");
+    mirror.source.run(TABLES);
+    mirror.track(&["plain", "root"]);
+    mirror.follow("");
+    for (table, ddl) in [
+        ("root", "DROP TABLE low"),
+        ("root", "ALTER TABLE root DETACH PARTITION middle"),
+        ("root", "ALTER TABLE root ALTER COLUMN v TYPE text USING upper(v)"),
+        ("plain", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)"),
+    ] {
+        source.single_user("single_user", ddl);
+        assert_noticed(&mirror, table, ddl);
+    }
+    source
+        .single_user("single_user", "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)");
+    let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
+    mirror
+        .source
+        .refused(&export)
+        .expect("55000", &["missing or disabled", "SELECT tx_untrack('public.root')"]);
+    // Any DDL on the table gives the partition its triggers.
+    mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 'x'");
+    assert_noticed(&mirror, "root", "ATTACH PARTITION");
+}
+
+#[test]
+fn a_partition_that_is_attached_while_an_export_reads() {
+    let mirror = mirror("while_reading");
+    mirror
+        .source
+        .run("CREATE TABLE last PARTITION OF root FOR VALUES FROM (50) TO (90) PARTITION BY RANGE (id)");
+    mirror
+        .source
+        .run("CREATE TABLE below (id int PRIMARY KEY, v text); INSERT INTO below VALUES (60, 'below')");
+    let attach = |attach: &str| {
+        mirror.source.run("UPDATE root SET v = 'changed'; UPDATE plain SET v = 'changed'");
+        // Exports of plain, the first table, wait for a lock that is taken when its records are read.
+        let mut gate = mirror.source.client();
+        gate.batch_execute("BEGIN; SELECT pg_advisory_lock(4711)").unwrap();
+        std::thread::scope(|scope| {
+            let exporting = scope.spawn(|| {
+                let mut client = mirror.source.client();
+                query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", "")))
+                    .map_err(|error| refusal(&error))
+            });
+            wait_until("the export waits", || {
+                mirror
+                    .source
+                    .text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                    == "1"
+            });
+            mirror.source.run(attach);
+            gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
+            exporting.join().unwrap()
+        })
+    };
+    // A view that waits, for its function is IMMUTABLE to whoever believes it.
+    mirror.source.run(
+        "CREATE FUNCTION gate(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_advisory_lock_shared(4711), pg_advisory_unlock_shared(4711); RETURN v; END';
+         CREATE VIEW waiting AS SELECT id, gate(v) AS v FROM plain;
+         SELECT tx_restrict('copy', 'plain', 'waiting'); SELECT tx_restrict('copy', 'root')",
+    );
+    mirror.follow("");
+    for ddl in [
+        "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)",
+        "ALTER TABLE last ATTACH PARTITION below FOR VALUES FROM (60) TO (70)",
+    ] {
+        let Err(refused) = attach(ddl) else { panic!("not noticed: {ddl}") };
+        refused.expect(
+            "40001",
+            &[
+                "a partition has been attached to table \"public.root\" while it was exported",
+                "Export again.",
+            ],
+        );
+        assert_eq!(parts(&mirror), ["public.plain changes", "public.root full"], "{ddl}");
+        mirror.import();
+        mirror.assert_same_after(ddl, &["plain", "root"]);
+    }
+}
+
+#[test]
+fn a_shadow_that_somebody_has_altered() {
+    let mirror = mirror("altered_shadow");
+    let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
+    let shadow = mirror.source.text(
+        "SELECT 'table_export.shadow_' || id || '_' || segment FROM table_export.tracked WHERE relation = 'plain'::regclass",
+    );
+    for (alter, undo, difference) in [
+        ("CREATE INDEX mine ON $ (k1)", "DROP INDEX table_export.mine", "has index table_export.mine"),
+        ("CREATE RULE mine AS ON INSERT TO $ DO INSTEAD NOTHING", "DROP RULE mine ON $", "has rule mine on"),
+        (
+            "CREATE TRIGGER mine BEFORE INSERT ON $ FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "DROP TRIGGER mine ON $",
+            "has trigger mine on",
+        ),
+        (
+            "ALTER TABLE $ ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE $ DISABLE ROW LEVEL SECURITY",
+            "has row security",
+        ),
+        ("CREATE POLICY mine ON $ USING (false)", "DROP POLICY mine ON $", "has policy mine on"),
+        ("ALTER TABLE $ SET UNLOGGED", "ALTER TABLE $ SET LOGGED", "is unlogged"),
+    ] {
+        mirror.source.run(&alter.replace('$', &shadow));
+        mirror.source.run("UPDATE plain SET v = v || '.'");
+        mirror.source.refused(&format!("SET enable_seqscan = off; {export}")).expect(
+            "55000",
+            &[
+                "the shadow of table \"public.plain\" has been altered",
+                difference,
+                "SELECT tx_untrack('public.plain')",
+            ],
+        );
+        mirror.source.run(&undo.replace('$', &shadow));
+    }
+    mirror.follow("");
+    mirror.assert_same_tables(&["plain"]);
+}
