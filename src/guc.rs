@@ -31,6 +31,13 @@ static PUBLISH: GucSetting<bool> = GucSetting::<bool>::new(true);
 
 /// Defines the settings. Must be called once, when a backend loads the library.
 pub fn define() {
+    define_settings_of_sources();
+    define_settings_of_destinations();
+    crate::pg::compat::reserve_settings(c"pg_table_export");
+}
+
+/// Defines the store, and what sources use.
+fn define_settings_of_sources() {
     GucRegistry::define_string_guc(
         c"pg_table_export.store",
         c"Directory, or URL, where batches are published and found.",
@@ -59,6 +66,18 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::empty(),
     );
+    GucRegistry::define_bool_guc(
+        c"pg_table_export.publish",
+        c"Lets this database publish batches, and take targets over.",
+        c"Off: for a copy of a database that publishes.",
+        &PUBLISH,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+}
+
+/// Defines what destinations use.
+fn define_settings_of_destinations() {
     GucRegistry::define_int_guc(
         c"pg_table_export.delete_limit",
         c"Share of a table's rows, in percent, that an import may delete with one batch.",
@@ -85,15 +104,6 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::empty(),
     );
-    GucRegistry::define_bool_guc(
-        c"pg_table_export.publish",
-        c"Lets this database publish batches, and take targets over.",
-        c"Off: for a copy of a database that publishes.",
-        &PUBLISH,
-        GucContext::Suset,
-        GucFlags::empty(),
-    );
-    crate::pg::compat::reserve_settings(c"pg_table_export");
 }
 
 /// Returns `pg_table_export.store`; `None` if it is empty.
