@@ -8,7 +8,7 @@
 
 use uuid::Uuid;
 
-use crate::catalog::{self, AppliedRow, SourceIdentity};
+use crate::catalog::{self, AppliedRow, DatabaseIdentity};
 use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::chain::{Backlog, Next};
 use crate::destination::error::ChainError;
@@ -62,7 +62,7 @@ fn advance(
 ) -> Result<()> {
     catalog::lock_target("import", request.target)?;
     fault::point(Point::ImportBegun);
-    let here = catalog::source()?;
+    let here = catalog::this_database()?;
     if guc::leave_receipts() {
         receipt::leave(request.target, store, &here)?;
         // The next import leaves the receipt for this one, which must be durable by then.
@@ -90,7 +90,7 @@ fn advance(
 }
 
 /// Refuses a batch of this very database: it would overwrite the source's tables with their own older state.
-fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<()> {
+fn refuse_own(manifest: &Manifest, here: &DatabaseIdentity) -> Result<()> {
     let theirs = &manifest.source;
     if theirs.publisher() == here.publisher && theirs.timeline == here.timeline {
         return Err(

@@ -59,7 +59,7 @@ fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String> {
 /// former publisher has left is of this database's own history, as after pg_upgrade, and nothing has been
 /// published since.
 fn take_over(target: &str, store: &dyn Store) -> Result<String> {
-    let here = catalog::source()?;
+    let here = catalog::this_database()?;
     if !guc::may_publish() {
         return Err(Shared::NoPublisher { here: here.database_name }.into());
     }

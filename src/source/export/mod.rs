@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Received, SourceIdentity, Target};
+use crate::catalog::{self, DatabaseIdentity, Received, Target};
 use crate::error::{Result, Shared};
 use crate::fault::{self, Point};
 use crate::guc;
@@ -50,7 +50,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         return Err(ExportError::HasWritten.into());
     }
     fault::point(Point::ExportBegun);
-    let source = catalog::source()?;
+    let source = catalog::this_database()?;
     if !guc::may_publish() {
         return Err(Shared::NoPublisher { here: source.database_name }.into());
     }
@@ -89,7 +89,7 @@ struct Seen {
 /// Decides what the batch holds, and writes its files, all in the active snapshot.
 fn write(
     request: &Request,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     target: Option<&Target>,
     fork: Fork,
     candidates: Vec<Candidate>,
@@ -165,7 +165,7 @@ fn names_same_tables(target: Option<&Target>, fork: &Fork, named: &[(i32, batch:
 /// The target is locked: until the transaction ends no other export moves its position.
 fn lock_and_heal(
     request: &Request,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     store: &Arc<dyn Store>,
     caller: &Caller,
 ) -> Result<(Option<Target>, Fork, Vec<Candidate>)> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, PublishedRow, Publishing, Received, SourceIdentity};
+use crate::catalog::{self, DatabaseIdentity, PublishedRow, Publishing, Received};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
@@ -90,7 +90,7 @@ pub(super) fn begin_part<'a>(
 
 pub(super) fn header(
     fork: &Fork,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     moment: &Moment,
     kind: Kind,
     unchanged: Vec<batch::Table>,
@@ -120,7 +120,7 @@ pub(super) fn header(
 pub(super) fn publish(
     target: &str,
     store: &Arc<dyn Store>,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     written: Written,
 ) -> Result<()> {
     let Written { number, writer, header, parts, position, named, full, has_healed, follows } = written;
