@@ -1,12 +1,16 @@
 //! An export: the shadow's changes and the tables' records of one instant, into one batch of one target.
 //!
-//! This file has the order of the steps, on which the guarantees rest: lock, heal, take the snapshot, write
-//! the files, record the batch, flush the log, put the manifest, commit. `docs/design.md` gives the reason
-//! for each.
+//! The guarantees rest on the order of the steps. `docs/design.md` gives the reason for each:
+//!
+//! 1. Here: lock the target. `candidate`: lock the tables, and heal them.
+//! 2. Here: take the snapshot. `plan` decides in it what is sent of each table, and `write` writes the files.
+//! 3. `publish`: record the batch, flush the log, put the manifest.
+//! 4. `publish`: before the commit, truncate the segments that no target needs. Then commit.
 
 mod candidate;
 mod plan;
 mod publish;
+mod write;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +27,8 @@ use crate::pg::{Oid, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
 use crate::source::export::plan::{Replay, current_moment, plan, usable_position};
-use crate::source::export::publish::{Written, header, publish, rotate_at_commit, write_part};
+use crate::source::export::publish::{Written, publish, rotate_at_commit};
+use crate::source::export::write::{header, write_part};
 use crate::source::fork::{self, Fork};
 use batch::{Compression, Format, Kind, Part, PartSummary, Writer};
 use store::Store;
