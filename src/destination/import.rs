@@ -1,7 +1,7 @@
 //! An import: applies the batches of a target that have not been applied here, in order, each as a whole.
 //!
-//! In go a target and a store; out comes what each applied batch did. [`crate::destination::chain`] says
-//! which batch is next, [`crate::destination::apply`] writes its rows.
+//! Input: a target and a store. Output: what each applied batch did. [`crate::destination::chain`] says which
+//! batch is next, [`crate::destination::apply`] writes its rows.
 //!
 //! Invariant: a batch is checked before its first row changes, except for the hashes of its files. Those are
 //! checked while the files stream; a wrong hash rolls the whole import back.
@@ -54,6 +54,9 @@ pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Pla
     Ok((imported, obstacle))
 }
 
+/// Applies the pending batches, and adds what each of them did to `imported`.
+///
+/// An error leaves the batches before it in `imported`: [`plan`] shows them together with the error.
 fn advance(
     request: &Request,
     store: &dyn Store,

@@ -1,6 +1,6 @@
 //! Resetting and forgetting: a target starts again from a full batch, or is dropped.
 //!
-//! In goes a target; out comes a sentence that says what will happen, or what has happened.
+//! Input: a target. Output: a sentence that says what will happen, or what has happened.
 //!
 //! Invariant: both lock the target against exports and imports first, and read the catalog only then.
 

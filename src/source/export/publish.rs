@@ -35,9 +35,12 @@ pub(super) struct Written {
     pub(super) follows: Vec<Link>,
 }
 
-/// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax;
-/// the log is flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and
-/// the commit is forced to be durable, so that no crash forgets the position.
+/// Makes the batch exist.
+///
+/// 1. Write the row. This assigns the transaction id, which is therefore not below the snapshot's xmax.
+/// 2. Flush the log. No crash can undo a commit that the snapshot saw.
+/// 3. Put the manifest. From here on the batch exists.
+/// 4. The commit that follows waits for the log. No crash can undo the new position.
 pub(super) fn publish(
     target: &str,
     store: &Arc<dyn Store>,
@@ -89,11 +92,13 @@ pub(super) fn publish(
     Ok(())
 }
 
-/// Truncates what every target has passed, of the tables that this export has locked, as the last thing that
-/// the transaction does: its locks stay to the end. At REPEATABLE READ and above positions would be seen as
-/// they were before the locks, so it is left to another export.
+/// Before the commit, truncates the segments that no target needs, of the tables that this export has locked.
 ///
-/// Prepared, the transaction would leave that to the next one of this backend, which may be of another level.
+/// It is the last act of the transaction, because its locks last to the end. At REPEATABLE READ and above it
+/// is left to another export: the snapshot would show positions as they were before the locks.
+///
+/// PREPARE TRANSACTION is refused. It does not run the callback, which would stay for the next transaction of
+/// this backend. That one may have another isolation level.
 pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
     transaction::refuse_prepare();
     if transaction::is_read_committed() {
