@@ -1,15 +1,14 @@
 //! pg_table_export keeps read-only copies of a database's tables in other databases, and sends the changes as
 //! files.
 //!
-//! The modules are listed in the order in which a change passes through them:
-//!
-//! `api` holds the SQL functions. `source` tracks tables, captures the keys that a statement changes into the
-//! table's shadow, and exports the changes after a target's position as a batch to a store. `destination`
-//! imports the batch into the tables there. `upkeep` compacts, expires and resets. All use `catalog`, the
-//! extension's own tables, and `table`, which reads a user's table from PostgreSQL's catalog.
-//!
-//! `pg` calls PostgreSQL's C functions, and only `pg` has `unsafe`. The crates `batch` and `store` do not
-//! depend on PostgreSQL; `pg` and they meet only as `std::io::Read` and `Write`.
+//! `api` holds the SQL functions, and calls `source`, `destination` and `upkeep`. `source` tracks tables,
+//! and captures the keys that a statement changes. It exports the changes after a target's position. They
+//! form one batch, which goes to a store. `destination` imports the batch into the tables there. `upkeep`
+//! compacts, expires and resets. All use `catalog`, the extension's own tables, and `table`, which reads a
+//! user's table from PostgreSQL's catalog. `pg` calls PostgreSQL's C functions, and only `pg` has `unsafe`.
+//! `error`, `guc` and `fault` are errors, settings, and places where tests stop. The crates `batch` and
+//! `store` do not depend on PostgreSQL. They exchange data with `pg` only through `Read` and `Write`.
+//! `signals` blocks signals in the threads that both sides start.
 
 #![warn(clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::result_large_err, reason = "an error ends the call, so its size does not matter")]

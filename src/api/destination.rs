@@ -8,7 +8,8 @@ use pgrx::prelude::*;
 
 use crate::api::arguments::{choice, milliseconds, parse_limit, parse_percentage, required, target_name};
 use crate::api::call::Call;
-use crate::destination::apply::{Changed, Mode, Options};
+use crate::destination::apply::{Mode, Options};
+use crate::destination::part::Changed;
 use crate::destination::resolve::{Allowed, NewColumns};
 use crate::destination::{import, mapping, pending, protect};
 use crate::error::Result;

@@ -151,9 +151,12 @@ pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, String)>> {
     now(sql, &[&relation])?.iter().map(|row| Ok((Copy::from_row(row)?, row.get(3)?))).collect()
 }
 
-/// Makes a table the copy of a table of a target, from a batch on; the table that was this copy so far is
+/// Makes a table the copy of a table of a target, from a batch on. The table that was this copy so far is
 /// none any more. Returns whether the table is the copy now: not if another session has made it that of
 /// another table.
+///
+/// Only a full part claims a table, before its rows are written. [`put_copy`] follows each part, full or not,
+/// when its rows are written.
 pub fn claim_copy(relation: Oid, of: &Copy, number: u64) -> Result<bool> {
     let Copy { target, schema, name } = of;
     let former = "DELETE FROM table_export.copy

@@ -38,8 +38,8 @@ pub use tracked::{
 };
 pub use witness::{Witness, witnesses};
 
-/// What a manifest says about its source.
-pub struct SourceIdentity {
+/// What this database is. A manifest says this about its source.
+pub struct DatabaseIdentity {
     /// The cluster and the database.
     pub publisher: Publisher,
     /// The name of the database.
@@ -53,12 +53,12 @@ pub struct SourceIdentity {
 }
 
 /// Returns what this database is.
-pub fn source() -> Result<SourceIdentity> {
-    let rows = in_snapshot(include_str!("source.sql"), &[])?;
+pub fn this_database() -> Result<DatabaseIdentity> {
+    let rows = in_snapshot(include_str!("this_database.sql"), &[])?;
     let row =
         rows.first().ok_or_else(|| pg::Error::Internal("this database is not in pg_database".into()))?;
     let timeline: String = row.get(3)?;
-    Ok(SourceIdentity {
+    Ok(DatabaseIdentity {
         publisher: Publisher { system_identifier: row.get(0)?, database_oid: row.get(1)? },
         database_name: row.get(2)?,
         timeline: u32::from_str_radix(&timeline, 16).map_err(|e| pg::Error::Internal(e.to_string()))?,

@@ -1,6 +1,6 @@
 //! The chain of batches: which batch of a target is applied next.
 //!
-//! In go the last receipt of this database and the batches in the store; out comes one [`Next`] after the
+//! Input: the last receipt of this database, and the batches in the store. Output: one [`Next`] after the
 //! other.
 //!
 //! Invariant: a batch that is returned names the last applied batch as its predecessor, or it is full. A

@@ -1,14 +1,14 @@
 //! An import: applies the batches of a target that have not been applied here, in order, each as a whole.
 //!
-//! In go a target and a store; out comes what each applied batch did. [`crate::destination::chain`] says
-//! which batch is next, [`crate::destination::apply`] writes its rows.
+//! Input: a target and a store. Output: what each applied batch did. [`crate::destination::chain`] says which
+//! batch is next, [`crate::destination::apply`] writes its rows.
 //!
 //! Invariant: a batch is checked before its first row changes, except for the hashes of its files. Those are
 //! checked while the files stream; a wrong hash rolls the whole import back.
 
 use uuid::Uuid;
 
-use crate::catalog::{self, AppliedRow, SourceIdentity};
+use crate::catalog::{self, AppliedRow, DatabaseIdentity};
 use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::chain::{Backlog, Next};
 use crate::destination::error::ChainError;
@@ -54,6 +54,9 @@ pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Pla
     Ok((imported, obstacle))
 }
 
+/// Applies the pending batches, and adds what each of them did to `imported`.
+///
+/// An error leaves the batches before it in `imported`: [`plan`] shows them together with the error.
 fn advance(
     request: &Request,
     store: &dyn Store,
@@ -62,7 +65,7 @@ fn advance(
 ) -> Result<()> {
     catalog::lock_target("import", request.target)?;
     fault::point(Point::ImportBegun);
-    let here = catalog::source()?;
+    let here = catalog::this_database()?;
     if guc::leave_receipts() {
         receipt::leave(request.target, store, &here)?;
         // The next import leaves the receipt for this one, which must be durable by then.
@@ -90,7 +93,7 @@ fn advance(
 }
 
 /// Refuses a batch of this very database: it would overwrite the source's tables with their own older state.
-fn refuse_own(manifest: &Manifest, here: &SourceIdentity) -> Result<()> {
+fn refuse_own(manifest: &Manifest, here: &DatabaseIdentity) -> Result<()> {
     let theirs = &manifest.source;
     if theirs.publisher() == here.publisher && theirs.timeline == here.timeline {
         return Err(

@@ -1,7 +1,7 @@
 //! Mappings: the table here that is the copy of a table with another name, or other column names, at the
 //! source.
 //!
-//! In go names at the source and a table here; imports read the mapping in [`crate::destination::resolve`].
+//! Input: names at the source, and a table here. Imports read the mapping in [`crate::destination::resolve`].
 //!
 //! Invariant: a mapping to an existing table changes only while that table is locked, and only for a caller
 //! with the rights of its owner.

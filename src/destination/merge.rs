@@ -1,11 +1,11 @@
 //! Merging records into a table: only rows that differ are updated in place, inserted or deleted.
 //!
-//! In go the staged ids and records of a part; out come row counts. One join of the records with the table
-//! assigns each row to a [`Set`]; then one statement processes each set. The planner knows the size of each
+//! Input: the staged ids and records of a part. Output: row counts. One join of the records with the table
+//! assigns each row to a [`Set`]. Then one statement processes each set. The planner knows the size of each
 //! set, so a small batch uses the index of the key, and a large one is hashed or sorted within work_mem.
 //!
-//! Values are compared byte by byte, as in REFRESH MATERIALIZED VIEW CONCURRENTLY: json has no equality, and
-//! values that are equal, those of a key included, may differ in their text.
+//! Values are compared byte by byte, as in REFRESH MATERIALIZED VIEW CONCURRENTLY. Two reasons: json has no
+//! equality operator. Equal values can have different text, even in a key.
 //!
 //! A key is its text, and finds its row by the unique index over its columns, if there is one. Where the
 //! index takes two texts for equal, the row that is found is given the other text. An id without a record

@@ -10,6 +10,7 @@ pub mod resolve;
 mod retyped;
 mod verify;
 pub mod apply;
+pub mod part;
 pub mod merge;
 pub mod mapping;
 pub mod protect;

@@ -1,6 +1,7 @@
-//! Which table of which target a table here is the copy of. A batch is applied to no other table.
+//! This file decides whether a table here is the copy of a given table of a target. Only that copy receives
+//! its batches.
 //!
-//! In go a part and the table that it is to be applied to. The table is the part's copy already, or becomes
+//! Input: a part, and the table that it is to be applied to. The table is the part's copy already, or becomes
 //! it, or the import is refused.
 //!
 //! Invariant: changes are applied only to a table that has received the full part that they build on. Rows

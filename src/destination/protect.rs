@@ -1,6 +1,6 @@
 //! Protection: a copy that only imports can write to.
 //!
-//! In goes a table of the caller's own; its protection triggers are created or dropped.
+//! Input: a table that the caller owns. Its protection triggers are created or dropped.
 
 use crate::catalog;
 use crate::destination::error::ImportError;

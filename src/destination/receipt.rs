@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use crate::catalog::{self, SourceIdentity};
+use crate::catalog::{self, DatabaseIdentity};
 use crate::error::{Error, Result};
 use crate::pg::transaction;
 use batch::{Receipt, leave_receipt};
@@ -14,7 +14,7 @@ use store::Store;
 ///
 /// The receipt for the batches of this import is left by the next one, because this one may still fail. If
 /// the store does not take the receipt, a warning is raised and the import goes on.
-pub fn leave(target: &str, store: &dyn Store, here: &SourceIdentity) -> Result<()> {
+pub fn leave(target: &str, store: &dyn Store, here: &DatabaseIdentity) -> Result<()> {
     if transaction::assigned_xid().is_some() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Where a part goes: the table of its name, or the table that it is mapped to, locked and compared with the
 //! manifest.
 //!
-//! In go a part and what the import may change; out comes a [`Destination`]. Where the table differs from the
+//! Input: a part, and what the import may change. Output: a [`Destination`]. Where the table differs from the
 //! part, the import is refused, or the table is created, or its missing columns are added or ignored. DDL
 //! runs with the rights of the caller, and uses only types that exist here.
 //!

@@ -1,8 +1,8 @@
-//! Columns that have another type here than at the source: what can never work is refused, and each value of
-//! the others must look here as it was sent.
+//! Columns that have another type here than at the source. If a type can never work, the import is refused.
+//! Otherwise each value must have the same text here as it was sent with.
 //!
-//! In go a column of a part and that of the table; out comes a [`Retyped`] if they differ in anything that
-//! can change a value. Where they do not differ, no value is checked, and that costs nothing.
+//! Input: a column of a part, and that of the table. Output: a [`Retyped`] if they differ in anything that
+//! can change a value. If they do not differ, no value is checked, which costs nothing.
 
 use crate::destination::error::ValueError;
 use crate::error::Result;

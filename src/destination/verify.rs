@@ -1,8 +1,8 @@
 //! What statements have written, compared with the table afterwards: a trigger or a rule that fires even
 //! during an import may have dropped or changed rows.
 //!
-//! In go rows that were deleted, inserted or updated; out comes the error about one that is not in the table
-//! as it was sent. Only the rows of the part are compared: what a trigger does to other rows is not found.
+//! Input: rows that were deleted, inserted or updated. Output: an error if one is not in the table as it was
+//! sent. Only the rows of the part are compared: what a trigger does to other rows is not found.
 
 use crate::destination::error::ValueError;
 use crate::destination::merge::Merge;

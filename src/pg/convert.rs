@@ -1,8 +1,8 @@
 //! Values that are read as one type and become values of another, and must look the same there.
 //!
-//! In go the rows that COPY reads, in which the fields of such a column have the type that the file was
-//! written with (text, in the text formats); out come rows of the column's own type. A value that its output
-//! function does not write as it was sent is a [`Misfit`].
+//! Input: the rows that COPY reads. The fields of such a column have the type that the file was written with;
+//! in the text formats that is text. Output: rows of the column's own type. A value is a [`Misfit`] if its
+//! output function does not write it as it was sent.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};

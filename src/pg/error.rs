@@ -1,4 +1,4 @@
-//! What an error says beside its message, and the errors that this floor raises itself.
+//! What an error says beside its message, and the errors that this folder raises itself.
 //!
 //! Each stage has an enum of its errors. Its `facts` is one exhaustive match, so a new error does not compile
 //! before SQLSTATE, DETAIL and HINT are decided. A HINT that ends with a statement ends with its semicolon:
@@ -95,7 +95,7 @@ impl Report for Error {
     }
 }
 
-/// What a function that streams can fail with: errors of this floor, and those of the stream's other end.
+/// What a function that streams can fail with: errors of this folder, and those of the stream's other end.
 pub trait StreamError: From<Error> + From<io::Error> + Into<ErrorReport> {}
 
 impl<E: From<Error> + From<io::Error> + Into<ErrorReport>> StreamError for E {}

@@ -1,4 +1,4 @@
-//! The only floor that touches PostgreSQL's C interface, and the only place with `unsafe`.
+//! The only folder that touches PostgreSQL's C interface, and the only place with `unsafe`.
 //!
 //! Every type here is a guard over something the backend lends (a relation, a slot, a user id): made by a
 //! safe function, given back by `Drop`. Three rules hold in all of them. Memory and resources belong to the

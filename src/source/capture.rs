@@ -1,8 +1,10 @@
-//! The trigger function: appends the keys that a statement has touched to the shadow.
+//! The trigger function: finds the keys that a statement has changed.
+//!
+//! It gives them to a [`Recorder`] (`src/source/shadow/record.rs`), which appends them to the shadow. It
+//! stores keys only: an export reads the rows.
 //!
 //! It runs inside each statement that writes to a tracked table, as the role that runs the statement. It must
-//! neither miss a change nor fail where the statement alone would not. It stores keys only: records are read
-//! when they are exported.
+//! not miss a change. It must not make a statement fail that would otherwise succeed.
 
 use crate::error::Result;
 use crate::pg::keys::CHUNK_ROWS;
@@ -12,9 +14,9 @@ use crate::source::shadow::record::{Recorder, Shadow};
 
 /// Records the changes of one statement, or of one row where no statement trigger would fire.
 ///
-/// An UPDATE that changes a key records both. Old and new rows are compared in pairs, as trigger.c stores
-/// them; a pairing that is off (a trigger has taken rows out of one side) only records more: every new key is
-/// recorded, and every old key that differs from the new key beside it.
+/// An UPDATE records each new key, and each old key that differs from the new key beside it. trigger.c stores
+/// the old and the new rows in the same order, so they are compared in pairs. A trigger may have removed rows
+/// from one side. Then the pairs are wrong, and more keys are recorded, never fewer.
 pub fn capture(firing: &Firing) -> Result<()> {
     let shadow = Shadow::of(firing.table(), firing.argument()?)?;
     let Some(shadow) = shadow.as_ref() else { return Ok(()) };

@@ -10,7 +10,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use crate::catalog::{SourceIdentity, Target};
+use crate::catalog::{DatabaseIdentity, Target};
 use crate::error::{Error, Result};
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
@@ -54,7 +54,7 @@ pub fn inspect(
     store: &dyn Store,
     name: &str,
     target: Option<&Target>,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
 ) -> Result<Fork> {
     if let Some(Target { publisher: Some(publisher), number, .. }) = target
         && *publisher != source.publisher
@@ -97,7 +97,7 @@ pub fn inspect(
 }
 
 /// Requires that this database has published a batch.
-fn require_publisher(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
+fn require_publisher(manifest: &Manifest, ours: &DatabaseIdentity) -> Result<()> {
     if manifest.source.publisher() == ours.publisher {
         return Ok(());
     }
@@ -105,7 +105,7 @@ fn require_publisher(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
 }
 
 /// Requires that a batch was published on this timeline or an earlier one.
-fn require_past(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
+fn require_past(manifest: &Manifest, ours: &DatabaseIdentity) -> Result<()> {
     let (target, number, theirs) = (manifest.target.clone(), manifest.number, manifest.source.timeline);
     if theirs > ours.timeline {
         return Err(ExportError::NewerTimeline { target, number, theirs, ours: ours.timeline }.into());
@@ -113,7 +113,7 @@ fn require_past(manifest: &Manifest, ours: &SourceIdentity) -> Result<()> {
     Ok(())
 }
 
-fn other_publisher(target: &str, number: u64, publisher: String, ours: &SourceIdentity) -> Error {
+fn other_publisher(target: &str, number: u64, publisher: String, ours: &DatabaseIdentity) -> Error {
     let (target, here) = (target.to_owned(), ours.database_name.clone());
     ExportError::OtherDatabase { target, number, publisher, here }.into()
 }

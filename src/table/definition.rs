@@ -1,6 +1,6 @@
 //! What a type of the user is made of, down to types that are part of PostgreSQL.
 //!
-//! In go a type and its modifier; out comes its definition, as a manifest has it. Two databases whose
+//! Input: a type and its modifier. Output: its definition, as a manifest has it. Two databases whose
 //! definitions are equal read a text as the same value.
 
 use batch::{Attribute, Definition, Type};

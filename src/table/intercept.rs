@@ -1,6 +1,6 @@
 //! What may change or drop the rows that an import writes: triggers and rules that fire even then.
 //!
-//! In go a table; out come those of it and of its partitions.
+//! Input: a table. Output: the triggers and rules of it and of its partitions.
 
 use crate::pg::{self, Oid, query};
 

@@ -1,7 +1,8 @@
 //! The key of a table: the columns that tell its rows apart.
 //!
-//! In: a table, and which key of it is meant. Out: its columns, with what a query needs to compare them.
-//! A key is its text, what COPY writes of it; the index that finds its row may take other texts for equal.
+//! Input: a table, and which of its keys. Output: the key's columns, with what a query needs to compare them.
+//! A key is its text, as COPY writes it. The index that finds its row may take other texts for equal.
+//!
 //! Invariant: an index that is meant is a valid unique btree index without a predicate and without
 //! expressions.
 

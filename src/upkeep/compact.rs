@@ -1,6 +1,6 @@
 //! Compaction: writes one batch that has the effect of a range of batches in a store. The originals stay.
 //!
-//! In go the numbers of the range; out come the parts of the compacted batch, after it has been published.
+//! Input: the numbers of the range. Output: the parts of the compacted batch, after it has been published.
 //!
 //! Invariant: only the store is read and written. Exports and imports are not blocked, and any database can
 //! run it.

@@ -1,6 +1,6 @@
 //! Expiry: removes old batches from the store, and then their rows from the extension's own tables.
 //!
-//! In goes what to keep; out come the batches that were removed. `batch::expire` decides which batches are
+//! Input: what to keep. Output: the batches that were removed. `batch::expire` decides which batches are
 //! needed.
 
 use crate::catalog;

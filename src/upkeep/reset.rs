@@ -1,6 +1,6 @@
 //! Resetting and forgetting: a target starts again from a full batch, or is dropped.
 //!
-//! In goes a target; out comes a sentence that says what will happen, or what has happened.
+//! Input: a target. Output: a sentence that says what will happen, or what has happened.
 //!
 //! Invariant: both lock the target against exports and imports first, and read the catalog only then.
 
@@ -59,7 +59,7 @@ fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String> {
 /// former publisher has left is of this database's own history, as after pg_upgrade, and nothing has been
 /// published since.
 fn take_over(target: &str, store: &dyn Store) -> Result<String> {
-    let here = catalog::source()?;
+    let here = catalog::this_database()?;
     if !guc::may_publish() {
         return Err(Shared::NoPublisher { here: here.database_name }.into());
     }

@@ -1,7 +1,6 @@
 //! What destinations have applied, according to their receipts in the store.
 //!
-//! In goes a target, or none for all in the store; out comes a row for each destination that has left a
-//! receipt.
+//! Input: a target, or none for all in the store. Output: a row for each destination that has left a receipt.
 
 use batch::{Receipt, reader};
 use store::Store;

@@ -1,7 +1,7 @@
 //! The columns file: what the fields of a table's records are, as COPY text that a person can read.
 //!
-//! In go the columns and the key of a part; out comes the file's content, and its hash, the fingerprint of
-//! the schema.
+//! Input: the columns and the key of a part. Output: the file's content. Its hash is the fingerprint of the
+//! schema.
 //!
 //! Invariant: two parts have the same fingerprint exactly if they have the same columns and the same key.
 

@@ -1,12 +1,12 @@
 //! Compaction: what a run of batches holds of one table, merged into one part.
 //!
-//! In go the parts of one table in the order of their batches; out comes one part that has the same effect.
+//! Input: the parts of one table in the order of their batches. Output: one part that has the same effect.
 //! Keys are compared as the bytes that COPY has written. The types of a table are not needed, nor is a
 //! database.
 //!
-//! Invariant: a record goes out exactly if no later part of the run has its key. Memory does not grow with
-//! the parts: with more keys than it may hold, they are read several times, for one share of the keys at a
-//! time.
+//! Invariant: a record is in the output exactly if no later part of the run has its key. Memory does not grow
+//! with the parts: if it cannot hold all keys, the parts are read several times, for one share of the keys
+//! each time.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

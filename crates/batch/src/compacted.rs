@@ -1,6 +1,6 @@
 //! A compacted batch: one that stands for a run of others, and has the effect of all of them in order.
 //!
-//! In go bytes from a store, or the batch that a compaction wrote; out comes one that [`Compacted::check`]
+//! Input: bytes from a store, or the batch that a compaction wrote. Output: one that [`Compacted::check`]
 //! passed.
 //!
 //! Invariant: a destination at one of the batches that it follows is, after applying it, at the last batch of

@@ -1,11 +1,11 @@
 //! Retention: removing batches that are no longer needed.
 //!
-//! Needed are the latest full batch, compacted or not, and what comes after it, for with these a destination
-//! can begin; and the latest batch of all, by which a destination that is as far sees that the store is its
-//! own.
+//! The latest full batch, compacted or not, and all batches after it are needed: a new destination begins
+//! with them. The latest batch of all is needed too: a destination that has applied it sees by it that the
+//! store is the right one.
 //!
-//! Invariant: of a batch the manifest goes first, so what can be found can be read. Only the oldest go, so no
-//! hole is made.
+//! Invariant: the manifest of a batch is removed first, so every batch that can be found can be read. Only
+//! the oldest batches are removed, so none is missing between two others.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};

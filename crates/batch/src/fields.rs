@@ -1,6 +1,6 @@
 //! The fields of a line of COPY text, and records without those for which a destination has no place.
 //!
-//! In go records in COPY text, out come the same with fewer fields. The inner reader still sees, and checks,
+//! Input: records in COPY text. Output: the same with fewer fields. The inner reader still sees, and checks,
 //! all of them.
 
 use std::io::{self, BufRead, BufReader, Read};

@@ -1,8 +1,8 @@
 //! The batch on disk: one manifest, and three files for each table in it; `docs/format.md` is the contract.
 //!
-//! An export writes with [`Writer`]: contents go in through `std::io::Write`, and `publish` makes the batch
-//! exist. An import asks [`reader`]: manifests come out checked, contents through `std::io::Read`, checked at
-//! their end. Nothing here knows PostgreSQL, and nothing in PostgreSQL's floor knows the format.
+//! An export writes contents to a [`Writer`] through `std::io::Write`, and `publish` makes the batch exist.
+//! An import asks [`reader`]: it returns manifests that were checked, and contents through `std::io::Read`,
+//! checked at their end. Nothing here knows PostgreSQL, and nothing in `src/pg` knows the format.
 //!
 //! Invariant: what is read is what was published, or an error.
 

@@ -1,6 +1,6 @@
 //! The manifest: what a batch is, where it comes from, and what its files must be.
 //!
-//! In go bytes from a store, or the parts that a writer wrote; out comes a manifest that [`Manifest::check`]
+//! Input: bytes from a store, or the parts that a writer wrote. Output: a manifest that [`Manifest::check`]
 //! passed. The order of the fields here is their order in the file, which people read.
 //!
 //! Invariant: a manifest that was parsed or published agrees with itself, with its path, and with its columns

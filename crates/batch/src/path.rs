@@ -1,6 +1,6 @@
 //! Where the files of a batch are: the only place that knows.
 //!
-//! In go names as PostgreSQL has them, and numbers; out come paths in the store.
+//! Input: names as PostgreSQL has them, and numbers. Output: paths in the store.
 //!
 //! Invariant: paths of one target sort as their numbers do, and no name in them can lead elsewhere.
 

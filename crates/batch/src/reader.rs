@@ -1,10 +1,10 @@
 //! Reading batches: which there are, what they say, and the contents of their files.
 //!
-//! Out come a [`Manifest`] that was checked, and a [`FileReader`] that checks while a content streams through
-//! it, in memory that does not grow with the content.
+//! Output: a [`Manifest`] that was checked, and a [`FileReader`] that checks a content while it streams
+//! through. Memory use is constant.
 //!
-//! Invariant: no content ends without an error unless all of it was what the manifest says; so an import may
-//! use what it reads at once, if it can still undo that at the end.
+//! Invariant: a content that ends without an error is what the manifest says. So an import may use what it
+//! reads at once, if it can still undo that at the end.
 
 use std::io::{self, BufRead, BufReader, Read, Take};
 

@@ -1,9 +1,10 @@
-//! Writing a batch: contents stream in, files and at last the manifest go into the store.
+//! Writing a batch: its files are put into the store, and at last its manifest.
 //!
-//! A [`Writer`] gives a [`PartWriter`] for each table, and that a [`FileWriter`] for ids and for records. A
-//! content is compressed, hashed and stored in one pass, in memory that does not grow with it, on any thread.
+//! A [`Writer`] makes one [`PartWriter`] for each table. A [`PartWriter`] makes two [`FileWriter`]s: one for
+//! ids, one for records. Each file is compressed, hashed and stored in one pass. Memory use is constant. Any
+//! thread may do it.
 //!
-//! Invariant: until `publish` nothing of the batch can be seen, and after it nothing of it changes.
+//! Invariant: before `publish` the batch does not exist for readers. After it nothing of the batch changes.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Signals are for the thread that a backend starts with: its handlers touch what belongs to that thread
-//! alone.
+//! Blocks signals in the threads that a backend starts. PostgreSQL's signal handlers use what belongs to the
+//! backend's first thread alone, so only that thread may take signals.
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 

@@ -1,11 +1,10 @@
 //! A store in a directory of the server.
 //!
-//! In go paths of the store; out come files below one opened directory handle. Folders are opened relative to
-//! it, so that no path and no symbolic link leads outside, and files refuse to be links or anything but
-//! regular files.
+//! Input: paths of the store. Output: files below one opened directory handle. Folders are opened relative to
+//! it, so no path and no symbolic link leads outside. Only regular files are opened.
 //!
-//! Invariant: what `finish` or `put_new` returned for survives a crash, with the name of every folder above
-//! it.
+//! Invariant: when `finish` or `put_new` has succeeded, the file and all folders above it survive a
+//! crash.
 
 use std::collections::HashSet;
 use std::fs::File;

@@ -1,9 +1,9 @@
 //! Where batches live: a tree of files under one location, written by an export and read by an import.
 //!
-//! In go relative paths whose components come from [`encode`], and bytes; out come bytes, and errors that
+//! Input: relative paths whose components come from [`encode`], and bytes. Output: bytes, and errors that
 //! name the whole path. A store is a `directory`, or `object` storage behind a network.
 //!
-//! Invariant: a path that [`Store::put_new`] returned for is whole, durable, and stays what it is.
+//! Invariant: when [`Store::put_new`] has succeeded, the file is whole and durable. It never changes.
 
 #![warn(clippy::unwrap_used, clippy::panic)]
 
@@ -65,6 +65,8 @@ pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>,
     refuse_secrets(location)?;
     let url = Url::parse(location).map_err(|_| unsupported())?;
     let plain = location.contains("://") && url.query().is_none() && url.fragment().is_none();
+    // A scheme also stands in `Object::open`, which makes its client, and in `object/credentials.rs`, which
+    // reads its credentials.
     match url.scheme() {
         _ if !plain => Err(unsupported()),
         "file" => {

@@ -1,7 +1,11 @@
-//! The tables that may be sent: locked, checked, healed.
+//! This file locks and checks the tables that an export may send.
 //!
-//! In go the tracked tables that a target is given; out comes a candidate for each. Invariant: the locks are
-//! taken before the snapshot that the tables are read in.
+//! It also heals them: if the store holds batches that this database does not know, the next batch gets their
+//! keys as well ([`crate::source::fork`]).
+//!
+//! Input: the tracked tables that a target gets. Output: a candidate for each.
+//!
+//! Invariant: the locks are taken before the snapshot that the tables are read in.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -172,9 +176,9 @@ pub(super) fn heal(
     Ok(())
 }
 
-/// Leaves out tables whose tracking the snapshot does not see: it may miss what was written without triggers.
-/// Checks the triggers and shadows of the others, and takes what the snapshot knows of their segments and
-/// members.
+/// Leaves out tables whose row in `table_export.tracked` the active snapshot does not see: the snapshot may
+/// miss what was written without triggers. Checks the triggers and shadows of the others, and takes their
+/// segments and members as the snapshot sees them.
 pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?;
     let mut witnesses = catalog::witnesses()?;

@@ -1,19 +1,23 @@
 //! An export: the shadow's changes and the tables' records of one instant, into one batch of one target.
 //!
-//! This file has the order of the steps, on which the guarantees rest: lock, heal, take the snapshot, write
-//! the files, record the batch, flush the log, put the manifest, commit. `docs/design.md` gives the reason
-//! for each.
+//! The guarantees rest on the order of the steps. `docs/design.md` gives the reason for each:
+//!
+//! 1. Here: lock the target. `candidate`: lock the tables, and heal them.
+//! 2. Here: take the snapshot. `plan` decides in it what is sent of each table, and `write` writes the files.
+//! 3. `publish`: record the batch, flush the log, put the manifest.
+//! 4. `publish`: before the commit, truncate the segments that no target needs. Then commit.
 
 mod candidate;
 mod plan;
 mod publish;
+mod write;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Received, SourceIdentity, Target, Witness};
+use crate::catalog::{self, DatabaseIdentity, Received, Target, Witness};
 use crate::error::{Result, Shared};
 use crate::fault::{self, Point};
 use crate::guc;
@@ -23,7 +27,8 @@ use crate::pg::{Oid, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
 use crate::source::export::plan::{Replay, current_moment, plan, renewed, usable_position};
-use crate::source::export::publish::{Written, header, publish, rotate_at_commit, write_part};
+use crate::source::export::publish::{Written, publish, rotate_at_commit};
+use crate::source::export::write::{header, write_part};
 use crate::source::fork::{self, Fork};
 use batch::{Compression, Format, Kind, Part, PartSummary, Writer};
 use store::Store;
@@ -50,7 +55,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         return Err(ExportError::HasWritten.into());
     }
     fault::point(Point::ExportBegun);
-    let source = catalog::source()?;
+    let source = catalog::this_database()?;
     if !guc::may_publish() {
         return Err(Shared::NoPublisher { here: source.database_name }.into());
     }
@@ -93,7 +98,7 @@ struct Seen {
 /// Decides what the batch holds, and writes its files, all in the active snapshot.
 fn write(
     request: &Request,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     target: Option<&Target>,
     fork: Fork,
     candidates: Vec<Candidate>,
@@ -172,7 +177,7 @@ fn names_same_tables(target: Option<&Target>, fork: &Fork, named: &[(i32, batch:
 /// The target is locked: until the transaction ends no other export moves its position.
 fn lock_and_heal(
     request: &Request,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     store: &Arc<dyn Store>,
     caller: &Caller,
 ) -> Result<(Option<Target>, Fork, Vec<Candidate>)> {

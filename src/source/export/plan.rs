@@ -1,7 +1,8 @@
 //! What is sent of each table: all of it, its changes, or nothing; and from which position on.
 //!
-//! In go the candidates and what the target has received; out come the tables to send. Invariant: changes are
-//! sent only if the shadow still has all of them since the position.
+//! Input: the candidates, and what the target has received. Output: the tables to send.
+//!
+//! Invariant: changes are sent only if the shadow still has all of them since the position.
 
 use uuid::Uuid;
 

@@ -1,30 +1,21 @@
-//! Writes the files of a batch, and publishes it.
+//! Publishes a batch whose files are written.
 //!
-//! In go the planned tables; out come the batch's row in the catalog and its manifest in the store.
-//! Invariant: the manifest is put after the row is written and the log is flushed, and the commit that
-//! follows is durable.
+//! Input: the batch. Output: its row in the catalog, and its manifest in the store.
+//!
+//! Invariant: the order is: write the row, flush the log, put the manifest, commit. The commit is durable.
 
 use std::sync::Arc;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, PublishedRow, Publishing, Received, SourceIdentity};
+use crate::catalog::{self, DatabaseIdentity, PublishedRow, Publishing, Received};
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
-use crate::pg::copy::copy_to;
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::source::error::ExportError;
-use crate::source::export::candidate::{Candidate, columns, key_names};
-use crate::source::export::plan::Moment;
-use crate::source::fork::{Fork, Healing};
-use crate::source::shadow::{read, rotate};
-use crate::table::key::KeyColumn;
-use crate::table::shape::Shape;
-use batch::{
-    self, Counted, FileWriter, Format, Header, Kind, Link, Part, PartWriter, Writer, other_attempts,
-    put_cumulative, sweep,
-};
+use crate::source::shadow::rotate;
+use batch::{self, Header, Kind, Link, Part, Writer, other_attempts, put_cumulative, sweep};
 use store::Store;
 
 /// A batch whose files are written, and which does not exist yet.
@@ -44,83 +35,16 @@ pub(super) struct Written {
     pub(super) follows: Vec<Link>,
 }
 
-/// Writes the three files of a table, read as its owner.
-pub(super) fn write_part(
-    writer: &Writer,
-    candidate: &Candidate,
-    kind: Kind,
-    since: Option<&Position>,
-    format: Format,
-    caller: &Caller,
-) -> Result<Part> {
-    let Candidate { tracked, table, shape, rows, key, healing, .. } = candidate;
-    let part = begin_part(writer, shape, key, kind, format)?;
-    let healed = match healing {
-        Healing::Keys(name) => Some(name.as_str()),
-        _ => None,
-    };
-    let copy = |query: &str, format: Format, file: FileWriter| {
-        let (rows, file) = copy_to::<_, Error>(query, format.name(), file)?;
-        Ok::<_, Error>(Counted { rows, file })
-    };
-    let (ids, records) = caller.as_owner(table, || {
-        let (ids, query) = match (kind, since) {
-            (Kind::Changes, Some(since)) => {
-                let keys = read::keys_query(tracked, since, key, healed)?;
-                let ids = copy(&keys, Format::Text, part.ids()?)?;
-                (ids, read::records_query(shape, rows, key, &keys))
-            }
-            _ => (Counted { rows: 0, file: part.ids()? }, read::all_records_query(shape, rows)),
-        };
-        fault::point(Point::ExportIdsWritten);
-        Ok::<_, Error>((ids, copy(&query, format, part.records()?)?))
-    })?;
-    Ok(part.finish(ids, records)?)
-}
-
-pub(super) fn begin_part<'a>(
-    writer: &'a Writer,
-    shape: &Shape,
-    key: &[KeyColumn],
-    kind: Kind,
-    format: Format,
-) -> Result<PartWriter<'a>> {
-    Ok(writer.part(&shape.schema, &shape.name, columns(shape), key_names(key), kind, format)?)
-}
-
-pub(super) fn header(
-    fork: &Fork,
-    source: &SourceIdentity,
-    moment: &Moment,
-    kind: Kind,
-    unchanged: Vec<batch::Table>,
-) -> Header {
-    Header {
-        previous: fork.previous,
-        kind,
-        source: batch::Origin {
-            system_identifier: source.publisher.system_identifier.clone(),
-            database: source.database_name.clone(),
-            database_oid: source.publisher.database_oid,
-            timeline: source.timeline,
-            lsn: moment.lsn.clone(),
-            server_version: source.server_version.clone(),
-            encoding: source.encoding.clone(),
-        },
-        former_publishers: fork.former_publishers.clone(),
-        position: moment.position.to_string(),
-        created_at: moment.time.clone(),
-        unchanged,
-    }
-}
-
-/// Makes the batch exist. Its row assigns the transaction id, which is then not below the snapshot's xmax;
-/// the log is flushed, so that no crash undoes a commit that the snapshot saw; then the manifest is put; and
-/// the commit is forced to be durable, so that no crash forgets the position.
+/// Makes the batch exist.
+///
+/// 1. Write the row. This assigns the transaction id, which is therefore not below the snapshot's xmax.
+/// 2. Flush the log. No crash can undo a commit that the snapshot saw.
+/// 3. Put the manifest. From here on the batch exists.
+/// 4. The commit that follows waits for the log. No crash can undo the new position.
 pub(super) fn publish(
     target: &str,
     store: &Arc<dyn Store>,
-    source: &SourceIdentity,
+    source: &DatabaseIdentity,
     written: Written,
 ) -> Result<()> {
     let Written { number, writer, header, parts, position, named, full, has_healed, follows } = written;
@@ -168,11 +92,13 @@ pub(super) fn publish(
     Ok(())
 }
 
-/// Truncates what every target has passed, of the tables that this export has locked, as the last thing that
-/// the transaction does: its locks stay to the end. At REPEATABLE READ and above positions would be seen as
-/// they were before the locks, so it is left to another export.
+/// Before the commit, truncates the segments that no target needs, of the tables that this export has locked.
 ///
-/// Prepared, the transaction would leave that to the next one of this backend, which may be of another level.
+/// It is the last act of the transaction, because its locks last to the end. At REPEATABLE READ and above it
+/// is left to another export: the snapshot would show positions as they were before the locks.
+///
+/// PREPARE TRANSACTION is refused. It does not run the callback, which would stay for the next transaction of
+/// this backend. That one may have another isolation level.
 pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
     transaction::refuse_prepare();
     if transaction::is_read_committed() {

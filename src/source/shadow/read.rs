@@ -1,7 +1,9 @@
 //! The SQL that an export reads a shadow by.
 //!
-//! In go a tracked table and a position; out come the queries for the keys that changed after it and for
-//! their records. Invariant: a query reads every segment that may hold a change after the position.
+//! Input: a tracked table and a position. Output: the queries for the keys that changed after it, and for
+//! their records.
+//!
+//! Invariant: a query reads every segment that may hold a change after the position.
 
 use crate::catalog::position::Position;
 use crate::catalog::{Segments, Tracked};

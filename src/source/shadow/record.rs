@@ -1,8 +1,9 @@
 //! What a writing backend appends to a shadow: one row for each changed key, or for a run of consecutive
 //! keys.
 //!
-//! In go the keys that a trigger found; out come rows of the current segment. Invariant: the segment that a
-//! row is appended to is not sealed before the transaction ends.
+//! Input: the keys that a trigger found. Output: rows of the current segment.
+//!
+//! Invariant: the segment that a row is appended to is not sealed before the transaction ends.
 
 use std::rc::Rc;
 

@@ -1,6 +1,6 @@
 //! Reading one object.
 //!
-//! In goes the answer to a GET; out come its bytes as they arrive. When a connection breaks, a second GET
+//! Input: the answer to a GET. Output: its bytes as they arrive. When a connection breaks, a second GET
 //! continues where the first one ended.
 //!
 //! Invariant: the bytes of one read are those of one version of the object.

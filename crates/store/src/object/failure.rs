@@ -1,12 +1,12 @@
 //! What a server or the network refused, as an error of a store.
 //!
-//! In go errors of object_store; out come those of the crate. object_store does not export the type that
+//! Input: errors of object_store. Output: those of the crate. object_store does not export the type that
 //! holds a server's answer, and wraps some answers, such as those to a list request, as generic errors. So
-//! the status and the code are read from its text, here and nowhere else; a test compares that text with what
+//! the status and the code are read from its text, here and nowhere else. A test compares that text with what
 //! object_store writes.
 //!
-//! Invariant: of a server's answer an error repeats only the status and the code. The message can repeat what
-//! was sent, for example a session token.
+//! Invariant: an error repeats only the status and the code of a server's answer. The message in the answer
+//! can repeat what was sent, for example a session token.
 
 use std::io;
 use std::iter;

@@ -1,11 +1,11 @@
 //! A store behind a network: S3, Google Cloud Storage, Azure Blob Storage, servers that speak their
 //! protocols, or WebDAV.
 //!
-//! In go paths of the store; out come objects below one prefix. `upload` writes one, `download` reads one,
+//! Input: paths of the store. Output: objects below one prefix. `upload` writes one, `download` reads one,
 //! and `failure` says what a server refused.
 //!
-//! Invariant: nothing is put before the server has shown that it creates a file without replacing one.
-//! Without that, a manifest could be replaced.
+//! Invariant: before the first write, a probe checks that the server refuses to replace a file. Otherwise a
+//! manifest could be replaced.
 
 mod credentials;
 mod download;

@@ -1,7 +1,7 @@
 //! Waiting for the network, on threads that must stop waiting when they are told to.
 //!
-//! In go futures; out come their results. They run on a thread of their own, one for each process, which
-//! takes no signals; a waiting thread checks ten times a second whether it was interrupted.
+//! Input: futures. Output: their results. They run on one thread of the process, which takes no signals. A
+//! thread that waits for them checks ten times a second whether it was interrupted.
 //!
 //! TLS uses ring as its provider of cryptography: the default of rustls, aws-lc, needs cmake to build.
 

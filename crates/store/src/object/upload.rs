@@ -1,6 +1,6 @@
 //! Writing one object.
 //!
-//! In go bytes, which are buffered by parts; a part is sent while the next one fills. Out comes one request
+//! Input: bytes, which are buffered by parts; a part is sent while the next one fills. Output: one request
 //! for a small file, a multipart upload for a larger one, or one streamed PUT for WebDAV.
 //!
 //! Invariant: the object exists only after `finish`, except with WebDAV, where a broken PUT can leave part of

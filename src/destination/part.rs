@@ -1,0 +1,175 @@
+//! One part of a batch, appended to its table or merged with it.
+//!
+//! Input: a part with the table that it goes to. Output: how many rows changed.
+//!
+//! Invariant: the files have as many ids and records as the manifest says, or the import fails.
+
+use std::ffi::CStr;
+use std::io::Read;
+
+use crate::destination::error::ImportError;
+use crate::destination::merge::Merge;
+use crate::destination::resolve::Destination;
+use crate::destination::retyped;
+use crate::destination::verify::Verify;
+use crate::error::{Error, Result};
+use crate::fault::{self, Point};
+use crate::pg::staged::Staged;
+use crate::pg::{copy, query};
+use crate::table::intercept::Interceptor;
+use crate::table::shape::Shape;
+use batch::{Format, Kind, Manifest, Part, Without, reader};
+use store::Store;
+
+/// A part on its way into its table.
+pub struct Incoming<'a> {
+    pub store: &'a dyn Store,
+    pub manifest: &'a Manifest,
+    pub part: &'a Part,
+    pub destination: &'a Destination,
+    /// The table has rows that no import has written, which are merged with.
+    pub is_adopted: bool,
+    pub interceptors: Vec<Interceptor>,
+}
+
+/// How many rows a part changed.
+#[derive(Default)]
+pub struct Changed {
+    pub deleted: u64,
+    /// Rows updated, or deleted and inserted again with the same key.
+    pub updated: u64,
+    pub inserted: u64,
+    /// Rows that were equal to their records.
+    pub unchanged: u64,
+}
+
+impl Incoming<'_> {
+    fn verify(&self) -> Verify<'_> {
+        let (shape, number) = (&self.destination.shape, self.manifest.number);
+        Verify { interceptors: &self.interceptors, shape, number }
+    }
+
+    /// Reads the ids into staged rows that queries can name `ids`.
+    fn stage_ids(&self) -> Result<Staged> {
+        let Incoming { store, manifest, part, .. } = *self;
+        let ids = self.stage(c"ids", &part.key, Format::Text, reader::ids(store, manifest, part)?)?;
+        self.require_count("ids", part.ids, ids.rows())?;
+        Ok(ids)
+    }
+
+    /// Reads the records into staged rows that queries can name `records`.
+    fn stage_records(&self) -> Result<Staged> {
+        let Incoming { store, manifest, part, .. } = *self;
+        let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        let file = reader::records(store, manifest, part)?;
+        let records = match self.destination.ignored.as_slice() {
+            [] => self.stage(c"records", &columns, part.format, file)?,
+            fields => {
+                let file = Without::new(file, fields.to_vec());
+                self.stage(c"records", &columns, part.format, file)?
+            }
+        };
+        self.require_count("records", part.records, records.rows())?;
+        Ok(records)
+    }
+
+    fn stage(
+        &self,
+        name: &'static CStr,
+        columns: &[String],
+        format: Format,
+        file: impl Read + 'static,
+    ) -> Result<Staged> {
+        let Destination { table, shape, retyped, .. } = self.destination;
+        let attnums = columns.iter().map(|name| Ok(shape.column(name)?.attnum));
+        let mut rows = Staged::like(name, table, &attnums.collect::<Result<Vec<_>>>()?);
+        let conversions = retyped::conversions(retyped, columns, format);
+        match copy::stage_from::<Error>(table, &mut rows, format.name(), &conversions, file)? {
+            None => Ok(rows),
+            Some(misfit) => Err(retyped::refuse(misfit, retyped, columns, self.part, shape).into()),
+        }
+    }
+
+    /// Inserts the records by COPY, and returns their number.
+    fn copy_records(&self) -> Result<u64> {
+        let Incoming { store, manifest, part, destination, .. } = *self;
+        let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
+        let file = reader::records(store, manifest, part)?;
+        let (table, format) = (&destination.table, part.format.name());
+        let inserted: Result<u64> = match destination.ignored.as_slice() {
+            [] => copy::copy_from(table, &columns, format, file),
+            fields => copy::copy_from(table, &columns, format, Without::new(file, fields.to_vec())),
+        };
+        let inserted = inserted?;
+        self.require_count("records", part.records, inserted)?;
+        Ok(inserted)
+    }
+
+    fn require_count(&self, what: &'static str, declared: u64, found: u64) -> Result<()> {
+        if declared == found {
+            return Ok(());
+        }
+        let table = self.destination.shape.name_for_errors();
+        Err(ImportError::Count { table, number: self.manifest.number, what, declared, found }.into())
+    }
+}
+
+/// Deletes the rows of the ids, or all rows if the part is full, and inserts the records.
+///
+/// COPY inserts them. If columns have other types here, or triggers or rules may change a row, the records
+/// are staged, and INSERT … SELECT inserts them.
+pub fn append(incoming: &Incoming) -> Result<Changed> {
+    let Incoming { part, destination: Destination { table, shape, retyped, .. }, .. } = *incoming;
+    let is_direct = retyped.is_empty() && incoming.interceptors.is_empty();
+    let merge = Merge::of(part, table, shape)?;
+    let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    if merge.inexact_index().is_some() {
+        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?)?;
+    }
+    let deleted = match &ids {
+        None => delete_all(shape)?,
+        Some(ids) => merge.delete(ids)?,
+    };
+    fault::point(Point::ImportRowsDeleted);
+    let inserted = if is_direct {
+        incoming.copy_records()?
+    } else {
+        let verify = incoming.verify();
+        verify.deleted(&merge, ids.as_ref())?;
+        let records = incoming.stage_records()?;
+        let inserted = merge.insert_records(&records)?;
+        verify.written(&merge, &merge.records_as_s(&records), &records)?;
+        inserted
+    };
+    fault::point(Point::ImportRecordsInserted);
+    Ok(Changed { deleted, inserted, ..Changed::default() })
+}
+
+/// Changes only rows that differ from their records: see [`crate::destination::merge`].
+pub fn merge(incoming: &Incoming) -> Result<Changed> {
+    let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
+    let (merge, verify) = (Merge::of(part, table, shape)?, incoming.verify());
+    let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    let records = incoming.stage_records()?;
+    fault::point(Point::ImportPartStaged);
+    merge.require_distinct(ids.as_ref(), &records)?;
+    let surplus = merge.delete_duplicates(ids.as_ref())?;
+    let plan = merge.plan(ids, &records)?;
+    let deleted = surplus + merge.delete(&plan.gone)?;
+    verify.deleted(&merge, Some(&plan.gone))?;
+    fault::point(Point::ImportRowsDeleted);
+    let updated = merge.update(&plan)? + merge.replace(&plan)?;
+    fault::point(Point::ImportRowsUpdated);
+    let inserted = merge.insert(&plan.new)?;
+    for written in [&plan.changed, &plan.replaced, &plan.new] {
+        verify.written(&merge, &format!("{} AS s", written.name()), written)?;
+    }
+    fault::point(Point::ImportRecordsInserted);
+    let unchanged = records.rows() - updated - inserted;
+    Ok(Changed { deleted, updated, inserted, unchanged })
+}
+
+/// Deletes every row. TRUNCATE would lock out readers, who now see the old rows until the import commits.
+fn delete_all(shape: &Shape) -> Result<u64> {
+    Ok(query::modify(&format!("DELETE FROM {}", shape.as_from_item()), &[])?)
+}

@@ -1,0 +1,89 @@
+//! Writes the files of a batch.
+//!
+//! Input: a table, and what is sent of it. Output: its part of the batch, and the header of the manifest.
+//!
+//! Invariant: everything is read in the active snapshot, and each table as its owner.
+
+use crate::catalog::DatabaseIdentity;
+use crate::catalog::position::Position;
+use crate::error::{Error, Result};
+use crate::fault::{self, Point};
+use crate::pg::copy::copy_to;
+use crate::pg::user::Caller;
+use crate::source::export::candidate::{Candidate, columns, key_names};
+use crate::source::export::plan::Moment;
+use crate::source::fork::{Fork, Healing};
+use crate::source::shadow::read;
+use crate::table::key::KeyColumn;
+use crate::table::shape::Shape;
+use batch::{self, Counted, FileWriter, Format, Header, Kind, Part, PartWriter, Writer};
+
+/// Writes the three files of a table, read as its owner.
+pub(super) fn write_part(
+    writer: &Writer,
+    candidate: &Candidate,
+    kind: Kind,
+    since: Option<&Position>,
+    format: Format,
+    caller: &Caller,
+) -> Result<Part> {
+    let Candidate { tracked, table, shape, rows, key, healing, .. } = candidate;
+    let part = begin_part(writer, shape, key, kind, format)?;
+    let healed = match healing {
+        Healing::Keys(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let copy = |query: &str, format: Format, file: FileWriter| {
+        let (rows, file) = copy_to::<_, Error>(query, format.name(), file)?;
+        Ok::<_, Error>(Counted { rows, file })
+    };
+    let (ids, records) = caller.as_owner(table, || {
+        let (ids, query) = match (kind, since) {
+            (Kind::Changes, Some(since)) => {
+                let keys = read::keys_query(tracked, since, key, healed)?;
+                let ids = copy(&keys, Format::Text, part.ids()?)?;
+                (ids, read::records_query(shape, rows, key, &keys))
+            }
+            _ => (Counted { rows: 0, file: part.ids()? }, read::all_records_query(shape, rows)),
+        };
+        fault::point(Point::ExportIdsWritten);
+        Ok::<_, Error>((ids, copy(&query, format, part.records()?)?))
+    })?;
+    Ok(part.finish(ids, records)?)
+}
+
+pub(super) fn begin_part<'a>(
+    writer: &'a Writer,
+    shape: &Shape,
+    key: &[KeyColumn],
+    kind: Kind,
+    format: Format,
+) -> Result<PartWriter<'a>> {
+    Ok(writer.part(&shape.schema, &shape.name, columns(shape), key_names(key), kind, format)?)
+}
+
+pub(super) fn header(
+    fork: &Fork,
+    source: &DatabaseIdentity,
+    moment: &Moment,
+    kind: Kind,
+    unchanged: Vec<batch::Table>,
+) -> Header {
+    Header {
+        previous: fork.previous,
+        kind,
+        source: batch::Origin {
+            system_identifier: source.publisher.system_identifier.clone(),
+            database: source.database_name.clone(),
+            database_oid: source.publisher.database_oid,
+            timeline: source.timeline,
+            lsn: moment.lsn.clone(),
+            server_version: source.server_version.clone(),
+            encoding: source.encoding.clone(),
+        },
+        former_publishers: fork.former_publishers.clone(),
+        position: moment.position.to_string(),
+        created_at: moment.time.clone(),
+        unchanged,
+    }
+}
