@@ -99,8 +99,9 @@ SELECT c.relation AS table_name, c.target, s.shows, pg_catalog.now() - s.shows A
   JOIN pg_catalog.pg_class AS k ON k.oid = c.relation
   LEFT JOIN LATERAL (SELECT number, exported_at FROM table_export.receipt
                       WHERE target = c.target ORDER BY number DESC LIMIT 1) AS r ON true
- CROSS JOIN LATERAL (SELECT CASE WHEN c.not_sent_since IS NULL
-                                 THEN r.exported_at ELSE c.shows END AS shows) AS s
+ CROSS JOIN LATERAL (SELECT CASE WHEN c.since IS NULL THEN NULL
+                                 WHEN c.not_sent_since IS NULL THEN r.exported_at
+                                 ELSE c.shows END AS shows) AS s
  ORDER BY c.target, c.relation::pg_catalog.text;
 COMMENT ON VIEW tx_freshness IS
     'tables that this database has imported: the instant of the source that each shows, and what '
@@ -108,7 +109,8 @@ COMMENT ON VIEW tx_freshness IS
 COMMENT ON COLUMN tx_freshness.table_name IS 'the table';
 COMMENT ON COLUMN tx_freshness.target IS 'the target whose batches are applied to it';
 COMMENT ON COLUMN tx_freshness.shows IS
-    'the instant of the source that it shows; null: the next import starts anew';
+    'the instant of the source that it shows; null: it needs a full part first, or the instant is not '
+    'known';
 COMMENT ON COLUMN tx_freshness.age IS 'how long ago that was';
 COMMENT ON COLUMN tx_freshness.last_batch IS 'number of the last batch of the target that was applied';
 COMMENT ON COLUMN tx_freshness.last_change IS 'number of the last batch that held something of the table';

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
-use crate::pg::query::{Row, now};
+use crate::pg::query::{Row, in_snapshot, now};
 use batch::Publisher;
 
 /// A batch that this database applies, as `table_export.receipt` keeps it.
@@ -207,6 +207,12 @@ pub fn emptied_copy(target: &str) -> Result<Option<String>> {
     Ok(now(sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
 }
 
+/// Says whether a table here is the copy of one of a target.
+pub fn has_copies(target: &str) -> Result<bool> {
+    let rows = now("SELECT FROM table_export.copy WHERE target = $1 LIMIT 1", &[&target])?;
+    Ok(!rows.is_empty())
+}
+
 /// Makes the copy of a table of a target need a full part again.
 pub fn require_full_part(copy: &Copy) -> Result<()> {
     let sql = "UPDATE table_export.copy SET since = NULL WHERE target = $1 AND schema = $2 AND name = $3";
@@ -241,7 +247,7 @@ pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>
     let sql = "SELECT relation::oid, columns FROM table_export.mapping
                 WHERE target = $1 AND schema = $2 AND name = $3";
     let mapping = |row: &Row| Ok(Mapping { relation: Oid::from(row.get::<u32>(0)?), columns: row.json(1)? });
-    now(sql, &[&target, &schema, &name])?.first().map(mapping).transpose()
+    in_snapshot(sql, &[&target, &schema, &name])?.first().map(mapping).transpose()
 }
 
 /// Records the mapping of a table of the source.

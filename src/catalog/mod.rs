@@ -21,8 +21,8 @@ use batch::Publisher;
 
 pub use applied::{
     AppliedRow, Copy, Mapping, add_receipt, claim_copy, copies_of_relatives, copy, emptied_copy,
-    forget_receipts, last_receipt, mapping, mark_not_sent, notify, put_copy, put_mapping, remove_copies,
-    remove_copy, remove_mapping, require_full_part,
+    forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, notify, put_copy, put_mapping,
+    remove_copies, remove_copy, remove_mapping, require_full_part,
 };
 pub use member::{create_triggers, drop_triggers, members, renew_keys, rewritten, strays, touched};
 pub use target::{

@@ -91,15 +91,14 @@ pub fn apply(
     // All imports lock tables in the same order, so that two imports never deadlock.
     parts.sort_by_key(|part| (&part.schema, &part.name));
     let rights = options.mode.rights();
-    let destinations = parts.iter().map(|part| {
-        let destination = resolve::resolve(manifest, part, options.allowed, rights, caller)?;
-        let is_adopted = ownership::claim(manifest, &destination, options.adopt, caller)?;
-        Ok((destination, is_adopted))
-    });
+    let destinations =
+        parts.iter().map(|part| resolve::resolve(manifest, part, options.allowed, rights, caller));
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
+    let are_adopted = ownership::claim(manifest, &destinations, options.adopt, caller)?;
     fault::point(Point::ImportTablesLocked);
     destinations
         .iter()
+        .zip(are_adopted)
         .map(|(destination, is_adopted)| {
             let part = &destination.part;
             let place = format!(
@@ -111,8 +110,7 @@ pub fn apply(
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
                 let interceptors = intercept::interceptors(destination.table.oid())?;
-                let incoming =
-                    Incoming { store, manifest, part, destination, interceptors, is_adopted: *is_adopted };
+                let incoming = Incoming { store, manifest, part, destination, interceptors, is_adopted };
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })

@@ -2,6 +2,7 @@
 
 use pgrx::PgSqlErrorCode::*;
 
+use crate::catalog::Copy;
 use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, plain};
 
 /// What keeps the batches in the store from being applied here.
@@ -144,9 +145,29 @@ pub enum OwnershipError {
     #[error("table \"{table}\" has rows that no import has written")]
     HasOwnRows { table: TableName, source_table: TableName, target: String },
     #[error("\"{relative}\" is the copy of table \"{source_table}\" of target \"{target}\"")]
-    CopyOfAnother { table: TableName, relative: String, source_table: String, target: String },
+    CopyOfAnother {
+        table: TableName,
+        relative: String,
+        source_table: TableName,
+        target: String,
+        /// Both are tables of one target.
+        is_same_target: bool,
+    },
     #[error("table \"{table}\" belongs to extension \"{extension}\"")]
     OfExtension { table: TableName, target: String, extension: String },
+}
+
+impl OwnershipError {
+    /// Says that a table is the copy of a table of another target.
+    pub fn copy_of_another_target(table: TableName, other: &Copy) -> OwnershipError {
+        OwnershipError::CopyOfAnother {
+            relative: table.to_string(),
+            table,
+            source_table: TableName::new(&other.schema, &other.name),
+            target: other.target.clone(),
+            is_same_target: false,
+        }
+    }
 }
 
 impl Report for OwnershipError {
@@ -170,7 +191,14 @@ impl Report for OwnershipError {
                     literal(target),
                     source_table.literal()
                 )),
-            OwnershipError::CopyOfAnother { table, target, .. } => {
+            OwnershipError::CopyOfAnother { table, source_table, is_same_target: true, .. } => {
+                refused.detail(format!("Both would write rows of table \"{table}\".")).hint(format!(
+                    "Import one of the two into another table by tx_map(). If one is not to be sent any \
+                     more, run at the source: SELECT tx_untrack({});",
+                    source_table.literal()
+                ))
+            }
+            OwnershipError::CopyOfAnother { table, target, is_same_target: false, .. } => {
                 refused.detail(format!("Both would write rows of table \"{table}\".")).hint(format!(
                     "To fill one table from several, give it a LIST partition for each, with a default for \
                      the column of the partition key, and import into the partitions by tx_map(). If target \

@@ -9,12 +9,11 @@
 use std::collections::BTreeMap;
 
 use crate::catalog::{self, Copy, Mapping};
-use crate::destination::error::ImportError;
-use crate::destination::ownership::copy_of_another;
+use crate::destination::error::{ImportError, OwnershipError};
 use crate::error::{Result, Shared};
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, query, table};
+use crate::pg::{Oid, query, table, transaction};
 use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::Shape;
@@ -29,6 +28,8 @@ pub fn map(
     columns: Option<&str>,
     caller: &Caller,
 ) -> Result<String> {
+    transaction::require_read_committed("tx_map()")?;
+    catalog::lock_target("import", target)?;
     let missing = || TableError::NoTable { oid: relation.to_u32() };
     own::lock_own(relation, caller)?.ok_or_else(missing)?;
     snapshot::latest(|| {
@@ -49,15 +50,12 @@ pub fn map(
         }
         let of = Copy { target: target.to_owned(), schema, name };
         if let Some((other, _)) = catalog::copy(relation)?.filter(|(other, _)| other.target != of.target) {
-            return Err(copy_of_another(shape.name_for_errors(), shape.qualified(), &other));
+            return Err(OwnershipError::copy_of_another_target(shape.name_for_errors(), &other).into());
         }
         let mapping = Mapping { relation, columns };
-        match destination(&of)? {
-            Some(former) if former == mapping => {}
-            // The rows that are not sent again have their values in other columns.
-            Some(former) if former.relation == relation => catalog::require_full_part(&of)?,
-            _ => catalog::remove_copy(target, &of.schema, &of.name)?,
-        }
+        let former =
+            catalog::mapping(target, &of.schema, &of.name)?.map_or_else(|| unmapped(&of), |m| Ok(Some(m)))?;
+        move_copy(&of, former.as_ref(), Some(&mapping), caller)?;
         catalog::put_mapping(target, &of.schema, &of.name, &mapping)?;
         Ok(shape.qualified())
     })
@@ -65,25 +63,39 @@ pub fn map(
 
 /// Makes imports write to the table of the same name again. Returns the name of the table at the source.
 pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String> {
+    transaction::require_read_committed("tx_unmap()")?;
+    catalog::lock_target("import", target)?;
     snapshot::latest(|| {
         let (schema, name) = parse(source_table)?;
         let unknown =
             || ImportError::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
         let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
         own::lock_own(mapping.relation, caller)?;
-        catalog::remove_copy(target, &schema, &name)?;
+        let of = Copy { target: target.to_owned(), schema: schema.clone(), name: name.clone() };
+        move_copy(&of, Some(&mapping), unmapped(&of)?.as_ref(), caller)?;
         catalog::remove_mapping(target, &schema, &name)?;
         Ok(format!("{schema}.{name}"))
     })
 }
 
-/// Returns where the rows of a table of the source have been written to so far.
-fn destination(of: &Copy) -> Result<Option<Mapping>> {
-    let Some(mapping) = catalog::mapping(&of.target, &of.schema, &of.name)? else {
-        let relation = table::find_named(&of.schema, &of.name)?;
-        return Ok(relation.map(|relation| Mapping { relation, columns: BTreeMap::new() }));
-    };
-    Ok(Some(mapping))
+/// Returns where the rows of a table of the source are written to without a mapping.
+fn unmapped(of: &Copy) -> Result<Option<Mapping>> {
+    let relation = table::find_named(&of.schema, &of.name)?;
+    Ok(relation.map(|relation| Mapping { relation, columns: BTreeMap::new() }))
+}
+
+/// Records that the rows of a table of the source are written to another place. The table that was the copy
+/// must be the caller's own, as it receives nothing any more.
+fn move_copy(of: &Copy, from: Option<&Mapping>, to: Option<&Mapping>, caller: &Caller) -> Result<()> {
+    let Some(from) = from.filter(|from| Some(*from) != to) else { return Ok(()) };
+    if to.is_some_and(|to| to.relation == from.relation) {
+        // Rows that are not sent again have their values in other columns.
+        return catalog::require_full_part(of);
+    }
+    if catalog::copy(from.relation)?.is_some_and(|(copy, _)| copy == *of) {
+        own::lock_own(from.relation, caller)?;
+    }
+    catalog::remove_copy(&of.target, &of.schema, &of.name)
 }
 
 /// Splits a qualified name into schema and name, by PostgreSQL's rules for identifiers.

@@ -89,7 +89,8 @@ pub fn resolve(
 
 /// Finds the table of a part by its mapping or its name, or creates it, and locks it.
 fn find(manifest: &Manifest, part: &Part, create_tables: bool, caller: &Caller) -> Result<Destination> {
-    let mapping = catalog::mapping(&manifest.target, &part.schema, &part.name)?;
+    // Not as the transaction's snapshot has it, which may be older than the last tx_map().
+    let mapping = snapshot::latest(|| catalog::mapping(&manifest.target, &part.schema, &part.name))?;
     let mapped = mapping.as_ref().map(|mapping| mapping.relation);
     let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
     let missing = || no_destination(manifest, &part);

@@ -24,6 +24,8 @@ pub enum Lock {
     Read,
     /// ROW EXCLUSIVE: a writer.
     Write,
+    /// SHARE UPDATE EXCLUSIVE: keeps away who takes it as well, as VACUUM does, and no writer.
+    ShareUpdateExclusive,
     /// SHARE ROW EXCLUSIVE: keeps writers away, as CREATE TRIGGER does.
     Alter,
     /// ACCESS EXCLUSIVE: keeps everybody away.
@@ -35,6 +37,7 @@ impl Lock {
         let mode = match self {
             Lock::Read => pg_sys::AccessShareLock,
             Lock::Write => pg_sys::RowExclusiveLock,
+            Lock::ShareUpdateExclusive => pg_sys::ShareUpdateExclusiveLock,
             Lock::Alter => pg_sys::ShareRowExclusiveLock,
             Lock::Exclusive => pg_sys::AccessExclusiveLock,
         };

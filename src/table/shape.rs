@@ -24,7 +24,7 @@ pub struct Shape {
     /// Whether it belongs to the system or to this extension.
     pub is_system: bool,
     /// pg_class.relispartition
-    pub is_partition: bool,
+    is_partition: bool,
     /// The extension that it belongs to.
     pub extension: Option<String>,
     /// The columns that exist, in order.
@@ -84,6 +84,11 @@ impl Shape {
             'f' => Some("a foreign table"),
             _ => Some("not a table"),
         }
+    }
+
+    /// Says whether it is partitioned, or a partition.
+    pub fn is_in_partitions(&self) -> bool {
+        self.kind == 'p' || self.is_partition
     }
 
     /// Returns the column with a name, or the error that there is none.

@@ -46,7 +46,7 @@ fn reset_table(target: &str, relation: Oid, known: bool) -> Result<String> {
 
 fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String> {
     let forgotten = catalog::forget_receipts(target)?;
-    if forgotten && !known {
+    if (forgotten || catalog::has_copies(target)?) && !known {
         return Ok(format!("the next import of target \"{target}\" starts from its latest full batch"));
     }
     if !known && reader::numbers(store, target, 0)?.is_empty() {

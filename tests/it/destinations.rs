@@ -323,9 +323,9 @@ fn long_work_is_visible_and_can_be_ended() {
     ] {
         let done = AtomicBool::new(false);
         let seen = scope(|scope| {
-            let watcher = scope.spawn(|| {
-                let mut client = database.client();
-                let mut seen = false;
+            let mut client = database.client();
+            let (done, mut seen) = (&done, false);
+            let watcher = scope.spawn(move || {
                 while !seen && !done.load(Ordering::Relaxed) {
                     seen = query(&mut client, progress).unwrap() == "t";
                 }

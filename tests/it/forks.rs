@@ -715,3 +715,18 @@ fn a_source_goes_on_with_its_changes_after_pg_upgrade() {
     upgraded.live_on(300);
     upgraded.feed(&destination);
 }
+
+#[test]
+fn a_lost_full_batch_that_does_not_name_a_table_is_healed_by_a_full_one() {
+    let (mut cluster, store, source, _destination) = server_pair("lost_full");
+    let copy = cluster.copy();
+    source.run("SELECT tx_untrack('lines')");
+    source.reset();
+    assert_eq!(source.export(), "2|public.items|full");
+    cluster.kill();
+    let survivor = source_of(&copy, &store);
+    assert_eq!(survivor.export(), "3|public.items|full\n3|public.lines|full");
+    let newcomer = Database::destination(&SOURCE, "lost_full_newcomer", &store);
+    newcomer.import();
+    survivor.assert_equal(&newcomer);
+}

@@ -161,7 +161,8 @@ fn a_partition_and_its_root_are_not_copies_of_two_targets() {
     mirror.import();
     mirror.assert_same_tables(&["t"]);
     mirror.source.run(
-        "CREATE TABLE low (id int PRIMARY KEY, v int); SELECT tx_track('low'); SELECT tx_restrict('part', 'low')",
+        "CREATE TABLE low (id int PRIMARY KEY, v int); SELECT tx_track('low'); SELECT tx_restrict('part', 'low');
+         SELECT tx_restrict('copy', 't')",
     );
     mirror.source.run(&format!("SELECT FROM tx_export{}", mirror.arguments("part", "")));
     let import = format!("SELECT FROM tx_import{}", mirror.arguments("part", ""));
@@ -259,4 +260,108 @@ fn several_sources_fill_one_table_by_its_partitions() {
     mirror.source.run(&format!("SELECT FROM tx_export{}", mirror.arguments("other", "")));
     mirror.copy.run(&import_other);
     assert_eq!(mirror.copy.text(sums), "copy|19|18|5\nother|19|18|5");
+}
+
+#[test]
+fn two_tables_of_one_target_do_not_share_rows_by_partitions() {
+    let mirror = Mirror::shared("shared_by_partitions");
+    mirror.source.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1);
+         CREATE TABLE u (id int PRIMARY KEY, v int); INSERT INTO u VALUES (1000, 1), (1001, 1);
+         SELECT tx_track('t'); SELECT tx_track('u')",
+    );
+    mirror.copy.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+         CREATE TABLE low PARTITION OF t FOR VALUES FROM (1) TO (1000);
+         CREATE TABLE high PARTITION OF t FOR VALUES FROM (1000) TO (2000);
+         SELECT tx_map('copy', 'public.u', 'high')",
+    );
+    mirror.export("");
+    let hint = "run at the source: SELECT tx_untrack('public.";
+    refused(&mirror, "").expect("55000", &["is the copy of table", "Both would write rows of table", hint]);
+}
+
+#[test]
+fn the_copy_of_another_owner_is_not_mapped_away() {
+    let mirror = copied("mapped_away");
+    mirror.copy.run(
+        "CREATE ROLE mapped_away_role LOGIN; CREATE SCHEMA mine AUTHORIZATION mapped_away_role;
+         GRANT EXECUTE ON FUNCTION tx_map, tx_unmap TO mapped_away_role;
+         SET ROLE mapped_away_role; CREATE TABLE mine.t (id int PRIMARY KEY, v int)",
+    );
+    let map = "SET ROLE mapped_away_role; SELECT tx_map('copy', 'public.t', 'mine.t')";
+    mirror.copy.refused(map).expect("42501", &["must be owner of table \"public.t\""]);
+    mirror.source.run("UPDATE t SET v = 0");
+    mirror.follow("");
+    mirror.assert_same_tables(&["t"]);
+    mirror.copy.run("DROP OWNED BY mapped_away_role; DROP ROLE mapped_away_role");
+}
+
+#[test]
+fn a_mapping_that_comes_and_goes_changes_nothing() {
+    let mirror = copied("mapped_and_unmapped");
+    mirror.copy.run("SELECT tx_map('copy', 'public.t', 't'); SELECT tx_unmap('copy', 'public.t')");
+    mirror.source.run("UPDATE t SET v = 0");
+    mirror.follow("");
+    mirror.assert_same_tables(&["t"]);
+}
+
+#[test]
+fn a_copy_that_needs_a_full_part_is_not_shown_as_fresh() {
+    let mirror = copied("not_fresh");
+    mirror.source.run("CREATE TABLE o (id int PRIMARY KEY); SELECT tx_track('o')");
+    mirror.copy.run("CREATE TABLE o (id int PRIMARY KEY); ALTER TABLE t ADD COLUMN w int");
+    mirror.follow("");
+    mirror.copy.run("SELECT tx_map('copy', 'public.t', 't', '{\"v\": \"w\"}')");
+    mirror.source.run("INSERT INTO o VALUES (1)");
+    mirror.follow("");
+    let fresh = "SELECT table_name, shows IS NOT NULL FROM tx_freshness ORDER BY table_name::text";
+    assert_eq!(mirror.copy.text(fresh), "o|t\nt|f");
+}
+
+#[test]
+fn a_mapping_does_not_change_while_an_import_runs() {
+    let mirror = copied("mapped_meanwhile");
+    mirror.copy.run("ALTER TABLE t ADD COLUMN w int");
+    mirror.publish("UPDATE t SET v = 0");
+    let mut mapping = mirror.copy.client();
+    mapping.batch_execute("BEGIN; SELECT tx_map('copy', 'public.t', 't', '{\"v\": \"w\"}')").unwrap();
+    refused(&mirror, "").expect("55P03", &["is busy"]);
+    let mut old = mirror.copy.client();
+    old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").unwrap();
+    mapping.batch_execute("COMMIT").unwrap();
+    let import = format!("SELECT FROM tx_import{}", mirror.arguments("copy", ""));
+    assert!(old.batch_execute(&import).is_err(), "changes went into another column");
+}
+
+#[test]
+fn tables_may_swap_their_names_within_a_batch() {
+    let mirror = Mirror::tracking(
+        "swapped_names",
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE z (id int PRIMARY KEY);
+         INSERT INTO a VALUES (1); INSERT INTO b VALUES (2); INSERT INTO z VALUES (3)",
+        &["a", "b", "z"],
+    );
+    mirror.run("ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b");
+    mirror.run("ALTER TABLE z RENAME TO c; CREATE TABLE z (id int PRIMARY KEY)");
+    mirror.source.run("SELECT tx_track('z'); INSERT INTO z VALUES (4)");
+    mirror.follow("");
+    mirror.assert_same_tables(&["a", "b", "c", "z"]);
+    mirror
+        .source
+        .run("INSERT INTO a VALUES (5); INSERT INTO b VALUES (6); INSERT INTO c VALUES (7); DELETE FROM z");
+    mirror.follow("");
+    mirror.assert_same_tables(&["a", "b", "c", "z"]);
+}
+
+#[test]
+fn a_destination_that_is_reset_twice_takes_nothing_over() {
+    let mirror = copied("reset_twice");
+    for _ in 0..2 {
+        let reset = mirror.copy.text("SELECT tx_reset('copy')");
+        assert_eq!(reset, "the next import of target \"copy\" starts from its latest full batch");
+    }
+    mirror.source.run("UPDATE t SET v = 0");
+    mirror.follow("");
+    mirror.assert_same_tables(&["t"]);
 }

@@ -24,7 +24,7 @@ use crate::source::{shadow, track};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::shape::{Column, Shape};
-use batch::Part;
+use batch::{Kind, Part};
 use store::Store;
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
@@ -160,8 +160,10 @@ pub(super) fn heal(
     let is_one_of_these = |part: &Part| {
         candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
     };
-    let strange =
-        fork.has_gap || !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
+    // After a full batch a destination can begin with it, and has nothing of what it does not name.
+    let strange = fork.has_gap
+        || fork.unknown.iter().any(|manifest| manifest.kind == Kind::Full)
+        || !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
     for candidate in candidates.iter_mut() {
         let Candidate { tracked, table, shape, key, .. } = &*candidate;
         candidate.healing = if strange {
