@@ -65,8 +65,8 @@ pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>,
     refuse_secrets(location)?;
     let url = Url::parse(location).map_err(|_| unsupported())?;
     let plain = location.contains("://") && url.query().is_none() && url.fragment().is_none();
-    // A scheme also stands in `Object::open`, which makes its client, and in `object/credentials.rs`, which
-    // reads its credentials.
+    // A scheme also stands in `Object::open`, which makes its client, in `object/credentials.rs`, which reads
+    // its credentials, and in the tables of README.md and docs/operations.md.
     match url.scheme() {
         _ if !plain => Err(unsupported()),
         "file" => {
