@@ -64,8 +64,9 @@ fn check(json: &[u8]) {
 fn check_publishing(manifest: &Manifest) {
     let store = Memory::default();
     let writer = Writer::new(Arc::new(store.clone()), TARGET, NUMBER, Compression::None).expect("a writer");
-    let Manifest { previous, kind, source, former_publishers, position, created_at, parts, unchanged, .. } =
-        manifest.clone();
+    let Manifest {
+        previous, kind, source, former_publishers, position, created_at, parts, unchanged, ..
+    } = manifest.clone();
     let header = Header { previous, kind, source, former_publishers, position, created_at, unchanged };
     let written = writer.publish(header, parts);
     let written = written.expect("what can be read can be written");
