@@ -478,3 +478,34 @@ fn format_binary_needs_the_type_that_has_written_it() {
     mirror.copy.run(&import);
     mirror.assert_same_tables(&["t"]);
 }
+
+/// A domain of an unprivileged role whose CHECK fails inside a SECURITY DEFINER function of a superuser, with a
+/// search_path on which types and functions of PostgreSQL are the role's own.
+const TRAP: &str = "
+    CREATE FUNCTION share(int) RETURNS int SECURITY DEFINER BEGIN ATOMIC SELECT pg_catalog.int4div(1, $1); END;
+    CREATE ROLE trapper; CREATE SCHEMA trap AUTHORIZATION trapper; GRANT CREATE ON SCHEMA public TO trapper;
+    SET ROLE trapper;
+    CREATE VIEW trap.pg_type AS SELECT 25::oid AS oid; CREATE VIEW trap.pg_class AS SELECT 1 AS one;
+    CREATE FUNCTION trap.format_type(oid, int) RETURNS text LANGUAGE sql AS $$ SELECT 'ran as ' || current_user $$;
+    CREATE FUNCTION trap.chk(v text) RETURNS bool LANGUAGE plpgsql SET search_path = trap, pg_catalog
+        AS $$ BEGIN IF v = 'bad' THEN PERFORM public.share(0); END IF; RETURN true; END $$;
+    CREATE DOMAIN dom AS text CHECK (trap.chk(VALUE));
+    CREATE TABLE t (k regclass PRIMARY KEY, v dom);
+    RESET ROLE; GRANT INSERT, UPDATE, DELETE, SELECT ON t TO PUBLIC
+";
+
+#[test]
+fn after_a_check_has_failed_nothing_runs_as_its_user_or_on_its_search_path() {
+    let mirror = Mirror::shared("trap");
+    mirror.source.run(
+        "CREATE TABLE t (k regclass PRIMARY KEY, v text); INSERT INTO t VALUES ('pg_type', 'ok'), ('pg_class', 'bad');
+         SELECT tx_track('t')",
+    );
+    mirror.copy.run(TRAP);
+    mirror.export("");
+    let refusal = mirror.copy.refused(&import_sql(&mirror, "merge"));
+    // The output function of regclass writes the schema of what search_path hides.
+    let detail = "In the row with key (pg_class) the source sent \"bad\" of type text, which public.dom over text \
+                  refuses: division by zero";
+    refusal.expect("42804", &[detail]);
+}
