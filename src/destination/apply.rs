@@ -124,8 +124,10 @@ pub fn apply(
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
                 let interceptors = intercept::interceptors(destination.table.oid())?;
+                let (is_adopted, shows_rows) =
+                    (*is_adopted, destination.table.allows(caller.role(), &[Right::Select]));
                 let incoming =
-                    Incoming { store, manifest, part, destination, interceptors, is_adopted: *is_adopted };
+                    Incoming { store, manifest, part, destination, is_adopted, interceptors, shows_rows };
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
@@ -155,6 +157,8 @@ struct Incoming<'a> {
     /// The table has rows that no import has written, which are merged with.
     is_adopted: bool,
     interceptors: Vec<Interceptor>,
+    /// Whether the caller may read the table, and errors may name its rows.
+    shows_rows: bool,
 }
 
 fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
@@ -188,7 +192,7 @@ fn append(incoming: &Incoming) -> Result<Changed> {
     let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     if merge.inexact_index().is_some() {
-        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?)?;
+        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?, incoming.shows_rows)?;
     }
     let deleted = match &ids {
         None => delete_all(shape)?,
@@ -215,7 +219,7 @@ fn merge(incoming: &Incoming) -> Result<Changed> {
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
-    merge.require_distinct(ids.as_ref(), &records)?;
+    merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
     let surplus = merge.delete_duplicates(ids.as_ref())?;
     let plan = merge.plan(ids, &records)?;
     let deleted = surplus + merge.delete(&plan.gone)?;
@@ -266,7 +270,7 @@ fn delete_all(shape: &Shape) -> Result<u64> {
 impl Incoming<'_> {
     fn verify(&self) -> Verify<'_> {
         let (shape, number) = (&self.destination.shape, self.manifest.number);
-        Verify { interceptors: &self.interceptors, shape, number }
+        Verify { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
     }
 
     /// Reads the ids into staged rows that queries can name `ids`.
@@ -306,7 +310,9 @@ impl Incoming<'_> {
         let conversions = retyped::conversions(retyped, columns, format);
         match copy::stage_from::<Error>(table, &mut rows, format.name(), &conversions, file)? {
             None => Ok(rows),
-            Some(misfit) => Err(retyped::refuse(misfit, retyped, columns, self.part, shape).into()),
+            Some(misfit) => {
+                Err(retyped::refuse(misfit, retyped, columns, self.part, shape, self.shows_rows).into())
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! In go a column of a part and that of the table; out comes a [`Retyped`] if they differ in anything that
 //! can change a value. Where they do not differ, no value is checked, and that costs nothing.
 
-use crate::destination::error::ValueError;
+use crate::destination::error::{MisfitValue, ValueError};
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::convert::{Conversion, Misfit};
@@ -111,14 +111,15 @@ pub fn conversions(retyped: &[Retyped], columns: &[String], format: Format) -> V
     columns.iter().enumerate().filter_map(of).collect()
 }
 
-/// Returns the error of a value that does not arrive as it was sent, in a file with these columns. It runs no
-/// SQL.
+/// Returns the error of a value that does not arrive as it was sent, in a file with these columns; without the
+/// value, unless `shows_rows`. It runs no SQL.
 pub fn refuse(
     misfit: Misfit,
     retyped: &[Retyped],
     columns: &[String],
     part: &Part,
     shape: &Shape,
+    shows_rows: bool,
 ) -> ValueError {
     let Misfit { place, sent, becomes, row } = misfit;
     let column = &columns[place];
@@ -129,12 +130,15 @@ pub fn refuse(
         .unwrap_or_default();
     let field = |name| columns.iter().zip(&row).find(|(column, _)| *column == name);
     let key = part.key.iter().map(|name| shown(field(name).and_then(|(_, field)| field.as_deref())));
-    ValueError::Misfit {
-        table: shape.name_for_errors(),
-        column: column.clone(),
+    let value = || MisfitValue {
         key: key.collect::<Vec<_>>().join(", "),
         sent: quoted(sent.as_deref()),
         becomes: becomes.map(|text| quoted(text.as_deref())),
+    };
+    ValueError::Misfit {
+        table: shape.name_for_errors(),
+        column: column.clone(),
+        value: shows_rows.then(value),
         source_type,
         own,
         fitting,

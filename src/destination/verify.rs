@@ -17,6 +17,8 @@ pub struct Verify<'a> {
     pub shape: &'a Shape,
     /// The number of the batch.
     pub number: u64,
+    /// Whether the caller may read the table, and errors may name its rows.
+    pub shows_rows: bool,
 }
 
 impl Verify<'_> {
@@ -47,7 +49,7 @@ impl Verify<'_> {
         Err(ValueError::Intercepted {
             table: self.shape.name_for_errors(),
             number: self.number,
-            key,
+            key: self.shows_rows.then_some(key),
             what,
             by: list(|one| &one.shown, ", "),
             disable: list(|one| &one.disable, "; "),

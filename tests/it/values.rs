@@ -479,6 +479,41 @@ fn format_binary_needs_the_type_that_has_written_it() {
     mirror.assert_same_tables(&["t"]);
 }
 
+#[test]
+fn a_caller_who_may_not_read_the_table_is_shown_no_row_of_it() {
+    let mirror = with_triggers("unseen", &[DROPS]);
+    mirror.source.run("CREATE TABLE w (k text PRIMARY KEY, n text); INSERT INTO w VALUES ('alpha', 'x')");
+    mirror.source.run("CREATE TABLE e (k text PRIMARY KEY); INSERT INTO e VALUES ('alpha'), ('ALPHA')");
+    mirror.source.run("SELECT tx_track('w'), tx_track('e'); UPDATE t SET id = 333 WHERE id = 3");
+    mirror.copy.run(
+        "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE w (k text PRIMARY KEY, n int); CREATE TABLE e (k text COLLATE blind PRIMARY KEY);
+         CREATE ROLE blind; GRANT pg_read_server_files TO blind; GRANT EXECUTE ON FUNCTION tx_import TO blind;
+         GRANT INSERT, UPDATE, DELETE ON t, w, e TO blind",
+    );
+    mirror.export("");
+    let import = import_sql(&mirror, "merge");
+    let cases = [
+        (
+            "e",
+            "23505",
+            "two keys of table \"public.e\" are one here",
+            "alpha",
+            "ALTER TABLE e ALTER k TYPE text COLLATE \"C\"",
+        ),
+        ("t", "27000", "A row was written, and is missing", "333", "ALTER TABLE t DISABLE TRIGGER drops"),
+        ("w", "42804", "The source sent it as text, and integer changes or refuses it", "alpha", ""),
+    ];
+    for (table, sqlstate, text, secret, remedy) in cases {
+        let refusal = mirror.copy.refused(&format!("SET ROLE blind; {import}"));
+        refusal.expect(sqlstate, &[text]);
+        assert!(!refusal.to_string().contains(secret), "{refusal}");
+        mirror.copy.run(&format!("GRANT SELECT ON {table} TO blind"));
+        mirror.copy.refused(&format!("SET ROLE blind; {import}")).expect(sqlstate, &[secret]);
+        mirror.copy.run(remedy);
+    }
+}
+
 /// A domain of an unprivileged role whose CHECK fails inside a SECURITY DEFINER function of a superuser, with a
 /// search_path on which types and functions of PostgreSQL are the role's own.
 const TRAP: &str = "
