@@ -166,6 +166,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     let Incoming { store, manifest, part, destination: Destination { table, shape, .. }, is_adopted, .. } =
         *incoming;
     reader::check_columns(store, manifest, part)?;
+    incoming.verify().require_not_deferrable()?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);

@@ -230,6 +230,8 @@ pub enum ValueError {
         by: String,
         disable: String,
     },
+    #[error("triggers of table \"{table}\" may change its rows after an import has checked them")]
+    Deferrable { table: TableName, triggers: String, disable: String },
 }
 
 impl Report for ValueError {
@@ -274,6 +276,13 @@ impl Report for ValueError {
                     ))
                     .run(disable.clone())
             }
+            ValueError::Deferrable { triggers, disable, .. } => plain(
+                ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            )
+            .detail(format!(
+                "During an import these fire, and they are DEFERRABLE: {triggers}. Nothing was changed."
+            ))
+            .run(disable.clone()),
         }
     }
 }

@@ -329,6 +329,33 @@ fn triggers_that_leave_the_rows_of_the_source_alone_are_no_obstacle() {
 }
 
 #[test]
+fn a_trigger_that_may_fire_at_the_commit_is_refused() {
+    for mode in MODES {
+        let mirror = with_triggers(&format!("deferrable_{mode}"), &[]);
+        mirror.copy.run(
+            "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql
+                 AS $$ BEGIN UPDATE public.t SET v = 'late' WHERE id = NEW.id AND v <> 'late'; RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION late();
+             ALTER TABLE t ENABLE REPLICA TRIGGER late",
+        );
+        mirror.export("");
+        let import = import_sql(&mirror, mode);
+        let refusal = mirror.copy.refused(&import);
+        refusal.expect(
+            "27000",
+            &[
+                "triggers of table \"public.t\" may change its rows after an import has checked them",
+                "they are DEFERRABLE: trigger \"late\" of \"public.t\"",
+                "Run: ALTER TABLE public.t DISABLE TRIGGER late;",
+            ],
+        );
+        mirror.copy.run(&format!("{} {import}", refusal.statements()));
+        mirror.assert_same("SELECT id, v FROM t");
+    }
+}
+
+#[test]
 fn types_may_differ_where_nothing_is_lost() {
     for mode in MODES {
         let mirror = Mirror::shared(&format!("wider_{mode}"));
