@@ -213,17 +213,13 @@ impl Input {
     }
 }
 
-/// Says whether an error is not one of the server, such as a cancel or a lack of memory.
+/// Says whether an error is one about the data. Any other says nothing about the value: it may be a cancel, a
+/// lack of memory, or a serialization failure in a function that a domain calls.
 fn is_about_a_value(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     let class = |code: PgSqlErrorCode| code as i32 & 0xFFF; // ERRCODE_TO_CATEGORY
-    let of_the_server = [
-        ERRCODE_INSUFFICIENT_RESOURCES,
-        ERRCODE_OPERATOR_INTERVENTION,
-        ERRCODE_SYSTEM_ERROR,
-        ERRCODE_INTERNAL_ERROR,
-    ];
-    !of_the_server.map(class).contains(&class(code))
+    let about_data = [ERRCODE_DATA_EXCEPTION, ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION];
+    code == ERRCODE_RAISE_EXCEPTION || about_data.map(class).contains(&class(code))
 }
 
 fn output_of(type_oid: Oid) -> FmgrInfo {

@@ -480,6 +480,34 @@ fn a_null_that_a_domain_refuses_is_named() {
 }
 
 #[test]
+fn an_error_that_is_not_about_the_value_stays_what_it_is() {
+    let mirror = Mirror::shared("domain_errors");
+    mirror.source.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'); SELECT tx_track('t')",
+    );
+    mirror.copy.run(
+        "CREATE FUNCTION fails(text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE DOMAIN checked AS text CHECK (public.fails(VALUE)); CREATE TABLE t (id int PRIMARY KEY, v checked)",
+    );
+    mirror.export("");
+    let refusals = [
+        ("40001", "40001"),
+        ("55P03", "55P03"),
+        ("42501", "42501"),
+        ("P0001", "42804"),
+        ("22003", "42804"),
+        ("23514", "42804"),
+    ];
+    for (raised, refused) in refusals {
+        mirror.copy.run(&format!(
+            "CREATE OR REPLACE FUNCTION fails(text) RETURNS bool LANGUAGE plpgsql
+                 AS $$ BEGIN RAISE 'no luck' USING ERRCODE = '{raised}'; END $$"
+        ));
+        mirror.copy.refused(&import_sql(&mirror, "merge")).expect(refused, &["no luck", "public.t"]);
+    }
+}
+
+#[test]
 fn format_binary_needs_the_type_that_has_written_it() {
     let mirror = Mirror::shared("binary_types");
     mirror.source.run(
