@@ -110,7 +110,9 @@ pub fn apply(
             let cause = || damage(store, manifest, part).map(Error::from);
             let applied = report::with_detail(&place, cause, || {
                 let interceptors = intercept::interceptors(destination.table.oid())?;
-                let incoming = Incoming { store, manifest, part, destination, interceptors, is_adopted };
+                let shows_rows = destination.table.allows(caller.role(), &[Right::Select]);
+                let incoming =
+                    Incoming { store, manifest, part, destination, interceptors, is_adopted, shows_rows };
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
@@ -136,6 +138,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     let Incoming { store, manifest, part, destination: Destination { table, shape, .. }, is_adopted, .. } =
         *incoming;
     reader::check_columns(store, manifest, part)?;
+    incoming.verify().require_not_deferrable()?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);

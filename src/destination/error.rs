@@ -85,8 +85,13 @@ pub enum ImportError {
     TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: TableName, column: String },
-    #[error("two keys of table \"{table}\" are one here: ({}) and ({})", keys[0], keys[1])]
-    EqualKeys { table: TableName, keys: [String; 2], index: String },
+    #[error("two keys of table \"{table}\" are one here{}", shown_keys(keys.as_ref()))]
+    EqualKeys {
+        table: TableName,
+        /// None if the caller may not read the table.
+        keys: Option<[String; 2]>,
+        index: String,
+    },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
     Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
 }
@@ -215,6 +220,16 @@ impl Report for OwnershipError {
     }
 }
 
+/// A value that does not arrive as it was sent.
+#[derive(Debug)]
+pub struct MisfitValue {
+    /// The key of its row.
+    pub key: String,
+    pub sent: String,
+    /// What the column's type makes of it, or why it refuses it.
+    pub becomes: Result<String, String>,
+}
+
 /// What keeps values from arriving as they were sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ValueError {
@@ -226,9 +241,8 @@ pub enum ValueError {
     Misfit {
         table: TableName,
         column: String,
-        key: String,
-        sent: String,
-        becomes: Result<String, String>,
+        /// None if the caller may not read the table.
+        value: Option<MisfitValue>,
         source_type: String,
         own: String,
         /// A type that would hold it.
@@ -238,11 +252,14 @@ pub enum ValueError {
     Intercepted {
         table: TableName,
         number: u64,
-        key: String,
+        /// None if the caller may not read the table.
+        key: Option<String>,
         what: &'static str,
         by: String,
         disable: String,
     },
+    #[error("triggers of table \"{table}\" may change its rows after an import has checked them")]
+    Deferrable { table: TableName, triggers: String, disable: String },
 }
 
 impl Report for ValueError {
@@ -257,28 +274,49 @@ impl Report for ValueError {
             ValueError::OtherAttributes { theirs, own, .. } => plain(ERRCODE_DATATYPE_MISMATCH)
                 .detail(format!("They are ({theirs}) at the source, and ({own}) here."))
                 .hint("Give the type here the attributes of the source's type, in the same order."),
-            ValueError::Misfit { table, column, key, sent, becomes, source_type, own, fitting } => {
-                let made = match becomes {
-                    Ok(text) => format!("which {own} makes {text}"),
-                    Err(reason) => format!("which {own} refuses: {reason}"),
+            ValueError::Misfit { table, column, value, source_type, own, fitting } => {
+                let what = match value {
+                    None => format!("The source sent it as {source_type}, and {own} changes or refuses it"),
+                    Some(MisfitValue { key, sent, becomes }) => {
+                        let made = match becomes {
+                            Ok(text) => format!("makes {text}"),
+                            Err(reason) => format!("refuses: {reason}"),
+                        };
+                        format!(
+                            "In the row with key ({key}) the source sent {sent} of type {source_type}, \
+                             which {own} {made}"
+                        )
+                    }
                 };
                 plain(ERRCODE_DATATYPE_MISMATCH)
-                    .detail(format!(
-                        "In the row with key ({key}) the source sent {sent} of type {source_type}, {made}. \
-                         Nothing was changed."
-                    ))
+                    .detail(format!("{what}. Nothing was changed."))
                     .run(table.alter("ALTER", column, &format!("TYPE {fitting}")))
             }
             ValueError::Intercepted { key, what, by, disable, .. } => {
+                let row = match key {
+                    None => "A row".to_owned(),
+                    Some(key) => format!("The row with key ({key})"),
+                };
                 plain(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION)
                     .detail(format!(
-                        "The row with key ({key}) {what}. During an import these fire: {by}. \
+                        "{row} {what}. During an import these fire: {by}. \
                          Nothing was changed."
                     ))
                     .run(disable.clone())
             }
+            ValueError::Deferrable { triggers, disable, .. } => plain(
+                ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            )
+            .detail(format!(
+                "During an import these fire, and they are DEFERRABLE: {triggers}. Nothing was changed."
+            ))
+            .run(disable.clone()),
         }
     }
+}
+
+fn shown_keys(keys: Option<&[String; 2]>) -> String {
+    keys.map(|[one, other]| format!(": ({one}) and ({other})")).unwrap_or_default()
 }
 
 fn start_again(target: &str) -> String {

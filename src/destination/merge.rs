@@ -94,8 +94,8 @@ impl<'a> Merge<'a> {
     }
 
     /// Refuses records whose keys differ, but not for the unique index over the key: two records, or a record
-    /// and a row that no id says is gone.
-    pub fn require_distinct(&self, ids: Option<&Staged>, records: &Staged) -> Result<()> {
+    /// and a row that no id says is gone. The error names the keys if `shows_rows`.
+    pub fn require_distinct(&self, ids: Option<&Staged>, records: &Staged, shows_rows: bool) -> Result<()> {
         let Some(index) = self.inexact_index() else { return Ok(()) };
         let order = self.key_list(", ", |column, n| column.in_order(&format!("c{n}")).unwrap_or_default());
         let mut pairs = format!(
@@ -135,7 +135,7 @@ impl<'a> Merge<'a> {
             None => Ok(()),
             Some(row) => Err(ImportError::EqualKeys {
                 table: self.shape.name_for_errors(),
-                keys: row.json(0)?,
+                keys: shows_rows.then(|| row.json(0)).transpose()?,
                 index: index.to_owned(),
             }
             .into()),

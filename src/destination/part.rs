@@ -30,6 +30,8 @@ pub struct Incoming<'a> {
     /// The table has rows that no import has written, which are merged with.
     pub is_adopted: bool,
     pub interceptors: Vec<Interceptor>,
+    /// Whether the caller may read the table, and errors may name its rows.
+    pub shows_rows: bool,
 }
 
 /// How many rows a part changed.
@@ -44,9 +46,10 @@ pub struct Changed {
 }
 
 impl Incoming<'_> {
-    fn verify(&self) -> Verify<'_> {
+    /// Returns the checks of the part.
+    pub fn verify(&self) -> Verify<'_> {
         let (shape, number) = (&self.destination.shape, self.manifest.number);
-        Verify { interceptors: &self.interceptors, shape, number }
+        Verify { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
     }
 
     /// Reads the ids into staged rows that queries can name `ids`.
@@ -86,7 +89,9 @@ impl Incoming<'_> {
         let conversions = retyped::conversions(retyped, columns, format);
         match copy::stage_from::<Error>(table, &mut rows, format.name(), &conversions, file)? {
             None => Ok(rows),
-            Some(misfit) => Err(retyped::refuse(misfit, retyped, columns, self.part, shape).into()),
+            Some(misfit) => {
+                Err(retyped::refuse(misfit, retyped, columns, self.part, shape, self.shows_rows).into())
+            }
         }
     }
 
@@ -124,7 +129,7 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
     let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     if merge.inexact_index().is_some() {
-        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?)?;
+        merge.require_distinct(ids.as_ref(), &incoming.stage_records()?, incoming.shows_rows)?;
     }
     let deleted = match &ids {
         None => delete_all(shape)?,
@@ -152,7 +157,7 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
-    merge.require_distinct(ids.as_ref(), &records)?;
+    merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
     let surplus = merge.delete_duplicates(ids.as_ref())?;
     let plan = merge.plan(ids, &records)?;
     let deleted = surplus + merge.delete(&plan.gone)?;

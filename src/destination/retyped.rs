@@ -4,7 +4,7 @@
 //! Input: a column of a part, and that of the table. Output: a [`Retyped`] if they differ in anything that
 //! can change a value. If they do not differ, no value is checked, which costs nothing.
 
-use crate::destination::error::ValueError;
+use crate::destination::error::{MisfitValue, ValueError};
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::convert::{Conversion, Misfit};
@@ -16,8 +16,10 @@ use batch::{Definition, Format, Part, Type};
 pub struct Retyped {
     /// Its name here.
     column: String,
-    /// Its type at the source, for errors.
+    /// Its type at the source and here, for errors. They are looked up before the first value is read: no SQL
+    /// may run after a misfit.
     source_type: String,
+    own: String,
     /// A type that holds its values, as DDL writes it here.
     fitting: String,
     /// The type that records are read as in format binary. In the other formats, values are read as text.
@@ -45,15 +47,15 @@ pub fn compare(
     }
     let source =
         Type { name: theirs.type_name.clone(), typmod: theirs.typmod, definition: theirs.definition.clone() };
+    let (source_type, own) = (described(&source)?, described(&type_of(ours))?);
     let binary = match (format, known(&source)?) {
         (Format::Binary, Some(known)) => Some((known.oid, theirs.typmod)),
         (Format::Binary, None) => {
-            let (source_type, own) = (described(&source)?, described(&type_of(ours))?);
             return Err(ValueError::BinaryType { table, column, source_type, own }.into());
         }
         (Format::Text | Format::Csv, _) => None,
     };
-    Ok(Some(Retyped { column, source_type: described(&source)?, fitting: fitting(&source)?, binary }))
+    Ok(Some(Retyped { column, source_type, own, fitting: fitting(&source)?, binary }))
 }
 
 /// Says whether every text is the same value in both. A type of PostgreSQL without a modifier takes values as
@@ -109,32 +111,36 @@ pub fn conversions(retyped: &[Retyped], columns: &[String], format: Format) -> V
     columns.iter().enumerate().filter_map(of).collect()
 }
 
-/// Returns the error of a value that does not arrive as it was sent, in a file with these columns.
+/// Returns the error of a value that does not arrive as it was sent, in a file with these columns. It has the
+/// value only if `shows_rows`. It runs no SQL.
 pub fn refuse(
     misfit: Misfit,
     retyped: &[Retyped],
     columns: &[String],
     part: &Part,
     shape: &Shape,
+    shows_rows: bool,
 ) -> ValueError {
     let Misfit { place, sent, becomes, row } = misfit;
     let column = &columns[place];
-    let (source_type, fitting) = retyped
+    let (source_type, own, fitting) = retyped
         .iter()
         .find(|one| one.column == *column)
-        .map(|one| (one.source_type.clone(), one.fitting.clone()))
+        .map(|one| (one.source_type.clone(), one.own.clone(), one.fitting.clone()))
         .unwrap_or_default();
     let field = |name| columns.iter().zip(&row).find(|(column, _)| *column == name);
     let key = part.key.iter().map(|name| shown(field(name).and_then(|(_, field)| field.as_deref())));
-    let own = shape.column(column).ok().and_then(|ours| described(&type_of(ours)).ok());
-    ValueError::Misfit {
-        table: shape.name_for_errors(),
-        column: column.clone(),
+    let value = || MisfitValue {
         key: key.collect::<Vec<_>>().join(", "),
         sent: quoted(sent.as_deref()),
         becomes: becomes.map(|text| quoted(text.as_deref())),
-        own: own.unwrap_or_default(),
+    };
+    ValueError::Misfit {
+        table: shape.name_for_errors(),
+        column: column.clone(),
+        value: shows_rows.then(value),
         source_type,
+        own,
         fitting,
     }
 }

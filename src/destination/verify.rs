@@ -17,9 +17,26 @@ pub struct Verify<'a> {
     pub shape: &'a Shape,
     /// The number of the batch.
     pub number: u64,
+    /// Whether the caller may read the table, and errors may name its rows.
+    pub shows_rows: bool,
 }
 
 impl Verify<'_> {
+    /// Refuses triggers that may fire at the commit: no check could follow. They would also have the rights
+    /// of the caller then, not those of the owner of the table.
+    pub fn require_not_deferrable(&self) -> Result<()> {
+        let deferrable = self.interceptors.iter().filter(|one| one.is_deferrable).collect::<Vec<_>>();
+        if deferrable.is_empty() {
+            return Ok(());
+        }
+        Err(ValueError::Deferrable {
+            table: self.shape.name_for_errors(),
+            triggers: list(&deferrable, |one| &one.shown, ", "),
+            disable: list(&deferrable, |one| &one.disable, "; "),
+        }
+        .into())
+    }
+
     /// Requires that rows with these keys are gone; without keys, all rows.
     pub fn deleted(&self, merge: &Merge, keys: Option<&Staged>) -> Result<()> {
         if self.interceptors.is_empty() || keys.is_some_and(|keys| keys.rows() == 0) {
@@ -41,17 +58,19 @@ impl Verify<'_> {
 
     fn require_none(&self, key: Option<String>, what: &'static str) -> Result<()> {
         let Some(key) = key else { return Ok(()) };
-        let list = |field: fn(&Interceptor) -> &str, separator: &str| {
-            self.interceptors.iter().map(field).collect::<Vec<_>>().join(separator)
-        };
+        let all = self.interceptors.iter().collect::<Vec<_>>();
         Err(ValueError::Intercepted {
             table: self.shape.name_for_errors(),
             number: self.number,
-            key,
+            key: self.shows_rows.then_some(key),
             what,
-            by: list(|one| &one.shown, ", "),
-            disable: list(|one| &one.disable, "; "),
+            by: list(&all, |one| &one.shown, ", "),
+            disable: list(&all, |one| &one.disable, "; "),
         }
         .into())
     }
+}
+
+fn list(interceptors: &[&Interceptor], field: fn(&Interceptor) -> &str, separator: &str) -> String {
+    interceptors.iter().map(|one| field(one)).collect::<Vec<_>>().join(separator)
 }

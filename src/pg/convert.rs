@@ -46,6 +46,43 @@ pub struct Misfit {
 pub(super) struct Converter {
     /// One for each column of the row.
     columns: Vec<Column>,
+    /// Restored as soon as one of them fails.
+    before: Option<Before>,
+}
+
+/// What is in force before the functions of types run. Domains and composite types run code of users, and no
+/// subtransaction undoes an error that is caught: the user and the search_path of the function that raised it
+/// would stay. All of this is restored when this value is dropped.
+struct Before {
+    user: Oid,
+    context: i32,
+    level: i32,
+    resources: pg_sys::ResourceOwner,
+}
+
+impl Before {
+    fn remember() -> Before {
+        // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c). The resource
+        // owner is a plain variable of the backend.
+        let (level, resources) = unsafe { (pg_sys::NewGUCNestLevel(), pg_sys::CurrentResourceOwner) };
+        let mut before = Before { user: Oid::INVALID, context: 0, level, resources };
+        // SAFETY: writes both fields.
+        unsafe { pg_sys::GetUserIdAndSecContext(&raw mut before.user, &raw mut before.context) };
+        before
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: what `remember` has read; the resource owner is that of a caller, so it still exists.
+            unsafe {
+                pg_sys::SetUserIdAndSecContext(self.user, self.context);
+                pg_sys::AtEOXact_GUC(false, self.level);
+                pg_sys::CurrentResourceOwner = self.resources;
+            }
+        }
+    }
 }
 
 struct Column {
@@ -83,10 +120,11 @@ impl Converter {
                 }
             }
         };
-        Converter { columns: (0..descriptor.natts as usize).map(column).collect() }
+        let columns = (0..descriptor.natts as usize).map(column).collect();
+        Converter { columns, before: Some(Before::remember()) }
     }
 
-    /// Converts a row in place.
+    /// Converts a row in place. After a misfit the transaction must fail at once, without running SQL.
     ///
     /// # Safety
     /// There must be one value and one null flag for each column, of the type that it is read as.
@@ -106,7 +144,10 @@ impl Converter {
                     continue;
                 }
                 Ok((_, text)) => Ok(utf8(text)?),
-                Err(reason) => Err(reason),
+                Err(reason) => {
+                    self.before = None;
+                    Err(reason)
+                }
             };
             let sent = utf8(sent)?;
             // SAFETY: the caller's promise; the columns before this one have been converted.
@@ -148,7 +189,7 @@ impl Input {
     }
 
     /// Reads a text, and writes the value as text again. Returns the message of an error about the text; no
-    /// subtransaction undoes that error, so the transaction must fail.
+    /// subtransaction undoes that error, so [`Before`] must be restored and the transaction must fail.
     fn read(&mut self, sent: Text) -> Result<Result<(Datum, Text), String>, Error> {
         let this = AssertUnwindSafe(RefCell::new(self));
         let read = move || {
@@ -172,17 +213,13 @@ impl Input {
     }
 }
 
-/// Says whether an error is not one of the server, such as a cancel or a lack of memory.
+/// Says whether an error is one about the data. Any other says nothing about the value: it may be a cancel, a
+/// lack of memory, or a serialization failure in a function that a domain calls.
 fn is_about_a_value(code: PgSqlErrorCode) -> bool {
     use PgSqlErrorCode::*;
     let class = |code: PgSqlErrorCode| code as i32 & 0xFFF; // ERRCODE_TO_CATEGORY
-    let of_the_server = [
-        ERRCODE_INSUFFICIENT_RESOURCES,
-        ERRCODE_OPERATOR_INTERVENTION,
-        ERRCODE_SYSTEM_ERROR,
-        ERRCODE_INTERNAL_ERROR,
-    ];
-    !of_the_server.map(class).contains(&class(code))
+    let about_data = [ERRCODE_DATA_EXCEPTION, ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION];
+    code == ERRCODE_RAISE_EXCEPTION || about_data.map(class).contains(&class(code))
 }
 
 fn output_of(type_oid: Oid) -> FmgrInfo {

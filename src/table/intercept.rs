@@ -11,10 +11,15 @@ pub struct Interceptor {
     pub shown: String,
     /// The statement that disables it.
     pub disable: String,
+    /// Whether it may fire at the commit only.
+    pub is_deferrable: bool,
 }
 
 /// Looks them up for a table.
 pub fn interceptors(table: Oid) -> Result<Vec<Interceptor>, pg::Error> {
     let rows = query::now(include_str!("intercept.sql"), &[&table])?;
-    rows.iter().map(|row| Ok(Interceptor { shown: row.get(0)?, disable: row.get(1)? })).collect()
+    let interceptor = |row: &query::Row| {
+        Ok(Interceptor { shown: row.get(0)?, disable: row.get(1)?, is_deferrable: row.flag(2) })
+    };
+    rows.iter().map(interceptor).collect()
 }

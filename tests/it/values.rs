@@ -329,6 +329,33 @@ fn triggers_that_leave_the_rows_of_the_source_alone_are_no_obstacle() {
 }
 
 #[test]
+fn a_trigger_that_may_fire_at_the_commit_is_refused() {
+    for mode in MODES {
+        let mirror = with_triggers(&format!("deferrable_{mode}"), &[]);
+        mirror.copy.run(
+            "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql
+                 AS $$ BEGIN UPDATE public.t SET v = 'late' WHERE id = NEW.id AND v <> 'late'; RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION late();
+             ALTER TABLE t ENABLE REPLICA TRIGGER late",
+        );
+        mirror.export("");
+        let import = import_sql(&mirror, mode);
+        let refusal = mirror.copy.refused(&import);
+        refusal.expect(
+            "27000",
+            &[
+                "triggers of table \"public.t\" may change its rows after an import has checked them",
+                "they are DEFERRABLE: trigger \"late\" of \"public.t\"",
+                "Run: ALTER TABLE public.t DISABLE TRIGGER late;",
+            ],
+        );
+        mirror.copy.run(&format!("{} {import}", refusal.statements()));
+        mirror.assert_same("SELECT id, v FROM t");
+    }
+}
+
+#[test]
 fn types_may_differ_where_nothing_is_lost() {
     for mode in MODES {
         let mirror = Mirror::shared(&format!("wider_{mode}"));
@@ -453,6 +480,34 @@ fn a_null_that_a_domain_refuses_is_named() {
 }
 
 #[test]
+fn an_error_that_is_not_about_the_value_stays_what_it_is() {
+    let mirror = Mirror::shared("domain_errors");
+    mirror.source.run(
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'a'); SELECT tx_track('t')",
+    );
+    mirror.copy.run(
+        "CREATE FUNCTION fails(text) RETURNS bool LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE DOMAIN checked AS text CHECK (public.fails(VALUE)); CREATE TABLE t (id int PRIMARY KEY, v checked)",
+    );
+    mirror.export("");
+    let refusals = [
+        ("40001", "40001"),
+        ("55P03", "55P03"),
+        ("42501", "42501"),
+        ("P0001", "42804"),
+        ("22003", "42804"),
+        ("23514", "42804"),
+    ];
+    for (raised, refused) in refusals {
+        mirror.copy.run(&format!(
+            "CREATE OR REPLACE FUNCTION fails(text) RETURNS bool LANGUAGE plpgsql
+                 AS $$ BEGIN RAISE 'no luck' USING ERRCODE = '{raised}'; END $$"
+        ));
+        mirror.copy.refused(&import_sql(&mirror, "merge")).expect(refused, &["no luck", "public.t"]);
+    }
+}
+
+#[test]
 fn format_binary_needs_the_type_that_has_written_it() {
     let mirror = Mirror::shared("binary_types");
     mirror.source.run(
@@ -477,4 +532,70 @@ fn format_binary_needs_the_type_that_has_written_it() {
     mirror.export(", format => 'binary'");
     mirror.copy.run(&import);
     mirror.assert_same_tables(&["t"]);
+}
+
+#[test]
+fn a_caller_who_may_not_read_the_table_is_shown_no_row_of_it() {
+    let mirror = with_triggers("unseen", &[DROPS]);
+    mirror.source.run("CREATE TABLE w (k text PRIMARY KEY, n text); INSERT INTO w VALUES ('alpha', 'x')");
+    mirror.source.run("CREATE TABLE e (k text PRIMARY KEY); INSERT INTO e VALUES ('alpha'), ('ALPHA')");
+    mirror.source.run("SELECT tx_track('w'), tx_track('e'); UPDATE t SET id = 333 WHERE id = 3");
+    mirror.copy.run(
+        "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE w (k text PRIMARY KEY, n int); CREATE TABLE e (k text COLLATE blind PRIMARY KEY);
+         CREATE ROLE blind; GRANT pg_read_server_files TO blind; GRANT EXECUTE ON FUNCTION tx_import TO blind;
+         GRANT INSERT, UPDATE, DELETE ON t, w, e TO blind",
+    );
+    mirror.export("");
+    let import = import_sql(&mirror, "merge");
+    let cases = [
+        (
+            "e",
+            "23505",
+            "two keys of table \"public.e\" are one here",
+            "alpha",
+            "ALTER TABLE e ALTER k TYPE text COLLATE \"C\"",
+        ),
+        ("t", "27000", "A row was written, and is missing", "333", "ALTER TABLE t DISABLE TRIGGER drops"),
+        ("w", "42804", "The source sent it as text, and integer changes or refuses it", "alpha", ""),
+    ];
+    for (table, sqlstate, text, secret, remedy) in cases {
+        let refusal = mirror.copy.refused(&format!("SET ROLE blind; {import}"));
+        refusal.expect(sqlstate, &[text]);
+        assert!(!refusal.to_string().contains(secret), "{refusal}");
+        mirror.copy.run(&format!("GRANT SELECT ON {table} TO blind"));
+        mirror.copy.refused(&format!("SET ROLE blind; {import}")).expect(sqlstate, &[secret]);
+        mirror.copy.run(remedy);
+    }
+}
+
+/// A domain of an unprivileged role whose CHECK fails inside a SECURITY DEFINER function of a superuser, with a
+/// search_path on which types and functions of PostgreSQL are the role's own.
+const TRAP: &str = "
+    CREATE FUNCTION share(int) RETURNS int SECURITY DEFINER BEGIN ATOMIC SELECT pg_catalog.int4div(1, $1); END;
+    CREATE ROLE trapper; CREATE SCHEMA trap AUTHORIZATION trapper; GRANT CREATE ON SCHEMA public TO trapper;
+    SET ROLE trapper;
+    CREATE VIEW trap.pg_type AS SELECT 25::oid AS oid; CREATE VIEW trap.pg_class AS SELECT 1 AS one;
+    CREATE FUNCTION trap.format_type(oid, int) RETURNS text LANGUAGE sql AS $$ SELECT 'ran as ' || current_user $$;
+    CREATE FUNCTION trap.chk(v text) RETURNS bool LANGUAGE plpgsql SET search_path = trap, pg_catalog
+        AS $$ BEGIN IF v = 'bad' THEN PERFORM public.share(0); END IF; RETURN true; END $$;
+    CREATE DOMAIN dom AS text CHECK (trap.chk(VALUE));
+    CREATE TABLE t (k regclass PRIMARY KEY, v dom);
+    RESET ROLE; GRANT INSERT, UPDATE, DELETE, SELECT ON t TO PUBLIC
+";
+
+#[test]
+fn after_a_check_has_failed_nothing_runs_as_its_user_or_on_its_search_path() {
+    let mirror = Mirror::shared("trap");
+    mirror.source.run(
+        "CREATE TABLE t (k regclass PRIMARY KEY, v text); INSERT INTO t VALUES ('pg_type', 'ok'), ('pg_class', 'bad');
+         SELECT tx_track('t')",
+    );
+    mirror.copy.run(TRAP);
+    mirror.export("");
+    let refusal = mirror.copy.refused(&import_sql(&mirror, "merge"));
+    // The output function of regclass writes the schema of what search_path hides.
+    let detail = "In the row with key (pg_class) the source sent \"bad\" of type text, which public.dom over text \
+                  refuses: division by zero";
+    refusal.expect("42804", &[detail]);
 }
