@@ -111,8 +111,8 @@ pub fn conversions(retyped: &[Retyped], columns: &[String], format: Format) -> V
     columns.iter().enumerate().filter_map(of).collect()
 }
 
-/// Returns the error of a value that does not arrive as it was sent, in a file with these columns; without the
-/// value, unless `shows_rows`. It runs no SQL.
+/// Returns the error of a value that does not arrive as it was sent, in a file with these columns. It shows
+/// the value if `shows_rows`, and runs no SQL.
 pub fn refuse(
     misfit: Misfit,
     retyped: &[Retyped],

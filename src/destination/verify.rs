@@ -22,8 +22,8 @@ pub struct Verify<'a> {
 }
 
 impl Verify<'_> {
-    /// Refuses triggers that may fire at the commit: no check could follow. They would also have the rights of
-    /// the caller then, not those of the owner of the table.
+    /// Refuses triggers that may fire at the commit: no check could follow. They would also have the rights
+    /// of the caller then, not those of the owner of the table.
     pub fn require_not_deferrable(&self) -> Result<()> {
         let deferrable = self.interceptors.iter().filter(|one| one.is_deferrable).collect::<Vec<_>>();
         if deferrable.is_empty() {
