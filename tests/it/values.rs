@@ -576,7 +576,8 @@ const TRAP: &str = "
     CREATE ROLE trapper; CREATE SCHEMA trap AUTHORIZATION trapper; GRANT CREATE ON SCHEMA public TO trapper;
     SET ROLE trapper;
     CREATE VIEW trap.pg_type AS SELECT 25::oid AS oid; CREATE VIEW trap.pg_class AS SELECT 1 AS one;
-    CREATE FUNCTION trap.format_type(oid, int) RETURNS text LANGUAGE sql AS $$ SELECT 'ran as ' || current_user $$;
+    CREATE FUNCTION trap.format_type(oid, int) RETURNS text LANGUAGE sql
+        AS $$ SELECT CASE WHEN $2 IS NULL THEN 'public.dom' ELSE 'ran as ' || current_user END $$;
     CREATE FUNCTION trap.chk(v text) RETURNS bool LANGUAGE plpgsql SET search_path = trap, pg_catalog
         AS $$ BEGIN IF v = 'bad' THEN PERFORM public.share(0); END IF; RETURN true; END $$;
     CREATE DOMAIN dom AS text CHECK (trap.chk(VALUE));
