@@ -338,7 +338,7 @@ impl<'a> Merge<'a> {
     }
 
     fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
-        let found = query::select(sql, &staged.into_iter().collect::<Vec<_>>())?;
+        let found = query::now_with(sql, &staged.into_iter().collect::<Vec<_>>())?;
         Ok(found.first().map_or(Ok(None), |row| row.optional(0))?)
     }
 

@@ -238,11 +238,6 @@ pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
     execute(sql, &[], relations, false).map(|(_, processed)| processed)
 }
 
-/// Runs a query that names staged rows as tables, in a fresh snapshot, and returns its rows.
-pub fn select(sql: &str, relations: &[&Staged]) -> Result<Vec<Row>, Error> {
-    execute(sql, &[], relations, false).map(|(rows, _)| rows)
-}
-
 /// Runs a query that names staged rows as tables, and stages the rows that it returns in sets of these names.
 /// The last column of the query, an integer, is the number of the set, counted from 0.
 pub fn stage<const N: usize>(
