@@ -135,13 +135,13 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 
 fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { store, manifest, part, destination: Destination { table, shape, .. }, is_adopted, .. } =
-        *incoming;
+    let Incoming { store, manifest, part, destination, is_adopted, .. } = *incoming;
+    let Destination { table, shape, .. } = destination;
     reader::check_columns(store, manifest, part)?;
     incoming.verify().require_not_deferrable()?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
-        let replaces_all = part.kind == Kind::Full && (part.records == 0 || is_empty(shape)?);
+        let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);
         let appends = replaces_all || (matches!(options.mode, Mode::Append) && !is_adopted);
         let changed = if appends { part::append(incoming)? } else { part::merge(incoming)? };
         require_rows_left(shape, &changed, options.delete_limit)?;
@@ -175,9 +175,4 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()>
         return Err(ImportError::TooManyDeleted { table, deleted: gone, left, limit }.into());
     }
     Ok(())
-}
-
-fn is_empty(shape: &Shape) -> Result<bool> {
-    let rows = query::now(&format!("SELECT NOT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
-    Ok(rows.first().is_some_and(|row| row.flag(0)))
 }

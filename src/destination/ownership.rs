@@ -87,7 +87,7 @@ impl Batch<'_> {
             let refused = OwnershipError::NotACopy { table: table_name, source_table, target };
             return if has_full_part { Ok(false) } else { Err(refused.into()) };
         }
-        let has_own_rows = is_new && caller.as_owner(table, || has_rows(shape))?;
+        let has_own_rows = is_new && caller.as_owner(table, || destination.has_rows())?;
         if has_own_rows && !adopt {
             return Err(OwnershipError::HasOwnRows { table: table_name, source_table, target }.into());
         }
@@ -123,11 +123,6 @@ fn lock_root(partition: Oid) -> Result<()> {
         Table::open(Oid::from(root), Lock::ShareUpdateExclusive);
     }
     Ok(())
-}
-
-fn has_rows(shape: &Shape) -> Result<bool> {
-    let rows = query::now(&format!("SELECT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
-    Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Returns the error for a table that cannot become a copy because `relative`, which is the table itself or

@@ -69,6 +69,14 @@ pub struct Destination {
     pub retyped: Vec<Retyped>,
 }
 
+impl Destination {
+    /// Says whether the table has any row.
+    pub fn has_rows(&self) -> Result<bool> {
+        let rows = query::now(&format!("SELECT EXISTS (SELECT FROM {})", self.shape.as_from_item()), &[])?;
+        Ok(rows.first().is_some_and(|row| row.flag(0)))
+    }
+}
+
 /// Returns the table of a part, locked, as the part needs it: created or completed where that is allowed.
 /// `rights` are those that the caller must have on the table, as text for the error and as a list.
 pub fn resolve(
