@@ -6,9 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::pg;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, now};
+use crate::pg::query::{Row, in_snapshot, now, to_json};
 use batch::Publisher;
 
 /// A batch that this database applies, as `table_export.receipt` keeps it.
@@ -191,8 +190,7 @@ pub fn mark_not_sent<'a>(
     number: u64,
     named: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<()> {
-    let named = serde_json::to_string(&named.collect::<Vec<_>>());
-    let named = named.map_err(|error| pg::Error::Internal(error.to_string()))?;
+    let named = to_json(&named.collect::<Vec<_>>())?;
     now(include_str!("mark_not_sent.sql"), &[&target, &number, &named])?;
     Ok(())
 }
@@ -252,8 +250,7 @@ pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>
 
 /// Records the mapping of a table of the source.
 pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) -> Result<()> {
-    let columns =
-        serde_json::to_string(&mapping.columns).map_err(|error| pg::Error::Internal(error.to_string()))?;
+    let columns = to_json(&mapping.columns)?;
     let sql = "INSERT INTO table_export.mapping (target, schema, name, relation, columns)
                VALUES ($1, $2, $3, $4::regclass, $5::jsonb)
                ON CONFLICT (target, schema, name) DO UPDATE

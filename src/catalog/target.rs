@@ -9,11 +9,10 @@ use crate::catalog::position::Position;
 use crate::catalog::witness::Witness;
 use crate::error::Result;
 use crate::guc;
-use crate::pg::query::{Row, in_snapshot, now};
+use crate::pg::Oid;
+use crate::pg::query::{Row, in_snapshot, now, to_json};
 use crate::pg::transaction;
-use crate::pg::{self, Oid};
 use batch::Publisher;
-use serde::Serialize;
 
 /// A target, as its last committed export has left it.
 pub struct Target {
@@ -124,13 +123,9 @@ pub fn take_over(name: &str, publisher: &Publisher, former: &[Publisher]) -> Res
           WHERE name = $1"
     );
     let database = Oid::from(publisher.database_oid);
-    let (former, xid) = (to_json(&former)?, transaction::nested_xid().to_string());
+    let (former, xid) = (to_json(former)?, transaction::nested_xid().to_string());
     now(sql, &[&name, &publisher.system_identifier, &database, &former, &xid])?;
     Ok(())
-}
-
-fn to_json(list: &impl Serialize) -> Result<String> {
-    Ok(serde_json::to_string(list).map_err(|error| pg::Error::Internal(error.to_string()))?)
 }
 
 /// Forgets a target, and says whether there was one.
@@ -236,7 +231,7 @@ fn put_received(target: &str, received: &Received) -> Result<()> {
                ON CONFLICT (target, tracked) DO UPDATE
                   SET fingerprint = excluded.fingerprint, number = excluded.number,
                       witness = excluded.witness";
-    let witness = received.witness.to_json()?;
+    let witness = to_json(&received.witness)?;
     now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number, &witness])?;
     Ok(())
 }
@@ -245,7 +240,7 @@ fn put_received(target: &str, received: &Received) -> Result<()> {
 pub fn renew_witnesses(target: &str, witnesses: &[(i32, Witness)]) -> Result<()> {
     let sql = "UPDATE table_export.target_table SET witness = $3::jsonb WHERE target = $1 AND tracked = $2";
     for (tracked, witness) in witnesses {
-        now(sql, &[&target, tracked, &witness.to_json()?])?;
+        now(sql, &[&target, tracked, &to_json(witness)?])?;
     }
     Ok(())
 }

@@ -57,11 +57,6 @@ impl Witness {
             && before.members.iter().all(stays)
             && self.members.iter().filter(is_new).all(|(_, member)| member.came_with_triggers())
     }
-
-    /// Returns it as `table_export.target_table` keeps it.
-    pub fn to_json(&self) -> Result<String> {
-        Ok(serde_json::to_string(self).map_err(|error| pg::Error::Internal(error.to_string()))?)
-    }
 }
 
 impl Member {

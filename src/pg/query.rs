@@ -45,6 +45,11 @@ impl Row {
     }
 }
 
+/// Returns a value as JSON, for a parameter that the query casts to jsonb. [`Row::json`] reads it.
+pub fn to_json(value: &(impl serde::Serialize + ?Sized)) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Internal(error.to_string()))
+}
+
 /// A Rust type that stands for an SQL type.
 ///
 /// A transaction id has none: there is no cast from bigint to xid8. It goes as text, with `::xid8` in the
