@@ -2,7 +2,6 @@
 
 use crate::catalog;
 use crate::error::Result;
-use crate::pg;
 use crate::pg::table::{Lock, Table};
 use crate::pg::transaction;
 use crate::source::error::ExportError;
@@ -29,9 +28,7 @@ pub fn prune() -> Result<Vec<Pruned>> {
         return Err(ExportError::NotAlone { function: "tx_prune()" }.into());
     }
     transaction::refuse_prepare();
-    if !transaction::is_read_committed() {
-        return Err(pg::Error::OldSnapshot { function: "tx_prune()" }.into());
-    }
+    transaction::require_read_committed("tx_prune()")?;
     let mut pruned = Vec::new();
     for tracked in catalog::tracked()? {
         let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
