@@ -163,14 +163,15 @@ pub enum OwnershipError {
 }
 
 impl OwnershipError {
-    /// Says that a table is the copy of a table of another target.
-    pub fn copy_of_another_target(table: TableName, other: &Copy) -> OwnershipError {
+    /// Says that a table cannot become a copy of `target`, because `relative`, which is the table itself or a
+    /// partition or ancestor of it, is another copy.
+    pub fn copy_of_another(table: TableName, relative: String, other: &Copy, target: &str) -> OwnershipError {
         OwnershipError::CopyOfAnother {
-            relative: table.to_string(),
             table,
+            relative,
             source_table: TableName::new(&other.schema, &other.name),
+            is_same_target: other.target == target,
             target: other.target.clone(),
-            is_same_target: false,
         }
     }
 }

@@ -50,7 +50,8 @@ pub fn map(
         }
         let of = Copy { target: target.to_owned(), schema, name };
         if let Some((other, _)) = catalog::copy(relation)?.filter(|(other, _)| other.target != of.target) {
-            return Err(OwnershipError::copy_of_another_target(shape.name_for_errors(), &other).into());
+            let (table, relative) = (shape.name_for_errors(), shape.qualified());
+            return Err(OwnershipError::copy_of_another(table, relative, &other, target).into());
         }
         let mapping = Mapping { relation, columns };
         let former =

@@ -27,19 +27,20 @@ pub fn claim(
     adopt: bool,
     caller: &Caller,
 ) -> Result<Vec<bool>> {
-    let batch = Batch {
-        manifest,
-        tables: destinations.iter().map(|one| (copy(manifest, one), one.table.oid())).collect(),
-    };
-    let have_own_rows = destinations
-        .iter()
-        .map(|destination| batch.check(destination, adopt, caller))
+    let tables = destinations.iter().map(|Destination { table, part, .. }| {
+        let (target, schema, name) = (manifest.target.clone(), part.schema.clone(), part.name.clone());
+        (Copy { target, schema, name }, table.oid())
+    });
+    let batch = Batch { manifest, tables: tables.collect() };
+    let each = || destinations.iter().zip(&batch.tables);
+    let have_own_rows = each()
+        .map(|(destination, (of, _))| batch.check(destination, of, adopt, caller))
         .collect::<Result<Vec<_>>>()?;
-    for destination in destinations.iter().filter(|one| one.part.kind == Kind::Full) {
-        let (of, relation) = (copy(manifest, destination), destination.table.oid());
-        if !catalog::claim_copy(relation, &of, manifest.number)? {
-            let other = catalog::copy(relation)?.map_or(of, |(other, _)| other);
-            return Err(copy_of_another(&destination.shape, destination.shape.qualified(), &other, manifest));
+    for (destination, (of, relation)) in each().filter(|(one, _)| one.part.kind == Kind::Full) {
+        if !catalog::claim_copy(*relation, of, manifest.number)? {
+            let other = catalog::copy(*relation)?;
+            let other = other.as_ref().map_or(of, |(other, _)| other);
+            return Err(copy_of_another(&destination.shape, destination.shape.qualified(), other, manifest));
         }
     }
     // Once more, for those that this batch itself has made copies.
@@ -47,8 +48,8 @@ pub fn claim(
     Ok(have_own_rows)
 }
 
-fn copy(manifest: &Manifest, Destination { part, .. }: &Destination) -> Copy {
-    Copy { target: manifest.target.clone(), schema: part.schema.clone(), name: part.name.clone() }
+fn copy_of_another(shape: &Shape, relative: String, other: &Copy, manifest: &Manifest) -> Error {
+    OwnershipError::copy_of_another(shape.name_for_errors(), relative, other, &manifest.target).into()
 }
 
 /// The batch that is applied.
@@ -61,9 +62,9 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Requires that a table is, or may become, the copy of the table of its part. Returns whether it has
     /// rows that no import has written.
-    fn check(&self, destination: &Destination, adopt: bool, caller: &Caller) -> Result<bool> {
+    fn check(&self, destination: &Destination, of: &Copy, adopt: bool, caller: &Caller) -> Result<bool> {
         let Destination { table, shape, part, .. } = destination;
-        let (of, target) = (copy(self.manifest, destination), self.manifest.target.clone());
+        let target = self.manifest.target.clone();
         let source_table = TableName::new(&of.schema, &of.name);
         let refuse = |other: &Copy, relative| Err(copy_of_another(shape, relative, other, self.manifest));
         let owner = catalog::copy(table.oid())?;
@@ -72,13 +73,12 @@ impl Batch<'_> {
             lock_root(table.oid())?;
         }
         refuse_relatives(destination, self.manifest)?;
-        let is_second = |(other, relation): &&(Copy, Oid)| *relation == table.oid() && *other != of;
+        let is_second = |(other, relation): &&(Copy, Oid)| *relation == table.oid() && other != of;
         if let Some((other, _)) = self.tables.iter().find(is_second) {
             return refuse(other, shape.qualified());
         }
-        let has_full_part = owner.as_ref().is_some_and(|(owner, has_one)| *owner == of && *has_one);
-        if let Some((other, _)) =
-            owner.filter(|(owner, _)| *owner != of && !self.has_left(owner, table.oid()))
+        let has_full_part = owner.as_ref().is_some_and(|(owner, has_one)| owner == of && *has_one);
+        if let Some((other, _)) = owner.filter(|(owner, _)| owner != of && !self.has_left(owner, table.oid()))
         {
             return refuse(&other, shape.qualified());
         }
@@ -123,17 +123,4 @@ fn lock_root(partition: Oid) -> Result<()> {
         Table::open(Oid::from(root), Lock::ShareUpdateExclusive);
     }
     Ok(())
-}
-
-/// Returns the error for a table that cannot become a copy because `relative`, which is the table itself or
-/// a partition or ancestor of it, is one.
-fn copy_of_another(shape: &Shape, relative: String, other: &Copy, manifest: &Manifest) -> Error {
-    OwnershipError::CopyOfAnother {
-        table: shape.name_for_errors(),
-        relative,
-        source_table: TableName::new(&other.schema, &other.name),
-        is_same_target: other.target == manifest.target,
-        target: other.target.clone(),
-    }
-    .into()
 }
