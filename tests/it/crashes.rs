@@ -5,14 +5,14 @@
 //! Random moments come from a seed, which a failure prints; `SEED=… cargo test` repeats it, `ROUNDS=…` goes
 //! on longer.
 
+use std::fs;
 use std::process::Command;
 use std::thread::{self, scope, sleep};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use crate::cluster::database::{Database, TARGET, query, refusal, wait_until};
 use crate::cluster::forgetful::Pair;
-use crate::cluster::random::Random;
+use crate::cluster::random::{Random, from_environment};
 
 /// A pair whose copy has the first ten rows, all of it on disk.
 fn pair() -> Pair {
@@ -23,7 +23,7 @@ fn pair() -> Pair {
 }
 
 fn rounds(default: u64) -> u64 {
-    env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(default)
+    from_environment("ROUNDS", default)
 }
 
 #[test]

@@ -10,17 +10,16 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::ops::RangeInclusive;
 use std::thread::scope;
 
 use crate::cluster::database::{Database, query, refusal};
-use crate::cluster::random::Random;
+use crate::cluster::random::{Random, from_environment};
 use crate::cluster::{Cluster, Store};
 use postgres::Client;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, TestCaseError};
 
 /// One table is plain; in the other, rows move between partitions, whose columns are in another order.
 const TABLES: &str = "
@@ -611,17 +610,9 @@ fn steps() -> impl Strategy<Value = Step> {
 fn try_schedules(schedules: u32, steps: impl Strategy<Value = Step>, random: &mut Random) {
     let servers = Servers { source: Cluster::start(), destination: Cluster::start(), worlds: 0 };
     let world = RefCell::new(Some(World::new(servers)));
-    let mut seed = [0; 32];
-    seed.fill_with(|| random.below(256) as u8);
-    let config = Config {
-        cases: schedules,
-        failure_persistence: None,
-        max_shrink_iters: 10_000,
-        max_shrink_time: 300_000,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let outcome = runner.run(&vec(steps, 1..60), |steps| {
+    let config =
+        Config { cases: schedules, max_shrink_iters: 10_000, max_shrink_time: 300_000, ..Config::default() };
+    random.run(config, &vec(steps, 1..60), |steps| {
         let Some(mut current) = world.take() else {
             return Err(TestCaseError::reject("an earlier one panicked"));
         };
@@ -631,15 +622,10 @@ fn try_schedules(schedules: u32, steps: impl Strategy<Value = Step>, random: &mu
         world.replace(Some(if outcome.is_ok() { current } else { World::new(current.leave()) }));
         outcome.map_err(|reason| TestCaseError::fail(format!("{reason}\n{script}")))
     });
-    match outcome {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
-    }
 }
 
 fn schedules() -> u32 {
-    env::var("SCHEDULES").ok().and_then(|schedules| schedules.parse().ok()).unwrap_or(1000)
+    from_environment("SCHEDULES", 1000)
 }
 
 #[test]

@@ -7,17 +7,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::env;
 use std::thread::scope;
 
 use crate::cluster::database::{Database, query, refusal};
 use crate::cluster::mirror::rows;
-use crate::cluster::random::Random;
+use crate::cluster::random::{Random, from_environment};
 use crate::cluster::{COPY, Cluster, SOURCE, Store};
 use postgres::Client;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, TestCaseError};
 
 const TYPES: &str = "
     CREATE EXTENSION citext; CREATE EXTENSION isn; CREATE EXTENSION ltree; CREATE EXTENSION seg; CREATE EXTENSION cube;
@@ -400,17 +399,9 @@ fn steps() -> impl Strategy<Value = Step> {
 
 fn try_schedules(name: &str, kinds: &'static [Kind], schedules: u32, random: &mut Random) {
     let world = RefCell::new(Some(World::new(name, kinds)));
-    let mut seed = [0; 32];
-    seed.fill_with(|| random.below(256) as u8);
-    let config = Config {
-        cases: schedules,
-        failure_persistence: None,
-        max_shrink_iters: 1000,
-        max_shrink_time: 120_000,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let outcome = runner.run(&vec(steps(), 40..60), |steps| {
+    let config =
+        Config { cases: schedules, max_shrink_iters: 1000, max_shrink_time: 120_000, ..Config::default() };
+    random.run(config, &vec(steps(), 40..60), |steps| {
         let mut world = world.borrow_mut();
         let Some(world) = world.as_mut() else { return Err(TestCaseError::reject("there is no world")) };
         let outcome = world.run_schedule(&steps);
@@ -420,15 +411,10 @@ fn try_schedules(name: &str, kinds: &'static [Kind], schedules: u32, random: &mu
         }
         outcome.map_err(|reason| TestCaseError::fail(format!("{reason}\n{}", world.script)))
     });
-    match outcome {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
-    }
 }
 
 fn key_changes() -> usize {
-    env::var("KEY_CHANGES").ok().and_then(|changes| changes.parse().ok()).unwrap_or(2500)
+    from_environment("KEY_CHANGES", 2500)
 }
 
 #[test]

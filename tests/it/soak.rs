@@ -9,14 +9,13 @@
 //! other moments.
 
 use std::collections::HashSet;
-use std::env;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use crate::cluster::database::{Database, query, refusal};
 use crate::cluster::forgetful::FORGETFUL;
-use crate::cluster::random::Random;
+use crate::cluster::random::{Random, from_environment};
 use crate::cluster::{Cluster, Store};
 
 /// What a server that goes down tells its clients, if it tells them anything.
@@ -122,7 +121,7 @@ struct Survived {
 
 #[test]
 fn servers_killed_at_random_moments_end_equal() {
-    let minutes = env::var("MINUTES").ok().and_then(|minutes| minutes.parse().ok()).unwrap_or(0.5);
+    let minutes = from_environment("MINUTES", 0.5);
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let store = Store::new();
     let mut source_server = Cluster::start_with(&FORGETFUL);

@@ -108,11 +108,16 @@ fn freshness(mirror: &Mirror) -> String {
     )
 }
 
-/// Two tables with their copies, of which the target gets only `b` after `change`, without any other change.
-fn sends_only_b_after(name: &str, change: &str) -> Mirror {
+/// Two tables with their copies, one row in `a`.
+fn two_tables(name: &str) -> Mirror {
     let tables =
         "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
-    let mirror = Mirror::tracking(name, tables, &["a", "b"]);
+    Mirror::tracking(name, tables, &["a", "b"])
+}
+
+/// Two tables with their copies, of which the target gets only `b` after `change`, without any other change.
+fn sends_only_b_after(name: &str, change: &str) -> Mirror {
+    let mirror = two_tables(name);
     assert_eq!(freshness(&mirror), "a|1|\nb|1|");
     mirror.source.run(change);
     mirror.export("");
@@ -165,9 +170,7 @@ fn a_destination_sees_that_a_table_has_another_name() {
 
 #[test]
 fn a_destination_that_skips_batches_sees_what_is_not_sent() {
-    let tables =
-        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
-    let mirror = Mirror::tracking("skips_untracking", tables, &["a", "b"]);
+    let mirror = two_tables("skips_untracking");
     mirror.source.run("SELECT tx_untrack('a'); SELECT tx_reset('copy')");
     mirror.export("");
     mirror.source.run("INSERT INTO b VALUES (1); SELECT tx_reset('copy')");
@@ -178,9 +181,7 @@ fn a_destination_that_skips_batches_sees_what_is_not_sent() {
 
 #[test]
 fn compacted_batches_leave_out_what_is_not_sent_any_more() {
-    let tables =
-        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO a VALUES (1)";
-    let mirror = Mirror::tracking("compacts_untracking", tables, &["a", "b"]);
+    let mirror = two_tables("compacts_untracking");
     mirror.source.run("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)");
     mirror.export("");
     mirror.source.run("SELECT tx_untrack('a'); INSERT INTO b VALUES (3)");
