@@ -8,6 +8,7 @@
 #![warn(clippy::unwrap_used, clippy::panic)]
 
 mod directory;
+#[cfg(feature = "network")]
 mod object;
 
 use std::io::{self, Read, Write};
@@ -15,10 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
 
 use directory::Directory;
-use object::Object;
 
 /// A place for files, addressed by relative paths with `/` between the components.
 pub trait Store: Send + Sync {
@@ -57,13 +56,14 @@ pub trait Upload: Write + Send {
 /// A directory that does not exist is an error and not created, for it may be the mount point of a disk that
 /// is away. A thread that waits for the network calls `interrupted`, and stops with
 /// [`Error::Interrupted`].
+#[cfg(feature = "network")]
 pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>, Error> {
     let unsupported = || Error::Unsupported { location: location.into() };
     if location.starts_with('/') {
         return Ok(Arc::new(Directory::open(Path::new(location))?));
     }
     refuse_secrets(location)?;
-    let url = Url::parse(location).map_err(|_| unsupported())?;
+    let url = url::Url::parse(location).map_err(|_| unsupported())?;
     let plain = location.contains("://") && url.query().is_none() && url.fragment().is_none();
     // A scheme also stands in `Object::open`, which makes its client, in `object/credentials.rs`, which reads
     // its credentials, and in the tables of README.md and docs/operations.md.
@@ -73,7 +73,7 @@ pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>,
             let directory = url.to_file_path().map_err(|()| unsupported())?;
             Ok(Arc::new(Directory::open(&directory)?))
         }
-        "s3" | "gs" | "az" | "http" | "https" => Ok(Arc::new(Object::open(url, interrupted)?)),
+        "s3" | "gs" | "az" | "http" | "https" => Ok(Arc::new(object::Object::open(url, interrupted)?)),
         _ => Err(unsupported()),
     }
 }

@@ -32,7 +32,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store = store::open(directory.path().to_str().unwrap(), || false).unwrap();
+        let store = store::create(directory.path()).unwrap();
         Self { directory, store }
     }
 
