@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
-.PHONY: demo test check setup servers install
+.PHONY: demo test check packages setup servers install
 PG_CONFIG ?= pg_config
 BEGAN := $(shell date +%s)
 
@@ -13,31 +13,36 @@ demo: setup
 	scripts/demo
 
 # Prove it: static checks, unit tests, fuzzing, clusters, golden files; nothing is written outside target folders and a scratch folder.
-test: setup servers check
+test:
 	step() { local began=$$SECONDS; "$$@"; echo "$$*: $$((SECONDS - began)) s"; }
+	# Each of them often has work for one core only.
+	step $(MAKE) --no-print-directory --jobs=2 check servers
 	step cargo test --workspace --lib
 	scripts/fuzz
 	export PG_TABLE_EXPORT_ROOT=$$(mktemp -d)
 	trap 'rm -rf "$$PG_TABLE_EXPORT_ROOT"' EXIT
 	step scripts/install "$$PG_TABLE_EXPORT_ROOT" --debug --features fault_points
-	step cargo test --test '*'
+	# Tests wait for their servers, and some for a clock.
+	step cargo test --test '*' -- --test-threads "$$((2 * $$(nproc)))"
 	scripts/installcheck
 	echo "make test: $$(($$(date +%s) - $(BEGAN))) s"
 
 # Format and lints.
-check:
+check: setup
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --features fault_points -- -D warnings
 	cargo clippy --manifest-path fuzz/Cargo.toml -- -D warnings
 	echo "check: $$SECONDS s"
 
-# What demo and test need from Debian and from crates.io; does nothing when it is all there.
-setup:
+# What demo and test need from Debian, and then from crates.io; does nothing when it is all there.
+packages:
+	scripts/packages
+setup: packages
 	scripts/setup
 
 # The servers of S3 that stores are tested on; does nothing when they are there.
-servers: setup
+servers: packages
 	scripts/servers
 
 # Into a server of your own, with sudo if its folders are not yours: make install PG_CONFIG=/path/to/pg_config
