@@ -1,6 +1,9 @@
 -- The extension's own tables, in the schema table_export. They belong to the owner of the extension, and no
 -- other role has rights on them: the tx_ functions check the rights of the caller, and then read and write
 -- them as that owner.
+--
+-- They have no foreign keys. CREATE EXTENSION creates those before pg_restore loads any rows, and with
+-- several jobs it loads the tables in any order.
 
 CREATE SCHEMA table_export;
 COMMENT ON SCHEMA table_export IS 'catalog and shadow tables of the extension pg_table_export';
@@ -69,7 +72,7 @@ COMMENT ON COLUMN table_export.target.tables            IS
 COMMENT ON COLUMN table_export.target.exported_at       IS 'when the last batch was exported';
 
 CREATE TABLE table_export.target_table (
-    target      text    NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
+    target      text    NOT NULL,
     tracked     integer NOT NULL,
     fingerprint text    NOT NULL,
     number      bigint  NOT NULL,
@@ -90,7 +93,7 @@ COMMENT ON COLUMN table_export.target_table.witness     IS
     'may have hidden a change has been run since, the table is sent in full';
 
 CREATE TABLE table_export.batch (
-    target      text        NOT NULL REFERENCES table_export.target ON DELETE CASCADE,
+    target      text        NOT NULL,
     number      bigint      NOT NULL,
     id          uuid        NOT NULL,
     previous    uuid,

@@ -130,6 +130,9 @@ pub fn take_over(name: &str, publisher: &Publisher, former: &[Publisher]) -> Res
 
 /// Forgets a target, and says whether there was one.
 pub fn remove_target(name: &str) -> Result<bool> {
+    for table in ["target_table", "batch"] {
+        now(&format!("DELETE FROM table_export.{table} WHERE target = $1"), &[&name])?;
+    }
     Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
 }
 

@@ -162,6 +162,45 @@ fn a_restore_into_the_same_database_heals() {
     source.feed(&destination);
 }
 
+/// The tables of our own schema, and each one's rows as a hash. A table has another OID after a restore.
+fn own_rows(database: &Database) -> String {
+    let tables = "SELECT string_agg(format('SELECT %L AS t, md5(string_agg(v, E''\\n'' ORDER BY v)) FROM (SELECT (to_jsonb(r) - ''relation_oid'')::text AS v FROM %s AS r) AS s',
+                                           c.oid::regclass, c.oid::regclass), ' UNION ALL ' ORDER BY c.relname)
+                    FROM pg_class AS c
+                   WHERE c.relnamespace = 'table_export'::regnamespace AND c.relkind = 'r'";
+    database.text(&database.text(tables))
+}
+
+#[test]
+fn every_way_of_restoring_an_archive_restores_everything() {
+    let store = Store::new();
+    let (source, destination) = lived_in(&HIGH, "archive", &store);
+    // Rows that a parallel restore may load before those of their target.
+    for number in 0..20 {
+        source.run(&format!("UPDATE items SET note = '{number}' WHERE id = 3"));
+        source.export();
+    }
+    destination.import();
+    let folder = tempfile::tempdir().expect("a folder");
+    let restored_from = |from: &Cluster, name: &str, ways: &[&[&str]], new_name: &str| {
+        let archive = folder.path().join(new_name);
+        from.dump_with(name, &["--format=custom", "--file", archive.to_str().expect("UTF-8")]);
+        from.create_database_with(new_name, "TEMPLATE template0");
+        ways.iter().for_each(|options| from.restore(new_name, &archive, options));
+        Database::of(from, new_name, &store)
+    };
+    let sections: &[&[&str]] = &[&["--section=pre-data"], &["--section=data"], &["--section=post-data"]];
+    let again: &[&[&str]] = &[&[], &["--clean", "--if-exists"]];
+    let expected = (own_rows(&source), own_rows(&destination));
+    for (name, ways) in [("jobs", &[&["--jobs=4"][..]][..]), ("sections", sections), ("clean", again)] {
+        let restored = restored_from(&HIGH, "archive", ways, &format!("source_{name}"));
+        assert_eq!(own_rows(&restored), expected.0, "{name}");
+        let copy = restored_from(&SOURCE, "archive_copy", ways, &format!("copy_{name}"));
+        assert_eq!(own_rows(&copy), expected.1, "{name}");
+        captures_everything(&restored);
+    }
+}
+
 #[test]
 fn a_restored_destination_goes_on_where_its_dump_was() {
     let store = Store::new();

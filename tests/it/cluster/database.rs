@@ -4,6 +4,7 @@
 //! A [`Database`] is only how to connect to one: servers may be killed, copied and promoted while it lives.
 //! Every call uses a connection of its own. What a test expects to be refused comes back as a [`Refusal`].
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -238,6 +239,14 @@ impl Cluster {
         let output = pg_dump.arg("--host").arg(self.socket_dir()).output().unwrap();
         assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Restores an archive of pg_dump into a database that exists.
+    pub fn restore(&self, database: &str, archive: &Path, options: &[&str]) {
+        let mut pg_restore = program("pg_restore");
+        pg_restore.args(["--username=postgres", "--exit-on-error", "--dbname", database]).args(options);
+        let output = pg_restore.arg("--host").arg(self.socket_dir()).arg(archive).output().unwrap();
+        assert!(output.status.success(), "pg_restore: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
