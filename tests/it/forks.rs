@@ -332,6 +332,24 @@ fn a_standby_refuses_to_write() {
 }
 
 #[test]
+fn all_views_answer_on_a_hot_standby() {
+    let (primary, store, source, _destination) = server_pair("watched");
+    source.live_on(100);
+    let copy = Database::destination(&primary, "copy", &store);
+    copy.import();
+    let standby = primary.standby();
+    standby.catch_up(&primary);
+    let views = "SELECT relname FROM pg_class WHERE relkind = 'v' AND relname LIKE 'tx\\_%' ORDER BY 1";
+    for (database, name) in [(source, "shop"), (copy, "copy")] {
+        let follower = Database::of(&standby, name, &store);
+        for view in database.text(views).lines().chain(["table_export.member"]) {
+            let rows = format!("SELECT to_jsonb(r) - 'age' FROM {view} AS r");
+            assert_eq!(follower.text(&rows), database.text(&rows), "{view}");
+        }
+    }
+}
+
+#[test]
 fn another_database_with_the_same_target_is_refused_until_it_takes_over() {
     let (store, first, destination) = shared_pair("first_owner");
     let second = Database::source(&SOURCE, "second_owner", &store);
