@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, modify_latest, now};
+use crate::pg::query::{Row, in_snapshot, latest, now};
 
 /// A table through which statements can write to a tracked table; the tracked table is a member of itself.
 pub struct Member {
@@ -74,7 +74,8 @@ pub fn rewritten() -> Result<Vec<(i32, Oid)>> {
 
 /// Renews what is remembered of the keys of tracked tables, at any isolation level.
 pub fn renew_keys() -> Result<()> {
-    Ok(modify_latest(include_str!("renew_keys.sql"))?)
+    latest(include_str!("renew_keys.sql"), &[])?;
+    Ok(())
 }
 
 /// Creates the triggers of one member of a tracked table.

@@ -10,7 +10,7 @@ use crate::catalog::witness::Witness;
 use crate::error::Result;
 use crate::guc;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, now, to_json};
+use crate::pg::query::{Row, in_snapshot, latest, to_json};
 use crate::pg::transaction;
 use batch::Publisher;
 
@@ -94,7 +94,7 @@ pub fn target(name: &str) -> Result<Option<Target>> {
 
 /// Returns the names of all targets.
 pub fn target_names() -> Result<Vec<String>> {
-    let names = now("SELECT name FROM table_export.target ORDER BY name", &[])?;
+    let names = latest("SELECT name FROM table_export.target ORDER BY name", &[])?;
     Ok(names.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
@@ -102,13 +102,13 @@ pub fn target_names() -> Result<Vec<String>> {
 pub fn reset_target(name: &str, tracked: Option<i32>) -> Result<()> {
     if let Some(tracked) = tracked {
         let sql = "DELETE FROM table_export.target_table WHERE target = $1 AND tracked = $2";
-        now(sql, &[&name, &tracked])?;
+        latest(sql, &[&name, &tracked])?;
         return Ok(());
     }
     let sql = "INSERT INTO table_export.target (name) VALUES ($1)
                ON CONFLICT (name) DO UPDATE SET position = NULL";
-    now(sql, &[&name])?;
-    now("DELETE FROM table_export.target_table WHERE target = $1", &[&name])?;
+    latest(sql, &[&name])?;
+    latest("DELETE FROM table_export.target_table WHERE target = $1", &[&name])?;
     Ok(())
 }
 
@@ -124,23 +124,23 @@ pub fn take_over(name: &str, publisher: &Publisher, former: &[Publisher]) -> Res
     );
     let database = Oid::from(publisher.database_oid);
     let (former, xid) = (to_json(former)?, transaction::nested_xid().to_string());
-    now(sql, &[&name, &publisher.system_identifier, &database, &former, &xid])?;
+    latest(sql, &[&name, &publisher.system_identifier, &database, &former, &xid])?;
     Ok(())
 }
 
 /// Forgets a target, and says whether there was one.
 pub fn remove_target(name: &str) -> Result<bool> {
     for table in ["target_table", "batch"] {
-        now(&format!("DELETE FROM table_export.{table} WHERE target = $1"), &[&name])?;
+        latest(&format!("DELETE FROM table_export.{table} WHERE target = $1"), &[&name])?;
     }
-    Ok(!now("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
+    Ok(!latest("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
 }
 
 /// Moves the position of a target that needs nothing of what lies between.
 pub fn move_position(name: &str, position: &Position) -> Result<()> {
     let sql = "UPDATE table_export.target SET position = $2::pg_snapshot, written_by = $3::xid8
                 WHERE name = $1";
-    now(sql, &[&name, &position.to_string(), &transaction::nested_xid().to_string()])?;
+    latest(sql, &[&name, &position.to_string(), &transaction::nested_xid().to_string()])?;
     Ok(())
 }
 
@@ -188,7 +188,7 @@ pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received
     let position = batch.position.to_string();
     let Publishing { publisher, former, named } = publishing;
     let (target, number, id) = (&batch.target, &batch.number, &batch.id);
-    now(
+    latest(
         include_str!("put_target.sql"),
         &[
             target,
@@ -203,7 +203,7 @@ pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received
             &to_json(named)?,
         ],
     )?;
-    now(
+    latest(
         "INSERT INTO table_export.batch
                 (target, number, id, previous, kind, tables, ids, records, bytes, store, exported_at,
                  position, has_healed)
@@ -235,7 +235,7 @@ fn put_received(target: &str, received: &Received) -> Result<()> {
                   SET fingerprint = excluded.fingerprint, number = excluded.number,
                       witness = excluded.witness";
     let witness = to_json(&received.witness)?;
-    now(sql, &[&target, &received.tracked, &received.fingerprint, &received.number, &witness])?;
+    latest(sql, &[&target, &received.tracked, &received.fingerprint, &received.number, &witness])?;
     Ok(())
 }
 
@@ -243,7 +243,7 @@ fn put_received(target: &str, received: &Received) -> Result<()> {
 pub fn renew_witnesses(target: &str, witnesses: &[(i32, Witness)]) -> Result<()> {
     let sql = "UPDATE table_export.target_table SET witness = $3::jsonb WHERE target = $1 AND tracked = $2";
     for (tracked, witness) in witnesses {
-        now(sql, &[&target, tracked, &to_json(witness)?])?;
+        latest(sql, &[&target, tracked, &to_json(witness)?])?;
     }
     Ok(())
 }
@@ -314,7 +314,7 @@ pub fn targets_needing(id: i32, segment: &str, sealed_by: Option<u64>) -> Result
         "SELECT DISTINCT r.name FROM ({RETAINED_POSITIONS}) AS r WHERE {} ORDER BY r.name",
         needs_segment(segment, sealed_by)
     );
-    let rows = now(&sql, &[&id, &guc::replay_batches()])?;
+    let rows = latest(&sql, &[&id, &guc::replay_batches()])?;
     Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
@@ -324,12 +324,15 @@ pub fn targets_needing(id: i32, segment: &str, sealed_by: Option<u64>) -> Result
 pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>> {
     let lock = "SELECT FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)
                    FOR UPDATE SKIP LOCKED";
-    if now(lock, &[&id, &targets])?.len() < targets.len() {
+    if latest(lock, &[&id, &targets])?.len() < targets.len() {
         return Ok(None);
     }
-    now("DELETE FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)", &[&id, &targets])?;
+    latest(
+        "DELETE FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)",
+        &[&id, &targets],
+    )?;
     let table = "SELECT relation FROM table_export.tracked WHERE id = $1";
-    Ok(now(table, &[&id])?.first().map(|row| row.get(0)).transpose()?)
+    Ok(latest(table, &[&id])?.first().map(|row| row.get(0)).transpose()?)
 }
 
 /// A table that a restricted target gets.
@@ -358,14 +361,14 @@ pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result
     let sql = "INSERT INTO table_export.restriction (target, relation, view)
                VALUES ($1, $2::regclass, $3::regclass)
                ON CONFLICT (target, relation) DO UPDATE SET view = excluded.view";
-    now(sql, &[&target, &relation, &view])?;
+    latest(sql, &[&target, &relation, &view])?;
     Ok(())
 }
 
 /// Takes a table from a restricted target; `None` ends the restriction.
 pub fn remove_restrictions(target: &str, relation: Option<Oid>) -> Result<()> {
     let sql = "DELETE FROM table_export.restriction WHERE target = $1 AND ($2 IS NULL OR relation = $2)";
-    now(sql, &[&target, &relation])?;
+    latest(sql, &[&target, &relation])?;
     Ok(())
 }
 
@@ -376,6 +379,6 @@ pub fn release_unrestricted(target: &str) -> Result<()> {
                   AND NOT EXISTS (SELECT FROM table_export.restriction AS r
                                     JOIN table_export.tracked AS t ON t.relation = r.relation
                                    WHERE r.target = m.target AND t.id = m.tracked)";
-    now(sql, &[&target])?;
+    latest(sql, &[&target])?;
     Ok(())
 }

@@ -7,7 +7,7 @@
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, now};
+use crate::pg::query::{Row, in_snapshot, latest};
 use crate::pg::table::{self, Table};
 use crate::table::key::KeyColumn;
 
@@ -128,26 +128,26 @@ pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
 /// Adds a tracked table, or renews the key of one, and returns its id.
 pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32> {
     let attnums = key.iter().map(|column| column.attnum).collect::<Vec<_>>();
-    let rows = now(include_str!("put_tracked.sql"), &[&relation, &attnums.as_slice()])?;
+    let rows = latest(include_str!("put_tracked.sql"), &[&relation, &attnums.as_slice()])?;
     Ok(rows.first().ok_or_else(|| pg::Error::Internal("nothing was inserted".into()))?.get(0)?)
 }
 
 /// Removes a tracked table. Targets need nothing from its shadow any more.
 pub fn remove_tracked(id: i32) -> Result<()> {
-    now("DELETE FROM table_export.target_table WHERE tracked = $1", &[&id])?;
-    now("DELETE FROM table_export.tracked WHERE id = $1", &[&id])?;
+    latest("DELETE FROM table_export.target_table WHERE tracked = $1", &[&id])?;
+    latest("DELETE FROM table_export.tracked WHERE id = $1", &[&id])?;
     Ok(())
 }
 
 /// Makes a table read-only for everything but imports.
 pub fn create_protection(relation: Oid) -> Result<()> {
-    now("SELECT table_export.create_protection($1::regclass)", &[&relation])?;
+    latest("SELECT table_export.create_protection($1::regclass)", &[&relation])?;
     Ok(())
 }
 
 /// Ends the protection of a table.
 pub fn drop_protection(relation: Oid) -> Result<()> {
-    now("SELECT table_export.drop_protection($1::regclass)", &[&relation])?;
+    latest("SELECT table_export.drop_protection($1::regclass)", &[&relation])?;
     Ok(())
 }
 
@@ -159,13 +159,13 @@ pub fn lock_segments(id: i32) -> Result<Option<Segments>> {
     let segments = |row: &Row| {
         Ok(Segments { current: row.get(0)?, sealed_by: row.optional(1)?, truncated_by: row.optional(2)? })
     };
-    now(sql, &[&id])?.first().map(segments).transpose()
+    latest(sql, &[&id])?.first().map(segments).transpose()
 }
 
 /// Makes a segment the current one, to which changes are appended. The other one is not sealed.
 pub fn set_segment(id: i32, segment: i16) -> Result<()> {
     let sql = "UPDATE table_export.tracked SET segment = $2, sealed_by = NULL WHERE id = $1";
-    now(sql, &[&id, &segment])?;
+    latest(sql, &[&id, &segment])?;
     Ok(())
 }
 
@@ -175,12 +175,12 @@ pub fn truncate_segment(id: i32, sealed_by: Option<u64>) -> Result<()> {
     let sql = "UPDATE table_export.tracked SET truncated_by = COALESCE($2::xid8, pg_current_xact_id())
                 WHERE id = $1";
     let sealed_by = sealed_by.map(|xid| xid.to_string());
-    now(sql, &[&id, &sealed_by])?;
+    latest(sql, &[&id, &sealed_by])?;
     Ok(())
 }
 
 /// Records that no transaction writes to the segment that is not current any more.
 pub fn seal_segment(id: i32) -> Result<()> {
-    now("UPDATE table_export.tracked SET sealed_by = pg_current_xact_id() WHERE id = $1", &[&id])?;
+    latest("UPDATE table_export.tracked SET sealed_by = pg_current_xact_id() WHERE id = $1", &[&id])?;
     Ok(())
 }

@@ -201,46 +201,42 @@ impl Value for [String] {
     }
 }
 
+/// Which snapshot a query sees. In all but the active one it sees the effects of the transaction so far, and
+/// may write.
+#[derive(Clone, Copy)]
+enum Sees {
+    Active,
+    /// The next one of the transaction: a fresh one only at READ COMMITTED.
+    Transaction,
+    Latest,
+}
+
 /// Runs a query in the active snapshot. It sees that instant and nothing later, and assigns no transaction
 /// id.
 pub fn in_snapshot(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
-    execute(sql, parameters, &[], true).map(|(rows, _)| rows)
+    execute(sql, parameters, &[], Sees::Active).map(|(rows, _)| rows)
 }
 
 /// Runs a query in a fresh snapshot, with the effects of the transaction so far, and returns its rows.
 pub fn now(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
-    execute(sql, parameters, &[], false).map(|(rows, _)| rows)
+    execute(sql, parameters, &[], Sees::Transaction).map(|(rows, _)| rows)
 }
 
 /// Runs a query that names staged rows as tables, as [`now`] does.
 pub fn now_with(sql: &str, relations: &[&Staged]) -> Result<Vec<Row>, Error> {
-    execute(sql, &[], relations, false).map(|(rows, _)| rows)
+    execute(sql, &[], relations, Sees::Transaction).map(|(rows, _)| rows)
 }
 
-/// Runs a data-modifying query in a snapshot of this very moment. At REPEATABLE READ [`now`] would fail on a
-/// row that has been updated since the transaction's snapshot.
-pub fn modify_latest(sql: &str) -> Result<(), Error> {
-    let sql = encoding::to_server(sql)?;
-    let connection = Connection::open();
-    // SAFETY: a C string without parameters, and the plan made of it; SPI copies the snapshot, and the
-    // connection frees the plan (spi.c).
-    let status = unsafe {
-        let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
-        let (values, nulls) = (std::ptr::null_mut(), std::ptr::null());
-        let snapshot = pg_sys::GetLatestSnapshot();
-        let no_crosscheck = std::ptr::null_mut();
-        pg_sys::SPI_execute_snapshot(plan, values, nulls, snapshot, no_crosscheck, false, true, 0)
-    };
-    drop(connection);
-    if status < 0 {
-        return Err(Error::Internal(format!("SPI_execute_snapshot returned {status}")));
-    }
-    Ok(())
+/// Runs a query in a snapshot of this very moment, with the effects of the transaction so far, and returns
+/// its rows. At REPEATABLE READ [`now`] would not see what has been committed since the transaction's
+/// snapshot, and would fail on a row that has been updated since.
+pub fn latest(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
+    execute(sql, parameters, &[], Sees::Latest).map(|(rows, _)| rows)
 }
 
 /// Runs a data-modifying query that names staged rows as tables, and returns how many rows it touched.
 pub fn modify(sql: &str, relations: &[&Staged]) -> Result<u64, Error> {
-    execute(sql, &[], relations, false).map(|(_, processed)| processed)
+    execute(sql, &[], relations, Sees::Transaction).map(|(_, processed)| processed)
 }
 
 /// Runs a query that names staged rows as tables, and stages the rows that it returns in sets of these names.
@@ -270,7 +266,7 @@ fn execute(
     sql: &str,
     parameters: &[&dyn Parameter],
     relations: &[&Staged],
-    read_only: bool,
+    sees: Sees,
 ) -> Result<(Vec<Row>, u64), Error> {
     let sql = encoding::to_server(sql)?;
     let connection = Connection::open();
@@ -282,21 +278,25 @@ fn execute(
     let mut types = parameters.iter().map(|value| value.type_oid()).collect::<Vec<_>>();
     let nulls = values.iter().map(|value| if value.is_some() { b' ' } else { b'n' }).collect::<Vec<_>>();
     let mut datums = values.into_iter().map(|value| value.unwrap_or(Datum::null())).collect::<Vec<_>>();
-    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call
-    // (spi.c).
+    let (count, types, datums) = (parameters.len() as i32, types.as_mut_ptr(), datums.as_mut_ptr());
+    let nulls = nulls.as_ptr().cast();
+    let is_read_only = matches!(sees, Sees::Active);
+    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call. SPI
+    // copies the snapshot, and the connection frees the plan (spi.c).
     let status = unsafe {
-        pg_sys::SPI_execute_with_args(
-            sql.as_ptr(),
-            parameters.len() as i32,
-            types.as_mut_ptr(),
-            datums.as_mut_ptr(),
-            nulls.as_ptr().cast(),
-            read_only,
-            0,
-        )
+        match sees {
+            Sees::Active | Sees::Transaction => {
+                pg_sys::SPI_execute_with_args(sql.as_ptr(), count, types, datums, nulls, is_read_only, 0)
+            }
+            Sees::Latest => {
+                let plan = pg_sys::SPI_prepare(sql.as_ptr(), count, types);
+                let (snapshot, crosscheck) = (pg_sys::GetLatestSnapshot(), std::ptr::null_mut());
+                pg_sys::SPI_execute_snapshot(plan, datums, nulls, snapshot, crosscheck, false, true, 0)
+            }
+        }
     };
     if status < 0 {
-        return Err(Error::Internal(format!("SPI_execute_with_args returned {status}")));
+        return Err(Error::Internal(format!("SPI returned {status}")));
     }
     // SAFETY: SPI sets both for the query just executed, before it returns.
     let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };

@@ -43,12 +43,6 @@ pub fn nested_xid() -> u64 {
     unsafe { pg_sys::GetCurrentFullTransactionId() }.value
 }
 
-/// Says whether each statement of the transaction takes a snapshot of its own.
-pub fn is_read_committed() -> bool {
-    // SAFETY: a plain variable of the backend.
-    unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
-}
-
 /// Makes durable everything up to the last record that this transaction wrote to the log, and with it every
 /// commit that any snapshot taken before could see.
 pub fn flush_log() {
@@ -160,5 +154,7 @@ pub fn refuse_prepare() {
 /// Refuses REPEATABLE READ and SERIALIZABLE: their snapshot can be older than the last export or import,
 /// whose rows the function would then overlook.
 pub fn require_read_committed(function: &'static str) -> Result<(), Error> {
-    if is_read_committed() { Ok(()) } else { Err(Error::OldSnapshot { function }) }
+    // SAFETY: a plain variable of the backend.
+    let takes_fresh_snapshots = unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 };
+    if takes_fresh_snapshots { Ok(()) } else { Err(Error::OldSnapshot { function }) }
 }

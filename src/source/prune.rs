@@ -3,7 +3,7 @@
 use crate::catalog;
 use crate::error::Result;
 use crate::pg::table::{Lock, Table};
-use crate::pg::transaction;
+use crate::pg::{snapshot, transaction};
 use crate::source::error::ExportError;
 use crate::source::shadow::rotate::rotate;
 use crate::table::shape::Shape;
@@ -20,19 +20,17 @@ pub struct Pruned {
 
 /// Prunes the shadows of all tracked tables that are not locked.
 ///
-/// It refuses an old snapshot, which would not show the position of a target that has been exported for the
-/// first time since: what that target needs would be truncated. It refuses to run twice in a transaction:
-/// other sessions still write to the segment that the first run made idle, and would have to wait.
+/// It refuses to run twice in a transaction: other sessions still write to the segment that the first run
+/// made idle, and would have to wait.
 pub fn prune() -> Result<Vec<Pruned>> {
     if transaction::assigned_xid().is_some() {
         return Err(ExportError::NotAlone { function: "tx_prune()" }.into());
     }
     transaction::refuse_prepare();
-    transaction::require_read_committed("tx_prune()")?;
     let mut pruned = Vec::new();
-    for tracked in catalog::tracked()? {
+    for tracked in snapshot::latest(catalog::tracked)? {
         let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
-        let Some(shape) = Shape::of(tracked.relation)? else { continue };
+        let Some(shape) = snapshot::latest(|| Shape::of(tracked.relation))? else { continue };
         let rotation = rotate(tracked.id, tracked.relation)?;
         pruned.push(Pruned {
             table: shape.qualified(),

@@ -40,8 +40,14 @@ impl Load {
 }
 
 #[test]
-fn a_steady_load_leaves_less_than_three_rounds() {
-    let load = Load::new(&[]);
+fn a_steady_load_leaves_less_than_three_rounds_at_any_isolation_level() {
+    for (level, rounds) in [("read committed", 20), ("repeatable read", 4), ("serializable", 4)] {
+        let load = Load::new(&[&format!("default_transaction_isolation = '{level}'")]);
+        bears_a_steady_load(&load, rounds);
+    }
+}
+
+fn bears_a_steady_load(load: &Load, rounds: u32) {
     load.source.run("CREATE TABLE other (id int)");
     let mut open = load.source.client();
     load.source.feed(&load.destination);
@@ -51,7 +57,7 @@ fn a_steady_load_leaves_less_than_three_rounds() {
     load.round();
     let round = load.bytes() - before;
     assert!(round > ROWS * 30, "a round is {round} bytes");
-    for rounds in 0..20 {
+    for rounds in 0..rounds {
         load.source.export();
         let bytes = load.bytes();
         assert!(bytes < 3 * round, "{bytes} bytes after {rounds} rounds of {round}");
@@ -62,7 +68,9 @@ fn a_steady_load_leaves_less_than_three_rounds() {
 
 #[test]
 fn a_target_that_stops_is_seen_and_released() {
-    let load = Load::new(&["pg_table_export.shadow_limit = '3MB'"]);
+    let settings =
+        ["pg_table_export.shadow_limit = '3MB'", "default_transaction_isolation = 'repeatable read'"];
+    let load = Load::new(&settings);
     let alive = load.source.with_target("alive");
     load.source.feed(&load.destination);
     load.source.insert([20]);
@@ -132,6 +140,22 @@ fn what_a_forgotten_target_held_back_is_pruned() {
     assert_eq!(load.bytes(), 0);
     // It can come back, in full.
     assert_eq!(load.source.export(), "2|public.items|full\n2|public.lines|full");
+    load.destination.import();
+    load.source.assert_equal(&load.destination);
+}
+
+#[test]
+fn pruning_in_an_old_snapshot_keeps_what_a_new_target_needs() {
+    let load = Load::new(&[]);
+    let run = |client: &mut postgres::Client, sql| {
+        client.batch_execute(sql).unwrap_or_else(|error| panic!("{error}"));
+    };
+    let mut old = [load.source.client(), load.source.client()];
+    old.iter_mut().for_each(|client| run(client, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT"));
+    load.source.feed(&load.destination);
+    load.round();
+    old.iter_mut().for_each(|client| run(client, "SELECT * FROM tx_prune(); COMMIT"));
+    assert_eq!(load.source.export(), "2|public.items|changes");
     load.destination.import();
     load.source.assert_equal(&load.destination);
 }

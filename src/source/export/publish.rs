@@ -94,22 +94,17 @@ pub(super) fn publish(
 
 /// Before the commit, truncates the segments that no target needs, of the tables that this export has locked.
 ///
-/// It is the last act of the transaction, because its locks last to the end. At REPEATABLE READ and above it
-/// is left to another export: the snapshot would show positions as they were before the locks.
+/// It is the last act of the transaction, because its locks last to the end.
 ///
 /// PREPARE TRANSACTION is refused. It does not run the callback, which would stay for the next transaction of
-/// this backend. That one may have another isolation level.
+/// this backend.
 pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
     transaction::refuse_prepare();
-    if transaction::is_read_committed() {
-        transaction::before_commit(move || {
-            fault::point(Point::ExportCommitBegun);
-            let _caller = Caller::enter()?;
-            let _settings = settings::pin();
-            // SPI wants one to be active; each of its queries takes a fresh one of its own.
-            snapshot::latest(|| {
-                shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table).map(drop))
-            })
-        });
-    }
+    transaction::before_commit(move || {
+        fault::point(Point::ExportCommitBegun);
+        let _caller = Caller::enter()?;
+        let _settings = settings::pin();
+        // SPI wants one to be active; each of its queries takes a fresh one of its own.
+        snapshot::latest(|| shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table).map(drop)))
+    });
 }

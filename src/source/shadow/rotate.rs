@@ -84,7 +84,7 @@ impl Idle {
         if may_go {
             // Closed, its lock kept: TRUNCATE refuses a table that is open.
             drop(locked);
-            query::now(&format!("TRUNCATE ONLY {}", segment(self.id, self.n)), &[])?;
+            query::latest(&format!("TRUNCATE ONLY {}", segment(self.id, self.n)), &[])?;
             catalog::truncate_segment(self.id, self.sealed_by)?;
             fault::point(Point::ExportSegmentTruncated);
             return Ok(None);
@@ -130,5 +130,5 @@ fn release_targets(id: i32, targets: &[String]) -> Result<bool> {
 
 fn bytes(id: i32, n: i16) -> Result<i64> {
     let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass)", segment(id, n));
-    Ok(query::now(&sql, &[])?.first().ok_or(CatalogError::ShadowMissing { id })?.get(0)?)
+    Ok(query::latest(&sql, &[])?.first().ok_or(CatalogError::ShadowMissing { id })?.get(0)?)
 }
