@@ -110,13 +110,14 @@ AS 'MODULE_PATHNAME', 'tx_forget_wrapper';
 COMMENT ON FUNCTION tx_forget(text) IS
 'removes a target and all that is recorded about it; its batches stay in the store';
 
-CREATE FUNCTION tx_prune(OUT table_name text, OUT freed bigint, OUT held_back_by text[])
+CREATE FUNCTION tx_prune(OUT table_name text, OUT freed bigint, OUT held_back_by text[],
+                         OUT in_use_by text[])
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_prune_wrapper';
 COMMENT ON FUNCTION tx_prune() IS
 'truncates the segments of shadows that no target needs any more, as each export does; returns the '
-'bytes that were freed, and the targets that still need the rest';
+'bytes that were freed, the targets that still need the rest, and the processes that have it locked';
 
 CREATE FUNCTION tx_restrict(target text, relation regclass, view regclass DEFAULT NULL)
 RETURNS text

@@ -122,14 +122,22 @@ fn tx_export(
 /// Truncates the segments of shadows that no target needs any more.
 #[pg_extern(sql = false)]
 fn tx_prune() -> Result<
-    TableIterator<'static, (name!(table_name, Text), name!(freed, i64), name!(held_back_by, Vec<Text>))>,
+    TableIterator<
+        'static,
+        (
+            name!(table_name, Text),
+            name!(freed, i64),
+            name!(held_back_by, Vec<Text>),
+            name!(in_use_by, Vec<Text>),
+        ),
+    >,
     ErrorReport,
 > {
     let _call = Call::writable(c"tx_prune()")?;
-    let rows = prune::prune()?.into_iter().map(|row| {
-        let targets = row.held_back_by.into_iter().map(Text::from).collect();
-        (row.table.into(), row.freed, targets)
-    });
+    let texts = |texts: Vec<String>| texts.into_iter().map(Text::from).collect();
+    let rows = prune::prune()?
+        .into_iter()
+        .map(|row| (row.table.into(), row.freed, texts(row.held_back_by), texts(row.in_use_by)));
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 

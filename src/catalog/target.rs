@@ -6,6 +6,7 @@
 //! the target needs nothing from the shadow.
 
 use crate::catalog::position::Position;
+use crate::catalog::tracked::tracked_name;
 use crate::catalog::witness::Witness;
 use crate::error::Result;
 use crate::guc;
@@ -331,8 +332,7 @@ pub fn release_targets(id: i32, targets: &[String]) -> Result<Option<String>> {
         "DELETE FROM table_export.target_table WHERE tracked = $1 AND target = ANY ($2)",
         &[&id, &targets],
     )?;
-    let table = "SELECT relation FROM table_export.tracked WHERE id = $1";
-    Ok(latest(table, &[&id])?.first().map(|row| row.get(0)).transpose()?)
+    tracked_name(id)
 }
 
 /// A table that a restricted target gets.

@@ -125,6 +125,12 @@ pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
     Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
 }
 
+/// Returns the name of a tracked table; `None` if it is not tracked any more.
+pub fn tracked_name(id: i32) -> Result<Option<String>> {
+    let sql = "SELECT relation FROM table_export.tracked WHERE id = $1";
+    Ok(latest(sql, &[&id])?.first().map(|row| row.get(0)).transpose()?)
+}
+
 /// Adds a tracked table, or renews the key of one, and returns its id.
 pub fn put_tracked(relation: Oid, key: &[KeyColumn]) -> Result<i32> {
     let attnums = key.iter().map(|column| column.attnum).collect::<Vec<_>>();

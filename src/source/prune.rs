@@ -16,6 +16,8 @@ pub struct Pruned {
     pub freed: i64,
     /// The targets that still need what is there.
     pub held_back_by: Vec<String>,
+    /// The processes and prepared transactions that have it locked.
+    pub in_use_by: Vec<String>,
 }
 
 /// Prunes the shadows of all tracked tables that are not locked.
@@ -36,6 +38,7 @@ pub fn prune() -> Result<Vec<Pruned>> {
             table: shape.qualified(),
             freed: rotation.freed,
             held_back_by: rotation.held_back_by,
+            in_use_by: rotation.in_use_by,
         });
     }
     Ok(pruned)

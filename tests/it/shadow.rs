@@ -1,7 +1,7 @@
 //! The size of shadows: it follows what targets have not been sent yet, also beside open transactions, and
 //! stays bounded when one of the targets stops.
 
-use crate::cluster::database::Database;
+use crate::cluster::database::{Database, query};
 use crate::cluster::{Cluster, Store};
 
 const ROWS: i64 = 20_000;
@@ -11,7 +11,7 @@ struct Load {
     source: Database,
     destination: Database,
     _store: Store,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Load {
@@ -21,7 +21,7 @@ impl Load {
         let destination = Database::destination(&cluster, "destination", &store);
         // No two keys are consecutive, so that each change is a row of the shadow.
         source.run(&format!("INSERT INTO items SELECT 100 + 2 * i FROM generate_series(1, {ROWS}) AS i"));
-        Load { source, destination, _store: store, _cluster: cluster }
+        Load { source, destination, _store: store, cluster }
     }
 
     /// Changes every row once.
@@ -94,6 +94,34 @@ fn a_target_that_stops_is_seen_and_released() {
     load.source.assert_equal(&load.destination);
     load.source.insert([21]);
     load.source.feed(&load.destination);
+}
+
+#[test]
+fn a_transaction_that_keeps_a_shadow_from_being_truncated_is_named() {
+    let load = Load::new(&["pg_table_export.shadow_limit = '3MB'", "max_prepared_transactions = 2"]);
+    load.source.export();
+    let mut idle = load.source.client();
+    let begin = "BEGIN; UPDATE items SET note = 'idle' WHERE id = 1";
+    idle.batch_execute(begin).unwrap_or_else(|error| panic!("{error}"));
+    let prepared = "BEGIN; UPDATE items SET note = 'x' WHERE id = 2; PREPARE TRANSACTION 'forgotten'";
+    load.source.run(prepared);
+    let process = query(&mut idle, "SELECT pg_backend_pid()").unwrap_or_else(|error| panic!("{error}"));
+    for _ in 0..4 {
+        load.source.run("UPDATE items SET amount = coalesce(amount, 0) + 1 WHERE id > 2");
+        load.source.export();
+    }
+    let users = format!("prepared transaction \"forgotten\", process {process}");
+    let in_use_by = "SELECT array_to_string(in_use_by, ', ') FROM tx_prune() LIMIT 1";
+    assert_eq!(load.source.text(in_use_by), users);
+    let log = load.cluster.log();
+    assert!(log.contains(
+        "the shadow of table \"public.items\" has outgrown pg_table_export.shadow_limit, but is in use"
+    ));
+    assert!(log.contains(&format!("It is locked by {users}.")));
+    idle.batch_execute("COMMIT").unwrap_or_else(|error| panic!("{error}"));
+    load.source.run("COMMIT PREPARED 'forgotten'");
+    load.source.feed(&load.destination);
+    assert_eq!(load.source.text(in_use_by), "");
 }
 
 #[test]

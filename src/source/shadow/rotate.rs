@@ -14,6 +14,7 @@ use crate::pg;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::{Oid, query, transaction};
 use crate::source::shadow::{segment, segment_name};
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// What has become of the segment that was not current.
 #[derive(Default)]
@@ -22,6 +23,8 @@ pub struct Rotation {
     pub freed: i64,
     /// The targets that still need what it holds.
     pub held_back_by: Vec<String>,
+    /// The processes and prepared transactions that have it locked.
+    pub in_use_by: Vec<String>,
 }
 
 /// Truncates the segment that is not current, if no position needs anything in it, and makes it current. If
@@ -41,16 +44,16 @@ pub fn rotate(id: i32, table: Oid) -> Result<Rotation> {
     let held = bytes(id, idle.n)?;
     let filled = bytes(id, current)?;
     if held > 0
-        && let Some(held_back_by) = idle.truncate(filled)?
+        && let Some(kept) = idle.truncate(filled)?
     {
-        return Ok(Rotation { freed: 0, held_back_by });
+        return Ok(kept);
     }
     if filled > 0 {
         catalog::set_segment(id, idle.n)?;
         transaction::invalidate(table);
         fault::point(Point::ExportSegmentSwitched);
     }
-    Ok(Rotation { freed: held, held_back_by: Vec::new() })
+    Ok(Rotation { freed: held, ..Rotation::default() })
 }
 
 /// The segment of a shadow that is not current.
@@ -61,9 +64,8 @@ struct Idle {
 }
 
 impl Idle {
-    /// Truncates the segment, and returns `None`. Otherwise returns the targets that need it, which can be no
-    /// targets if the segment is in use.
-    fn truncate(&self, filled: i64) -> Result<Option<Vec<String>>> {
+    /// Truncates the segment, and returns `None`. Otherwise returns who needs it.
+    fn truncate(&self, filled: i64) -> Result<Option<Rotation>> {
         // Half of the limit for one segment: after a release, targets that are exported regularly can still
         // fill the other half.
         let is_too_large = guc::shadow_limit().is_some_and(|limit| 2 * filled > limit);
@@ -72,10 +74,16 @@ impl Idle {
         if self.sealed_by.is_some() && !is_too_large {
             let needed_by = self.needed_by()?;
             if !needed_by.is_empty() {
-                return Ok(Some(needed_by));
+                return Ok(Some(Rotation { held_back_by: needed_by, ..Rotation::default() }));
             }
         }
-        let Some(locked) = self.lock()? else { return Ok(Some(Vec::new())) };
+        let Some(locked) = self.lock()? else {
+            let in_use_by = self.in_use_by()?;
+            if is_too_large {
+                self.warn_of_users(&in_use_by)?;
+            }
+            return Ok(Some(Rotation { in_use_by, ..Rotation::default() }));
+        };
         // The second question, under the lock, is the one that counts: a position may have been committed in
         // between.
         let needed_by = self.needed_by()?;
@@ -92,12 +100,34 @@ impl Idle {
         if self.sealed_by.is_none() {
             catalog::seal_segment(self.id)?;
         }
-        Ok(Some(needed_by))
+        Ok(Some(Rotation { held_back_by: needed_by, ..Rotation::default() }))
     }
 
     /// Returns the targets with a position that needs something in the segment.
     fn needed_by(&self) -> Result<Vec<String>> {
         catalog::targets_needing(self.id, &segment(self.id, self.n), self.sealed_by)
+    }
+
+    /// Returns the processes and prepared transactions that have the segment locked.
+    fn in_use_by(&self) -> Result<Vec<String>> {
+        let users = query::latest(include_str!("in_use_by.sql"), &[&segment(self.id, self.n)])?;
+        Ok(users.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+    }
+
+    /// Names who keeps a shadow that is too large from being truncated.
+    fn warn_of_users(&self, users: &[String]) -> Result<()> {
+        let Some(table) = catalog::tracked_name(self.id)? else { return Ok(()) };
+        if !users.is_empty() {
+            pgrx::ereport!(
+                PgLogLevel::WARNING,
+                PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+                format!(
+                    "the shadow of table \"{table}\" has outgrown pg_table_export.shadow_limit, but is in use"
+                ),
+                format!("It is locked by {}.", users.join(", "))
+            );
+        }
+        Ok(())
     }
 
     /// Locks the segment against all other access, if that is possible without waiting.
