@@ -17,6 +17,9 @@ use crate::pg::query::in_snapshot;
 pub struct Witness {
     /// The extension's trigger functions and event triggers, and who wrote them last.
     functions: Option<String>,
+    /// What the text of values is made of beside the rows: the labels of enums, and the attributes of
+    /// composite types by number. Of the types of columns, and of all that those are made of.
+    names: BTreeMap<String, String>,
     /// The members, by oid.
     members: BTreeMap<String, Member>,
 }
@@ -32,6 +35,8 @@ struct Member {
     triggers: Vec<(String, String)>,
     /// pg_class.relfilenode
     storage: Option<String>,
+    /// The expressions of virtual generated columns.
+    computed: Option<String>,
     /// The columns, and who wrote them last.
     columns: Option<String>,
 }
@@ -41,19 +46,22 @@ impl Witness {
     ///
     /// A rewrite alone is no change: VACUUM FULL and CLUSTER give a table another storage as well. But those
     /// do not write its columns. A partition whose triggers are not of the transaction that attached it may
-    /// have been written to before it had them.
+    /// have been written to before it had them. ALTER TYPE changes what is stored in no row: it gives a label
+    /// another name, or an attribute that was made anew no values. New labels and attributes are in no row.
     pub fn follows(&self, before: &Witness) -> bool {
         let stays = |(relation, was): (&String, &Member)| match self.members.get(relation) {
             Some(is) => {
                 is.has_rows == was.has_rows
                     && is.parents == was.parents
                     && is.triggers == was.triggers
+                    && is.computed == was.computed
                     && (is.storage == was.storage || is.columns == was.columns)
             }
             None => !was.has_rows,
         };
         let is_new = |(relation, _): &(&String, &Member)| !before.members.contains_key(*relation);
         self.functions == before.functions
+            && before.names.iter().all(|(object, name)| self.names.get(object) == Some(name))
             && before.members.iter().all(stays)
             && self.members.iter().filter(is_new).all(|(_, member)| member.came_with_triggers())
     }
@@ -86,13 +94,14 @@ mod tests {
             parents: vec![pair("1", attached_by)],
             triggers: vec![pair("7", triggers_by)],
             storage: Some("5".to_owned()),
+            computed: None,
             columns: Some("a".to_owned()),
         }
     }
 
     fn witness(members: &[(&str, Member)]) -> Witness {
         let members = members.iter().map(|(oid, member)| ((*oid).to_owned(), member.clone())).collect();
-        Witness { functions: None, members }
+        Witness { functions: None, names: Default::default(), members }
     }
 
     #[test]
@@ -109,6 +118,28 @@ mod tests {
         let before = witness(&[]);
         assert!(witness(&[("2", partition("9", "9"))]).follows(&before));
         assert!(!witness(&[("2", partition("9", "10"))]).follows(&before));
+    }
+
+    #[test]
+    fn another_label_was_a_change_and_one_more_was_none() {
+        let with = |names: &[(&str, &str)]| {
+            let names = names.iter().map(|(object, name)| ((*object).to_owned(), (*name).to_owned()));
+            Witness { names: names.collect(), ..Witness::default() }
+        };
+        let before = with(&[("label 1", "sad")]);
+        assert!(!with(&[("label 1", "blue")]).follows(&before));
+        assert!(!with(&[("label 2", "sad")]).follows(&before));
+        assert!(with(&[("label 1", "sad"), ("label 2", "glad")]).follows(&before));
+    }
+
+    #[test]
+    fn another_expression_of_a_virtual_column_was_a_change() {
+        let with = |computed: &str| {
+            let computed = Some(computed.to_owned());
+            witness(&[("2", Member { computed, ..partition("9", "9") })])
+        };
+        assert!(with("7").follows(&with("7")));
+        assert!(!with("8").follows(&with("7")));
     }
 
     #[test]

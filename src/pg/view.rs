@@ -103,9 +103,9 @@ fn column(expression: *mut pg_sys::Expr, place: i32) -> Option<i16> {
     }
 }
 
-/// Returns a digest of the definition of a view.
+/// Returns a digest of the definition of a view: its text, the numbers of the columns that it uses, which tell
+/// a column from one of the same name that was dropped, and who wrote its functions last.
 pub fn definition_digest(view: Oid) -> Result<String, crate::pg::error::Error> {
-    let sql = "SELECT pg_catalog.md5(pg_catalog.pg_get_viewdef($1))";
-    let rows = crate::pg::query::in_snapshot(sql, &[&view])?;
+    let rows = crate::pg::query::in_snapshot(include_str!("view_digest.sql"), &[&view])?;
     rows.first().ok_or_else(|| crate::pg::error::Error::Internal("a view has no definition".into()))?.get(0)
 }

@@ -341,3 +341,62 @@ fn a_shadow_that_somebody_has_altered() {
     mirror.follow("");
     mirror.assert_same_tables(&["plain"]);
 }
+
+#[test]
+fn types_whose_values_change_with_no_row() {
+    let types = "
+        CREATE TYPE mood AS ENUM ('sad', 'glad');
+        CREATE TYPE address AS (zip int, city text);
+        CREATE DOMAIN moods AS mood[];
+        CREATE TYPE person AS (home address, felt moods);
+    ";
+    let mirror = Mirror::shared("types_in_place");
+    mirror.run(types);
+    mirror.source.run(
+        "CREATE TABLE plain (id int PRIMARY KEY, m mood, a address[], p person);
+         INSERT INTO plain VALUES (1, 'sad', ARRAY[(1, 'x')::address], ((2, 'y')::address, '{sad,glad}'))",
+    );
+    mirror.track(&["plain"]);
+    mirror.follow("");
+    for ddl in [
+        "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
+        // The same attribute as before, by name and type, and no values.
+        "ALTER TYPE address DROP ATTRIBUTE city; ALTER TYPE address ADD ATTRIBUTE city text",
+        "ALTER TYPE person DROP ATTRIBUTE felt; ALTER TYPE person ADD ATTRIBUTE felt moods",
+    ] {
+        mirror.run(ddl);
+        assert_eq!(parts(&mirror), ["public.plain full"], "{ddl}");
+        mirror.import();
+        mirror.assert_same_after(ddl, &["plain"]);
+    }
+    mirror.run("ALTER TYPE mood ADD VALUE 'grey'; ALTER TYPE mood RENAME TO temper");
+    assert_eq!(parts(&mirror), ["public.plain full"], "another type");
+    mirror.run("ALTER TYPE temper ADD VALUE 'green' BEFORE 'grey'; CREATE TYPE other AS ENUM ('sad')");
+    mirror.source.run("ALTER TYPE other RENAME VALUE 'sad' TO 'blue'");
+    assert_eq!(mirror.export(""), "", "no row has the new label yet");
+}
+
+#[test]
+fn a_column_made_anew_below_a_view() {
+    let mirror = mirror("below_a_view");
+    mirror.source.run(
+        "CREATE FUNCTION masked(v text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT left(v, 2)';
+         CREATE VIEW seen AS SELECT id, v FROM plain; CREATE VIEW mask AS SELECT id, masked(v) AS v FROM root;
+         SELECT tx_restrict('copy', 'plain', 'seen'); SELECT tx_restrict('copy', 'root', 'mask')",
+    );
+    mirror.follow("");
+    mirror.source.run(
+        "CREATE OR REPLACE VIEW seen AS SELECT id, NULL::text AS v FROM plain;
+         ALTER TABLE plain DROP COLUMN v; ALTER TABLE plain ADD COLUMN v text DEFAULT 'anew';
+         CREATE OR REPLACE VIEW seen AS SELECT id, v FROM plain",
+    );
+    assert_eq!(parts(&mirror), ["public.plain full"], "DROP COLUMN, ADD COLUMN");
+    mirror.import();
+    mirror.assert_same("SELECT id, v FROM plain");
+    mirror.source.run(
+        "CREATE OR REPLACE FUNCTION masked(v text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT 'x'::text $$",
+    );
+    assert_eq!(parts(&mirror), ["public.root full"], "another function");
+    mirror.source.run("CREATE INDEX ON plain (v); ALTER TABLE plain ADD COLUMN beside int DEFAULT 5");
+    assert_eq!(mirror.export(""), "", "the view does not show it");
+}

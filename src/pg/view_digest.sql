@@ -1,0 +1,9 @@
+-- A digest of the definition of a view: $1 = oid
+SELECT md5(concat_ws(' ', pg_get_viewdef($1), string_agg(DISTINCT u.used, ' ' ORDER BY u.used)))
+  FROM pg_rewrite AS r
+  JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+  LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN p.oid IS NOT NULL THEN format('function %s %s', p.oid, p.xmin)
+                   WHEN d.refobjsubid <> 0 THEN 'column ' || d.refobjsubid END) AS u (used)
+ WHERE r.ev_class = $1
