@@ -22,7 +22,7 @@ SELECT m.tracked,
        m.relation,
        m.has_rows,
        s.by_row,
-       (SELECT pg_catalog.count(DISTINCT e.events) = 4
+       (SELECT pg_catalog.bit_or(e.events) IS NOT DISTINCT FROM 60
           FROM pg_catalog.pg_trigger AS g
          -- The bits of tgtype: 1 FOR EACH ROW, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE (pg_trigger.h).
          CROSS JOIN LATERAL (
@@ -87,7 +87,7 @@ CREATE VIEW table_export.stray AS
 WITH captured (tracked, relation, is_settled) AS (
     SELECT t.id, g.tgrelid,
            g.tgrelid = t.relation
-           AND pg_catalog.count(DISTINCT g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A') = 4
+           AND pg_catalog.bit_or(g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A') IS NOT DISTINCT FROM 60
       FROM table_export.tracked AS t
       JOIN pg_catalog.pg_trigger AS g
         ON g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure

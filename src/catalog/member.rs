@@ -68,6 +68,16 @@ pub fn rewritten() -> Result<Vec<(i32, Oid)>> {
     let sql = "SELECT m.tracked, t.relation::oid
                  FROM table_export.member AS m JOIN table_export.tracked AS t ON t.id = m.tracked
                 WHERE m.has_rows AND m.relation = pg_event_trigger_table_rewrite_oid()";
+    tracked_by_id(sql)
+}
+
+/// Returns the tracked tables, by their ids, whose changes are not captured through a table that the DDL
+/// command has touched.
+pub fn disarmed() -> Result<Vec<(i32, Oid)>> {
+    tracked_by_id(include_str!("disarmed.sql"))
+}
+
+fn tracked_by_id(sql: &str) -> Result<Vec<(i32, Oid)>> {
     let tracked = |row: &Row| Ok((row.get(0)?, Oid::from(row.get::<u32>(1)?)));
     in_snapshot(sql, &[])?.iter().map(tracked).collect()
 }

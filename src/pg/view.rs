@@ -103,8 +103,8 @@ fn column(expression: *mut pg_sys::Expr, place: i32) -> Option<i16> {
     }
 }
 
-/// Returns a digest of the definition of a view: its text, the numbers of the columns that it uses, which tell
-/// a column from one of the same name that was dropped, and who wrote its functions last.
+/// Returns a digest of the definition of a view: its text, who wrote its functions last, and the numbers of
+/// the columns that it uses. A column that was made anew has another number, and may have the same name.
 pub fn definition_digest(view: Oid) -> Result<String, crate::pg::error::Error> {
     let rows = crate::pg::query::in_snapshot(include_str!("view_digest.sql"), &[&view])?;
     rows.first().ok_or_else(|| crate::pg::error::Error::Internal("a view has no definition".into()))?.get(0)

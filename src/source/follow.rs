@@ -56,14 +56,20 @@ pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
 /// Follows the DDL command that has just ended.
 ///
 /// Partitions come and go, tables begin to inherit from others, subscriptions begin to write to them. Rows
-/// that go need not be recorded: the witness of the next export shows that.
+/// that go need not be recorded: the witness of the next export shows that. It does not show that triggers
+/// were away within one transaction, so that is recorded.
 pub fn follow_command() -> Result<()> {
     let touched = snapshot::latest(catalog::touched)?;
-    if touched.is_empty() {
-        return Ok(());
+    if !touched.is_empty() {
+        follow_members(&touched)?;
     }
+    let disarmed = snapshot::latest(catalog::disarmed)?;
+    disarmed.into_iter().try_for_each(|(id, tracked)| record(id, tracked))
+}
+
+fn follow_members(touched: &[i32]) -> Result<()> {
     snapshot::latest(catalog::renew_keys)?;
-    for stray in snapshot::latest(|| catalog::strays(&touched))? {
+    for stray in snapshot::latest(|| catalog::strays(touched))? {
         if stray.joins {
             create_triggers(stray.id, stray.relation, stray.by_row)?;
         } else {

@@ -376,6 +376,68 @@ fn types_whose_values_change_with_no_row() {
     assert_eq!(mirror.export(""), "", "no row has the new label yet");
 }
 
+/// PostgreSQL's catalog shows who wrote a row of it last, and not how often: in one transaction triggers can
+/// be away and come back unseen.
+#[test]
+fn triggers_of_a_new_partition_that_were_away_in_the_transaction_that_made_it() {
+    let mirror = mirror("new_partitions");
+    mirror.source.run(
+        "CREATE FUNCTION idle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TABLE empty (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+         CREATE TABLE beyond (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)",
+    );
+    mirror.track(&["empty"]);
+    mirror.follow("");
+    let id = |table: &str| {
+        mirror
+            .source
+            .text(&format!("SELECT id FROM table_export.tracked WHERE relation = '{table}'::regclass"))
+    };
+    let root = id("root");
+    let always = |table: &str, id: &str| {
+        let enable = |event| format!("ENABLE ALWAYS TRIGGER pg_table_export_{event}_{id}");
+        let enable = ["insert", "update", "delete", "truncate"].map(enable).join(", ");
+        format!("ALTER TABLE {table} {enable}")
+    };
+    let insert = |kind: &str| {
+        format!(
+            "{kind} TRIGGER pg_table_export_insert_{root} AFTER INSERT ON late REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION table_export.capture('{root}')"
+        )
+    };
+    let back = always("late", &root);
+    for hide in [
+        format!("ALTER TABLE late DISABLE TRIGGER ALL; INSERT INTO late VALUES (60, 'hidden'); {back}"),
+        format!(
+            "DROP TRIGGER pg_table_export_insert_{root} ON late; INSERT INTO late VALUES (60, 'hidden'); {}; {back}",
+            insert("CREATE")
+        ),
+        format!(
+            "CREATE OR REPLACE TRIGGER pg_table_export_insert_{root} AFTER INSERT ON late EXECUTE FUNCTION idle();
+             INSERT INTO late VALUES (60, 'hidden'); {}; {back}",
+            insert("CREATE OR REPLACE")
+        ),
+    ] {
+        mirror.source.run(&format!(
+            "BEGIN; CREATE TABLE late PARTITION OF root FOR VALUES FROM (60) TO (70); {hide}; COMMIT"
+        ));
+        assert_noticed(&mirror, "root", &hide);
+        mirror.source.run("DROP TABLE late");
+        mirror.follow("");
+    }
+    // Through a table above, which a tracked table without rows has got.
+    let empty = id("empty");
+    mirror.source.run(
+        "CREATE TABLE empty_1 PARTITION OF empty FOR VALUES FROM (0) TO (10);
+         ALTER TABLE beyond ATTACH PARTITION empty FOR VALUES FROM (0) TO (10)",
+    );
+    mirror.source.run("ALTER TABLE beyond DISABLE TRIGGER ALL");
+    mirror.source.run("INSERT INTO beyond VALUES (1, 'hidden')");
+    mirror.source.run(&always("beyond", &empty));
+    assert_eq!(parts(&mirror), ["public.empty full"]);
+    mirror.import();
+    mirror.assert_same_tables(&["empty"]);
+}
+
 #[test]
 fn a_column_made_anew_below_a_view() {
     let mirror = mirror("below_a_view");
