@@ -93,8 +93,8 @@ impl Report for TrackError {
 pub enum ExportError {
     #[error("event trigger \"{name}\" is disabled")]
     EventTriggerDisabled { name: String, target: String },
-    #[error("a partition has been attached to table \"{table}\" while it was exported")]
-    PartitionAttached { table: TableName },
+    #[error("table \"{table}\" has got a partition or a child while it was exported")]
+    RelativeCame { table: TableName },
     #[error("tx_export() cannot run in a transaction that has already written")]
     HasWritten,
     #[error("{function} cannot run in a transaction that has already written")]
@@ -161,7 +161,7 @@ impl Report for ExportError {
                 "The view tx_batches lists them. To send everything, run: SELECT tx_reset({});",
                 literal(target)
             )),
-            ExportError::PartitionAttached { .. } | ExportError::NumberTaken { .. } => {
+            ExportError::RelativeCame { .. } | ExportError::NumberTaken { .. } => {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }
         }

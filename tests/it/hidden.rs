@@ -1,7 +1,7 @@
 //! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full,
 //! or is refused.
 
-use crate::cluster::database::{query, refusal, wait_until};
+use crate::cluster::database::{Refusal, query, refusal, wait_until};
 use crate::cluster::mirror::Mirror;
 use crate::cluster::{COPY, Cluster};
 
@@ -246,6 +246,38 @@ fn ddl_that_fires_no_event_triggers() {
     assert_noticed(&mirror, "root", "ATTACH PARTITION");
 }
 
+/// A view of plain, the first table, that waits, for its function is IMMUTABLE to whoever believes it.
+const GATE: &str = "
+    CREATE FUNCTION gate(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_advisory_lock_shared(4711), pg_advisory_unlock_shared(4711); RETURN v; END';
+    CREATE VIEW waiting AS SELECT id, gate(v) AS v FROM plain;
+    SELECT tx_restrict('copy', 'plain', 'waiting');
+";
+
+/// Changes all tables, and runs DDL while an export reads the first of them.
+fn while_exporting(mirror: &Mirror, tables: &[&str], ddl: &str) -> Refusal {
+    for table in tables {
+        mirror.source.run(&format!("UPDATE {table} SET v = 'changed'"));
+    }
+    let mut gate = mirror.source.client();
+    gate.batch_execute("BEGIN; SELECT pg_advisory_lock(4711)").unwrap();
+    std::thread::scope(|scope| {
+        let exporting = scope.spawn(|| {
+            let mut client = mirror.source.client();
+            query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", "")))
+                .map_err(|error| refusal(&error))
+        });
+        wait_until("the export waits", || {
+            mirror.source.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+                == "1"
+        });
+        mirror.source.run(ddl);
+        gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
+        let Err(refused) = exporting.join().unwrap() else { panic!("not noticed: {ddl}") };
+        refused
+    })
+}
+
 #[test]
 fn a_partition_that_is_attached_while_an_export_reads() {
     let mirror = mirror("while_reading");
@@ -255,52 +287,37 @@ fn a_partition_that_is_attached_while_an_export_reads() {
     mirror
         .source
         .run("CREATE TABLE below (id int PRIMARY KEY, v text); INSERT INTO below VALUES (60, 'below')");
-    let attach = |attach: &str| {
-        mirror.source.run("UPDATE root SET v = 'changed'; UPDATE plain SET v = 'changed'");
-        // Exports of plain, the first table, wait for a lock that is taken when its records are read.
-        let mut gate = mirror.source.client();
-        gate.batch_execute("BEGIN; SELECT pg_advisory_lock(4711)").unwrap();
-        std::thread::scope(|scope| {
-            let exporting = scope.spawn(|| {
-                let mut client = mirror.source.client();
-                query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", "")))
-                    .map_err(|error| refusal(&error))
-            });
-            wait_until("the export waits", || {
-                mirror
-                    .source
-                    .text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-                    == "1"
-            });
-            mirror.source.run(attach);
-            gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
-            exporting.join().unwrap()
-        })
-    };
-    // A view that waits, for its function is IMMUTABLE to whoever believes it.
-    mirror.source.run(
-        "CREATE FUNCTION gate(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
-             'BEGIN PERFORM pg_advisory_lock_shared(4711), pg_advisory_unlock_shared(4711); RETURN v; END';
-         CREATE VIEW waiting AS SELECT id, gate(v) AS v FROM plain;
-         SELECT tx_restrict('copy', 'plain', 'waiting'); SELECT tx_restrict('copy', 'root')",
-    );
+    mirror.source.run(&format!("{GATE} SELECT tx_restrict('copy', 'root')"));
     mirror.follow("");
     for ddl in [
         "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)",
         "ALTER TABLE last ATTACH PARTITION below FOR VALUES FROM (60) TO (70)",
     ] {
-        let Err(refused) = attach(ddl) else { panic!("not noticed: {ddl}") };
-        refused.expect(
+        while_exporting(&mirror, &["plain", "root"], ddl).expect(
             "40001",
-            &[
-                "a partition has been attached to table \"public.root\" while it was exported",
-                "Export again.",
-            ],
+            &["table \"public.root\" has got a partition or a child while it was exported", "Export again."],
         );
         assert_eq!(parts(&mirror), ["public.plain changes", "public.root full"], "{ddl}");
         mirror.import();
         mirror.assert_same_after(ddl, &["plain", "root"]);
     }
+}
+
+#[test]
+fn a_child_that_comes_while_an_export_reads_through_a_view() {
+    let mirror = mirror("child_while_reading");
+    mirror.source.run("CREATE TABLE second (id int PRIMARY KEY, v text); INSERT INTO second VALUES (1, 'a'); CREATE VIEW seen AS SELECT id, v FROM second");
+    mirror.track(&["second"]);
+    mirror.source.run(&format!("{GATE} SELECT tx_restrict('copy', 'second', 'seen')"));
+    mirror.follow("");
+    mirror.source.run("INSERT INTO filled VALUES (1, 'the same key')");
+    while_exporting(&mirror, &["plain", "second"], "ALTER TABLE filled INHERIT second")
+        .expect("40001", &["while it was exported", "Export again."]);
+    let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
+    mirror.source.refused(&export).expect("42P16", &["FROM must say ONLY"]);
+    mirror.source.run("CREATE OR REPLACE VIEW seen AS SELECT id, v FROM ONLY second");
+    mirror.follow("");
+    mirror.assert_same_tables(&["ONLY second"]);
 }
 
 #[test]

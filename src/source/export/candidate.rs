@@ -40,8 +40,10 @@ pub(super) struct Candidate {
     pub(super) fingerprint: String,
     /// What PostgreSQL's catalog says of its members and triggers.
     pub(super) witness: Witness,
-    /// Its partitions that were there when it was locked, and are locked as well.
-    partitions: HashSet<Oid>,
+    /// The tables that are read with it, itself among them: its partitions, which are locked as well, or,
+    /// through a view, its children, of which there are none unless the view says ONLY. Empty if it is read
+    /// alone.
+    read_with: HashSet<Oid>,
     pub(super) healing: Healing,
 }
 
@@ -51,13 +53,13 @@ impl Candidate {
         self.tracked.segments.sealed_by.is_some_and(|xid| !position.sees(xid))
     }
 
-    /// Makes sure, after the table has been read in the active snapshot, that no partition was attached
-    /// meanwhile: it may have been read although the snapshot does not have it. ATTACH PARTITION conflicts
-    /// with no lock of a reader.
-    pub(super) fn require_same_partitions(&self) -> Result<()> {
-        let is_same = !self.table.is_partitioned()
-            || table::descendants(self.tracked.relation).iter().all(|one| self.partitions.contains(one));
-        let attached = || ExportError::PartitionAttached { table: self.shape.name_for_errors() }.into();
+    /// Makes sure, after the table has been read in the active snapshot, that no partition or child came
+    /// meanwhile: it may have been read although the snapshot does not have it. ATTACH PARTITION and INHERIT
+    /// conflict with no lock of a reader.
+    pub(super) fn require_same_relatives(&self) -> Result<()> {
+        let is_same = self.read_with.is_empty()
+            || table::descendants(self.tracked.relation).iter().all(|one| self.read_with.contains(one));
+        let attached = || ExportError::RelativeCame { table: self.shape.name_for_errors() }.into();
         if is_same { Ok(()) } else { Err(attached()) }
     }
 }
@@ -95,10 +97,12 @@ fn check(
     caller: &Caller,
 ) -> Result<Candidate> {
     let name = shape.name_for_errors();
-    let partitions = match table.is_partitioned() {
-        true => table::lock_descendants(tracked.relation, Lock::Read).into_iter().collect(),
-        false => HashSet::new(),
+    let read_with = match view {
+        _ if table.is_partitioned() => table::lock_descendants(tracked.relation, Lock::Read),
+        Some(_) => table::descendants(tracked.relation),
+        None => Vec::new(),
     };
+    let read_with = read_with.into_iter().collect();
     if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
         return Err(TrackError::NoLongerTrackable { table: name, what }.into());
     }
@@ -127,7 +131,7 @@ fn check(
         None => rows,
     };
     let (witness, healing) = (Witness::default(), Healing::Nothing);
-    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, witness, partitions, healing })
+    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, witness, read_with, healing })
 }
 
 /// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a

@@ -127,7 +127,7 @@ fn write(
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
     let (exported, parts) = write_parts(&writer, fork.next, &planned, since, request.format, caller)?;
-    planned.iter().try_for_each(|(candidate, _)| candidate.require_same_partitions())?;
+    planned.iter().try_for_each(|(candidate, _)| candidate.require_same_relatives())?;
     let full = received_in_full(&planned, fork.next);
     // Standing by itself: every table is in it in full.
     let kind = if !full.is_empty() && full.len() == named.len() { Kind::Full } else { Kind::Changes };
