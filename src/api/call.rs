@@ -85,6 +85,6 @@ impl Call {
 /// the batches that were exported after its backup.
 fn default_store() -> Result<Arc<dyn Store>> {
     let folder = transaction::data_directory().join("pg_table_export");
-    store::create(&folder)?;
-    Ok(store::create(&folder.join("pgsql_tmp.store"))?)
+    store::create(&folder, interrupts::pending)?;
+    Ok(store::create(&folder.join("pgsql_tmp.store"), interrupts::pending)?)
 }

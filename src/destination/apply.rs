@@ -125,11 +125,12 @@ pub fn apply(
 }
 
 /// Returns the error of the damaged file of a part, if one is damaged. COPY reads the bytes of a file before
-/// the hash at its end shows that they are wrong, and then raises an error about the data.
+/// the hash at its end shows that they are wrong, and then raises an error about the data. After a cancel
+/// nothing is read, as the store refuses to.
 fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::Error> {
     [reader::ids, reader::records].iter().find_map(|open| {
         let read = open(store, manifest, part).and_then(|mut file| Ok(io::copy(&mut file, &mut io::sink())?));
-        read.err()
+        read.err().filter(|error| !matches!(error, batch::Error::Store(store::Error::Interrupted { .. })))
     })
 }
 

@@ -3,10 +3,27 @@
 //! PostgreSQL's own CONTEXT ("COPY t, line 3") does not survive the way through Rust frames.
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgLogLevel, PgTryBuilder};
+use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder};
 
-/// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it, unless `cause`
-/// finds an error of the extension behind it.
+/// The classes of errors that are not about data: the statement was cancelled or lost a conflict, or the
+/// server lacks something.
+const NOT_ABOUT_DATA: [PgSqlErrorCode; 6] = [
+    PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
+    PgSqlErrorCode::ERRCODE_TRANSACTION_ROLLBACK,
+    PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+    PgSqlErrorCode::ERRCODE_OPERATOR_INTERVENTION,
+    PgSqlErrorCode::ERRCODE_SYSTEM_ERROR,
+];
+
+fn is_about_data(code: PgSqlErrorCode) -> bool {
+    // ERRCODE_TO_CATEGORY (elog.h): two characters of six bits.
+    let class = |code: PgSqlErrorCode| code as i32 & ((1 << 12) - 1);
+    !NOT_ABOUT_DATA.into_iter().any(|other| class(other) == class(code))
+}
+
+/// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it. After an error
+/// about data it raises the error of the extension that `cause` finds behind it, if there is one.
 pub fn with_detail<T, E>(
     place: &str,
     cause: impl Fn() -> Option<E>,
@@ -17,7 +34,9 @@ pub fn with_detail<T, E>(
         .catch_others(|error| match error {
             CaughtError::PostgresError(report) => {
                 let std::panic::AssertUnwindSafe(cause) = &cause;
-                if let Some(cause) = cause() {
+                if is_about_data(report.sql_error_code())
+                    && let Some(cause) = cause()
+                {
                     return Err(cause);
                 }
                 let detail =

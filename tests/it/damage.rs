@@ -873,6 +873,42 @@ fn a_stray_manifest_of_the_last_number_can_be_removed() {
     source.feed(&destination);
 }
 
+// Files that take hours to read
+
+/// A hole that a file gets at its end takes no space.
+const LARGE: u64 = 1 << 40;
+
+#[test]
+fn a_cancel_is_obeyed_while_a_file_is_read() {
+    let golden = Golden::new("cancelled", "text", "none");
+    golden.source.run("ALTER DATABASE cancelled SET statement_timeout = '1s'");
+    golden.destination.run("ALTER DATABASE cancelled_copy SET statement_timeout = '1s'");
+    let (store, destination) = golden.damaged(|store| {
+        let records = store.join(golden.file("items/records"));
+        let file = fs::OpenOptions::new().write(true).open(records).expect("the file");
+        file.set_len(LARGE).expect("a hole");
+        edit_manifest(&store.join(golden.manifest()), |manifest| {
+            let file = &mut manifest["tables"][0]["files"]["records"];
+            (file["size"], file["content_size"]) = (json!(LARGE), json!(LARGE));
+        });
+    });
+    let timeout = ["canceling statement due to statement timeout"];
+    let compact =
+        format!("SELECT * FROM tx_compact('{TARGET}', store => '{}', first => 2, last => 3)", store.url());
+    destination.refused(&compact).expect("57014", &timeout);
+    golden.source.refused(&compact).expect("57014", &timeout);
+    // An error about data makes an import read all files once more, to find out whether one is damaged.
+    destination.import_refused().expect("22021", &["invalid byte sequence", "batch 2"]);
+    // A cancel does not, not even once it has been raised.
+    destination.run(
+        "SET statement_timeout = 0;
+         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN OLD; END';
+         CREATE TRIGGER slow BEFORE DELETE ON items FOR EACH ROW EXECUTE FUNCTION slow();
+         ALTER TABLE items ENABLE ALWAYS TRIGGER slow",
+    );
+    destination.refused(&destination.call("tx_import", ", mode => 'append'")).expect("57014", &timeout);
+}
+
 // Disks that are full, or mounted read-only
 
 /// A small file system in memory, unmounted at the end; none where mounting is not allowed.

@@ -35,13 +35,14 @@ pub(super) struct Directory {
     root: Dir,
     location: String,
     url: String,
+    interrupted: fn() -> bool,
     /// Folders whose names this store has made durable, each once.
     settled: Mutex<HashSet<String>>,
 }
 
 impl Directory {
     /// Opens a directory that exists.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(super) fn open(path: &Path, interrupted: fn() -> bool) -> Result<Self, Error> {
         let location = path.to_string_lossy();
         let url =
             Url::from_file_path(path).map_err(|()| Error::Unsupported { location: location.to_string() })?;
@@ -51,12 +52,13 @@ impl Directory {
             root,
             location: location.trim_end_matches('/').into(),
             url: url.into(),
+            interrupted,
             settled: Mutex::default(),
         })
     }
 
     /// Opens a directory after making it, durably and privately, where it is missing.
-    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+    pub(super) fn create(path: &Path, interrupted: fn() -> bool) -> Result<Self, Error> {
         let location = path.to_string_lossy();
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::Unsupported { location: location.into() });
@@ -67,11 +69,15 @@ impl Directory {
             sync_folder(&parent)
         };
         make().map_err(|error| Error::io("create directory", &location, error))?;
-        Self::open(path)
+        Self::open(path, interrupted)
     }
 
     fn full(&self, path: &str) -> String {
         format!("{}/{path}", self.location)
+    }
+
+    fn check(&self, action: &'static str, path: &str) -> Result<(), Error> {
+        check(self.interrupted, action, &self.full(path))
     }
 
     fn folder(&self, path: &str) -> io::Result<Dir> {
@@ -113,16 +119,19 @@ impl Directory {
 
 impl Store for Directory {
     fn put(&self, path: &str) -> Result<Box<dyn Upload>, Error> {
+        self.check("create", path)?;
         let (above, name) = split(path);
         let folder = self.create_folder(above)?;
-        Ok(Box::new(NewFile::create(folder, name.into(), self.full(path))?))
+        Ok(Box::new(NewFile::create(folder, name.into(), self.full(path), self.interrupted)?))
     }
 
     fn put_new(&self, path: &str, content: &[u8]) -> Result<(), Error> {
+        self.check("create", path)?;
         let (above, name) = split(path);
         let folder = self.create_folder(above)?;
         let path = self.full(path);
-        let mut file = NewFile::create(folder, format!(".{}", Uuid::new_v4()), path.clone())?;
+        let mut file =
+            NewFile::create(folder, format!(".{}", Uuid::new_v4()), path.clone(), self.interrupted)?;
         file.buffer.write_all(content).map_err(|error| Error::io("write", &path, error))?;
         file.sync()?;
         link_new(&file.folder, &file.name, name).map_err(|error| Error::io("create", &path, error))?;
@@ -130,16 +139,18 @@ impl Store for Directory {
     }
 
     fn get(&self, path: &str) -> Result<Box<dyn Read + Send>, Error> {
+        self.check("open", path)?;
         let (above, name) = split(path);
         let path = self.full(path);
         let file = self
             .folder(above)
             .and_then(|folder| open_regular(&folder, name))
             .map_err(|error| Error::io("open", &path, error))?;
-        Ok(Box::new(OpenFile { file, path }))
+        Ok(Box::new(OpenFile { file, path, interrupted: self.interrupted }))
     }
 
     fn list(&self, folder: &str, after: &str) -> Result<Vec<String>, Error> {
+        self.check("read directory", folder)?;
         let names = || -> io::Result<Vec<String>> {
             let mut names = Vec::new();
             for entry in self.folder(folder)?.entries()? {
@@ -157,6 +168,7 @@ impl Store for Directory {
     }
 
     fn remove(&self, path: &str) -> Result<(), Error> {
+        self.check("remove", path)?;
         let (above, name) = split(path);
         let remove = || {
             let folder = self.folder(above)?;
@@ -184,15 +196,16 @@ struct NewFile {
     path: String,
     buffer: BufWriter<File>,
     keep: bool,
+    interrupted: fn() -> bool,
 }
 
 impl NewFile {
-    fn create(folder: Dir, name: String, path: String) -> Result<Self, Error> {
+    fn create(folder: Dir, name: String, path: String, interrupted: fn() -> bool) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(FILE_MODE);
         let file = folder.open_with(&name, &options).map_err(|error| Error::io("create", &path, error))?;
         let buffer = BufWriter::with_capacity(BUFFER_BYTES, file.into_std());
-        Ok(Self { folder, name, path, buffer, keep: false })
+        Ok(Self { folder, name, path, buffer, keep: false, interrupted })
     }
 
     fn sync(&mut self) -> Result<(), Error> {
@@ -203,6 +216,7 @@ impl NewFile {
 
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        check(self.interrupted, "write", &self.path)?;
         self.buffer.write(bytes).map_err(|error| Error::io("write", &self.path, error).into())
     }
 
@@ -233,12 +247,18 @@ impl Drop for NewFile {
 struct OpenFile {
     file: File,
     path: String,
+    interrupted: fn() -> bool,
 }
 
 impl Read for OpenFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        check(self.interrupted, "read", &self.path)?;
         self.file.read(buffer).map_err(|error| Error::io("read", &self.path, error).into())
     }
+}
+
+fn check(interrupted: fn() -> bool, action: &'static str, path: &str) -> Result<(), Error> {
+    if interrupted() { Err(Error::Interrupted { action, path: path.into() }) } else { Ok(()) }
 }
 
 fn split(path: &str) -> (&str, &str) {

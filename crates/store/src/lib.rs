@@ -54,13 +54,13 @@ pub trait Upload: Write + Send {
 /// Opens an existing store: an absolute directory, or a URL.
 ///
 /// A directory that does not exist is an error and not created, for it may be the mount point of a disk that
-/// is away. A thread that waits for the network calls `interrupted`, and stops with
+/// is away. Every operation, every read and every write asks `interrupted`, and stops with
 /// [`Error::Interrupted`].
 #[cfg(feature = "network")]
 pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>, Error> {
     let unsupported = || Error::Unsupported { location: location.into() };
     if location.starts_with('/') {
-        return Ok(Arc::new(Directory::open(Path::new(location))?));
+        return Ok(Arc::new(Directory::open(Path::new(location), interrupted)?));
     }
     refuse_secrets(location)?;
     let url = url::Url::parse(location).map_err(|_| unsupported())?;
@@ -71,7 +71,7 @@ pub fn open(location: &str, interrupted: fn() -> bool) -> Result<Arc<dyn Store>,
         _ if !plain => Err(unsupported()),
         "file" => {
             let directory = url.to_file_path().map_err(|()| unsupported())?;
-            Ok(Arc::new(Directory::open(&directory)?))
+            Ok(Arc::new(Directory::open(&directory, interrupted)?))
         }
         "s3" | "gs" | "az" | "http" | "https" => Ok(Arc::new(object::Object::open(url, interrupted)?)),
         _ => Err(unsupported()),
@@ -87,8 +87,8 @@ pub fn refuse_secrets(location: &str) -> Result<(), Error> {
 }
 
 /// Opens the store in a directory, which is made if it is missing; its parent must exist.
-pub fn create(directory: &Path) -> Result<Arc<dyn Store>, Error> {
-    Ok(Arc::new(Directory::create(directory)?))
+pub fn create(directory: &Path, interrupted: fn() -> bool) -> Result<Arc<dyn Store>, Error> {
+    Ok(Arc::new(Directory::create(directory, interrupted)?))
 }
 
 /// Everything but ASCII letters, digits, `-`, `_` and `.` is encoded.

@@ -8,6 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::memory::InMemory;
@@ -352,6 +354,29 @@ fn a_wait_for_a_network_is_interrupted() {
     assert!(matches!(store.put_new("file", b""), Err(Error::Interrupted { .. })));
 }
 
+#[test]
+fn every_operation_of_a_directory_is_interrupted() {
+    static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+    fn is_interruption<T>(result: Result<T, impl Into<std::io::Error>>) -> bool {
+        let error = result.err().map(|error| error.into().downcast::<Error>());
+        matches!(error, Some(Ok(Error::Interrupted { .. })))
+    }
+    let directory = TempDir::new().unwrap();
+    let store = super::open(directory.path().to_str().unwrap(), || INTERRUPTED.load(Relaxed)).unwrap();
+    put(&*store, "file", b"content");
+    let (mut reader, mut upload) = (store.get("file").unwrap(), store.put("other").unwrap());
+    INTERRUPTED.store(true, Relaxed);
+    assert!(is_interruption(reader.read(&mut [0])));
+    assert!(is_interruption(upload.write(b"x")));
+    assert!(is_interruption(store.get("file")));
+    assert!(is_interruption(store.put("another")));
+    assert!(is_interruption(store.put_new("another", b"")));
+    assert!(is_interruption(store.list("", "")));
+    assert!(is_interruption(store.remove("file")));
+    drop(upload);
+    assert_eq!(tree(directory.path()), ["file"]);
+}
+
 /// A store of S3 whose server gives every request the same answer.
 fn answering(status: &'static str, body: &'static str) -> Object {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -395,11 +420,11 @@ fn create_makes_one_private_directory() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("store");
     for _ in 0..2 {
-        put(&*create(&path).unwrap(), "file", b"");
+        put(&*create(&path, || false).unwrap(), "file", b"");
         fs::remove_file(path.join("file")).unwrap();
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
-    assert!(matches!(create(&path.join("absent/store")), Err(Error::NotFound { .. })));
+    assert!(matches!(create(&path.join("absent/store"), || false), Err(Error::NotFound { .. })));
 }
 
 #[test]

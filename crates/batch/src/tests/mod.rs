@@ -32,7 +32,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store = store::create(directory.path()).unwrap();
+        let store = store::create(directory.path(), || false).unwrap();
         Self { directory, store }
     }
 
