@@ -1,12 +1,18 @@
--- The tracked tables for which a table that the DDL command has just touched lacks some of its triggers, or has
--- them disabled.
+-- The tracked tables of which a member that the DDL command has just touched lacks some of its triggers, or has
+-- them disabled. The bits of tgtype are those of the four events (pg_trigger.h).
+WITH touched AS (
+    SELECT COALESCE(g.tgrelid, c.objid) AS relation
+      FROM pg_event_trigger_ddl_commands() AS c
+      LEFT JOIN pg_trigger AS g ON c.classid = 'pg_trigger'::regclass AND g.oid = c.objid
+     WHERE c.classid IN ('pg_class'::regclass, 'pg_trigger'::regclass)
+), disarmed AS (
+    SELECT d.relation, g.tgargs
+      FROM (SELECT DISTINCT relation FROM touched) AS d
+      JOIN pg_trigger AS g ON g.tgrelid = d.relation AND g.tgfoid = 'table_export.capture()'::regprocedure
+     GROUP BY d.relation, g.tgargs
+    HAVING COALESCE(bit_or(g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A'), 0) <> 60
+)
 SELECT DISTINCT t.id, t.relation::oid
-  FROM (SELECT c.objid FROM pg_event_trigger_ddl_commands() AS c WHERE c.classid = 'pg_class'::regclass
-         UNION
-        SELECT g.tgrelid
-          FROM pg_event_trigger_ddl_commands() AS c JOIN pg_trigger AS g ON g.oid = c.objid
-         WHERE c.classid = 'pg_trigger'::regclass) AS touched (relation)
-  JOIN pg_trigger AS g ON g.tgrelid = touched.relation AND g.tgfoid = 'table_export.capture()'::regprocedure
-  JOIN table_export.tracked AS t ON g.tgargs = convert_to(t.id::text, 'UTF8') || '\x00'::bytea
- GROUP BY t.id, touched.relation
-HAVING COALESCE(bit_or(g.tgtype & 60) FILTER (WHERE g.tgenabled = 'A'), 0) <> 60
+  FROM disarmed AS d
+  JOIN table_export.tracked AS t ON d.tgargs = convert_to(t.id::text, 'UTF8') || '\x00'::bytea
+ WHERE EXISTS (SELECT FROM table_export.member AS m WHERE m.tracked = t.id AND m.relation = d.relation)
