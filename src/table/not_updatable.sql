@@ -3,8 +3,11 @@
 --
 -- These are the columns of unique indexes and exclusion constraints besides the key, of the table and its
 -- partitions: rows of one batch may have swapped values, and an index checks each row by itself. GENERATED
--- ALWAYS identities are among them, too, because no UPDATE may set them. A unique index that contains all
--- columns of the key finds no conflict that the key does not find.
+-- ALWAYS identities are among them, too, because no UPDATE may set them.
+--
+-- A unique index that contains all columns of the key finds no conflict that the key does not find, if it has
+-- no others, because an update keeps the key, or if it takes keys for equal only if their bytes are: see
+-- key.sql.
 WITH relation AS (
     SELECT $1 AS oid
      UNION
@@ -15,9 +18,24 @@ WITH relation AS (
       FROM relation AS r
       JOIN pg_index AS i ON i.indrelid = r.oid AND (i.indisunique OR i.indisexclusion)
      CROSS JOIN LATERAL (SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS attnums) AS n
-     WHERE NOT (i.indisunique AND $2 <@ ARRAY(
-                    SELECT a.attname::text FROM pg_attribute AS a
-                     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (n.attnums)))
+     CROSS JOIN LATERAL (
+           SELECT array_agg(a.attname::text) AS names,
+                  bool_and(k.attnum <> 0 AND a.attname = ANY ($2::name[])) AND i.indpred IS NULL AS is_of_key,
+                  bool_and(EXISTS (
+                      SELECT FROM pg_opclass AS opc
+                        JOIN pg_amproc AS ap ON ap.amprocfamily = opc.opcfamily AND ap.amprocnum = 4
+                                            AND ap.amproclefttype = opc.opcintype
+                                            AND ap.amprocrighttype = opc.opcintype
+                       WHERE opc.oid = k.opclass
+                         AND (ap.amproc = 'btequalimage'::regproc
+                              OR ap.amproc = 'btvarstrequalimage'::regproc
+                                 AND (SELECT collisdeterministic FROM pg_collation
+                                       WHERE oid = k.collation_id))
+                  )) FILTER (WHERE a.attname = ANY ($2::name[])) AS is_by_image
+             FROM ROWS FROM (unnest(n.attnums), unnest(i.indclass::oid[]), unnest(i.indcollation::oid[]))
+                  AS k (attnum, opclass, collation_id)
+             LEFT JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS c
+     WHERE NOT (i.indisunique AND $2 <@ c.names AND (c.is_of_key OR c.is_by_image))
 ), used AS (
     SELECT indrelid AS relation, unnest(attnums) AS attnum FROM index
      UNION
