@@ -59,10 +59,13 @@ pub fn compare(
 }
 
 /// Says whether every text is the same value in both. A type of PostgreSQL without a modifier takes values as
-/// they are.
+/// they are. A range of a user may be ordered in another way here, so that another range of it becomes empty.
 fn is_same(theirs: &batch::Column, ours: &Column) -> bool {
     let same_modifier = theirs.typmod == ours.typmod || (ours.typmod == -1 && is_built_in(ours.type_oid));
-    theirs.type_name == ours.type_name && theirs.definition == ours.definition && same_modifier
+    theirs.type_name == ours.type_name
+        && theirs.definition == ours.definition
+        && same_modifier
+        && !ours.definition.as_ref().is_some_and(Definition::has_range)
 }
 
 fn type_of(column: &Column) -> Type {

@@ -600,3 +600,34 @@ fn after_a_check_has_failed_nothing_runs_as_its_user_or_on_its_search_path() {
                   refuses: division by zero";
     refusal.expect("42804", &[detail]);
 }
+
+#[test]
+fn a_range_that_is_ordered_in_another_way_here_arrives_as_it_was_sent() {
+    let mirror = Mirror::shared("values_ranges");
+    mirror.run("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)");
+    for (database, collation) in [(&mirror.source, "\"C\""), (&mirror.copy, "ci")] {
+        database.run(&format!(
+            "CREATE TYPE span AS RANGE (subtype = text, collation = {collation}, multirange_type_name = spans);
+             CREATE TYPE of_span AS (one span)"
+        ));
+    }
+    let refused = [
+        ("span", "[A,a)", "\"empty\""),
+        ("spans", "{[A,B),[b,c)}", "\"{[A,c)}\""),
+        ("span[]", "{\"[A,a)\"}", "\"{empty}\""),
+        ("of_span", "(\"[A,a)\")", "\"(empty)\""),
+    ];
+    for (n, (kind, value, becomes)) in refused.into_iter().enumerate() {
+        for mode in ["merge", "append"] {
+            let (table, target) = (format!("t_{n}_{mode}"), format!("target_{n}_{mode}"));
+            mirror.run(&format!("CREATE TABLE {table} (id int PRIMARY KEY, v {kind})"));
+            mirror.source.run(&format!(
+                "SELECT tx_track('{table}'); SELECT tx_restrict('{target}', '{table}');
+                 INSERT INTO {table} VALUES (1, '{value}')"
+            ));
+            mirror.source.run(&format!("SELECT * FROM tx_export{}", mirror.arguments(&target, "")));
+            let arguments = mirror.arguments(&target, &format!(", mode => '{mode}'"));
+            mirror.copy.refused(&format!("SELECT * FROM tx_import{arguments}")).expect("42804", &[becomes]);
+        }
+    }
+}

@@ -72,6 +72,21 @@ impl Definition {
         }
     }
 
+    /// Says whether a range is in it. A definition does not have what orders the bounds of ranges, and joins
+    /// those of a multirange: a collation, an operator class, the labels of an enum, a canonical function.
+    pub fn has_range(&self) -> bool {
+        match self {
+            Definition::Enum => false,
+            Definition::Range(_) | Definition::Multirange(_) => true,
+            Definition::Domain(one) | Definition::Array(one) => {
+                one.definition.as_ref().is_some_and(Definition::has_range)
+            }
+            Definition::Composite(attributes) => {
+                attributes.iter().any(|one| one.definition.as_ref().is_some_and(Definition::has_range))
+            }
+        }
+    }
+
     /// Renders it as JSON without white space, its fields in the order of the declarations here.
     pub fn to_json(&self) -> String {
         // Only a map whose keys are no texts, or a writer that fails, is an error.
@@ -150,5 +165,21 @@ mod tests {
         assert_eq!(domain.other_attributes(&definition(&one)), None);
         assert!(domain.other_attributes(&definition(&other)).is_some());
         assert_eq!(domain.other_attributes(&Definition::Enum), None);
+    }
+
+    #[test]
+    fn a_range_is_found_at_any_depth() {
+        let range = within("range", "null");
+        let wraps: [&dyn Fn(&str) -> String; 4] = [
+            &|below| below.to_owned(),
+            &|below| within("multirange", below),
+            &|below| within("array", &within("domain", below)),
+            &|below| composite(&[attribute("a", "null"), attribute("b", below)]),
+        ];
+        for wrap in wraps {
+            assert!(definition(&wrap(&range)).has_range());
+        }
+        assert!(!definition(&composite(&[attribute("a", &within("array", "null"))])).has_range());
+        assert!(!Definition::Enum.has_range());
     }
 }
