@@ -165,10 +165,41 @@ impl<'a> Merge<'a> {
         })
     }
 
+    /// Deletes the rows that have a null in their key. No row of the source has one, and no key finds them.
+    pub fn delete_without_key(&self) -> Result<u64> {
+        let Some(is_without) = self.is_without_key() else { return Ok(0) };
+        let rows = self.shape.as_from_item();
+        Ok(query::modify(&format!("DELETE FROM {rows} AS d WHERE {is_without}"), &[])?)
+    }
+
+    /// Returns the key of a row that has a null in it.
+    pub fn key_with_null(&self) -> Result<Option<String>> {
+        let Some(is_without) = self.is_without_key() else { return Ok(None) };
+        let (rows, key) = (self.shape.as_from_item(), self.key_text(|column, _| of_key("d", column)));
+        self.first(&format!("SELECT pg_catalog.min({key}) FROM {rows} AS d WHERE {is_without}"), None)
+    }
+
+    /// The condition that a row of the table has a null in its key; `None` if none can. IS NULL is true for a
+    /// row of nulls as well.
+    fn is_without_key(&self) -> Option<String> {
+        let nullable = self.key.iter().filter(|column| !column.not_null);
+        let nullable = nullable.map(|column| of_key("d", column)).collect::<Vec<_>>().join(", ");
+        (!nullable.is_empty()).then(|| format!("pg_catalog.num_nulls({nullable}) OPERATOR(pg_catalog.>) 0"))
+    }
+
     /// Compares records with the table. With `ids`, the rows of those ids that have no record are gone;
     /// without, all rows that have no record are.
     pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan> {
         let not_updatable = ColumnsNotUpdatable::of(self.table.oid(), &self.part.key)?;
+        let (join, matches) = match self.part.kind {
+            Kind::Full => (
+                "FULL",
+                self.key_list(" AND ", |column, n| {
+                    column.matches_in_full_join(&of_key("d", column), &format!("s.c{n}"))
+                }),
+            ),
+            Kind::Changes => ("LEFT", self.keys_match()),
+        };
         let sql = format!(
             "SELECT {fields}, d.ctid AS place,
                     CASE WHEN {is_gone} THEN {gone} WHEN {is_new} THEN {new} \
@@ -190,9 +221,7 @@ impl<'a> Merge<'a> {
             is_replaced = self.differ(|column| not_updatable.has(&column.name)),
             is_changed = self.differ(|_| true),
             records = self.order_by_key(&self.records_as_s(records)),
-            join = if self.part.kind == Kind::Full { "FULL" } else { "LEFT" },
             rows = self.shape.as_from_item(),
-            matches = self.keys_match(),
         );
         let [gone, changed, replaced, new] = query::stage(&sql, &[records], Set::ALL.map(Set::name))?;
         let gone = match ids {

@@ -158,7 +158,11 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
     merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
-    let surplus = merge.delete_duplicates(ids.as_ref())?;
+    let mut surplus = merge.delete_duplicates(ids.as_ref())?;
+    if part.kind == Kind::Full {
+        surplus += merge.delete_without_key()?;
+        verify.deleted_without_key(&merge)?;
+    }
     let plan = merge.plan(ids, &records)?;
     let deleted = surplus + merge.delete(&plan.gone)?;
     verify.deleted(&merge, Some(&plan.gone))?;

@@ -45,6 +45,14 @@ impl Verify<'_> {
         self.require_none(merge.key_of_kept(keys)?, "was deleted, and is still there")
     }
 
+    /// Requires that rows with a null in their key are gone.
+    pub fn deleted_without_key(&self, merge: &Merge) -> Result<()> {
+        if self.interceptors.is_empty() {
+            return Ok(());
+        }
+        self.require_none(merge.key_with_null()?, "was deleted, and is still there")
+    }
+
     /// Requires that the table has these rows. The FROM item `s` names their fields.
     pub fn written(&self, merge: &Merge, from_item: &str, rows: &Staged) -> Result<()> {
         if self.interceptors.is_empty() || rows.rows() == 0 {

@@ -21,7 +21,8 @@ pub struct KeyColumn {
     pub not_null: bool,
     /// The type that the shadow keeps it in: without domain and modifier, so that any old value fits.
     pub shadow_type: String,
-    /// `::"schema"."type"`: the type that the operators compare, or nothing if it is that of the column.
+    /// `::"schema"."type"`: the type that the operators compare, or nothing if it is that of the column. A
+    /// polymorphic operator takes both sides for one type only if neither is of a domain.
     cast: String,
     /// `OPERATOR(schema.=)`: the equality of the index's operator class, regardless of search_path.
     equality: Option<String>,
@@ -33,6 +34,10 @@ pub struct KeyColumn {
     pub is_exact: bool,
     /// The index, its name quoted; `None` if there is none.
     index: Option<String>,
+    /// Whether the index checks each row at once, or there is none.
+    pub is_immediate: bool,
+    /// Whether a FULL JOIN can be made by its equality.
+    is_joinable: bool,
 }
 
 /// Which key of a table is meant.
@@ -88,6 +93,8 @@ impl KeyColumn {
             collate: row.optional(7)?.unwrap_or_default(),
             is_exact: row.flag(8),
             index: row.optional(9)?,
+            is_immediate: row.flag(10),
+            is_joinable: row.flag(11),
         })
     }
 
@@ -118,6 +125,15 @@ impl KeyColumn {
     /// none.
     pub fn matches(&self, a: &str, b: &str) -> String {
         if self.index.is_some() { self.equal(a, b) } else { self.same(a, b) }
+    }
+
+    /// The condition that two values find one row in a FULL JOIN. PostgreSQL makes one only by an equality
+    /// that can be merged or hashed, as that of text.
+    pub fn matches_in_full_join(&self, a: &str, b: &str) -> String {
+        match self.is_joinable {
+            true => self.matches(a, b),
+            false => format!("{} AND {}", self.equal(a, b), same_text(a, b)),
+        }
     }
 
     /// The item of ORDER BY for a value, in the order of the index; `None` if the type has none.

@@ -20,11 +20,11 @@ WITH RECURSIVE index AS (
                      = ARRAY(SELECT unnest($3) ORDER BY 1)
                 WHEN $2 IS NOT NULL THEN ic.relname = $2::name
                 ELSE i.indisprimary END
-     ORDER BY i.indisprimary DESC, i.indexrelid
+     ORDER BY i.indimmediate DESC, i.indisprimary DESC, i.indexrelid
      LIMIT 1
 ), part AS (
     SELECT COALESCE(array_position($3, k.attnum), k.position) AS position,
-           k.attnum, k.opclass, k.collation_id, i.indexrelid
+           k.attnum, k.opclass, k.collation_id, i.indexrelid, i.indimmediate
       FROM index AS i
      CROSS JOIN LATERAL ROWS FROM (unnest(i.indkey::int2[]),
                                    unnest(i.indclass::oid[]),
@@ -32,17 +32,17 @@ WITH RECURSIVE index AS (
                         WITH ORDINALITY AS k (attnum, opclass, collation_id, position)
      WHERE k.position <= i.indnkeyatts
      UNION ALL
-    SELECT k.position, k.attnum, k.opclass, a.attcollation, NULL
+    SELECT k.position, k.attnum, k.opclass, a.attcollation, NULL, NULL
       FROM ROWS FROM (unnest($3), unnest($4::oid[])) WITH ORDINALITY AS k (attnum, opclass, position)
       JOIN pg_attribute AS a ON a.attrelid = $1 AND a.attnum = k.attnum
      WHERE $4 IS NOT NULL AND NOT EXISTS (SELECT FROM index)
 ), base AS (
-    SELECT p.position, t.oid, t.typtype, t.typbasetype
+    SELECT p.position, t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace
       FROM part AS p
       JOIN pg_attribute AS a ON a.attrelid = $1 AND a.attnum = p.attnum
       JOIN pg_type AS t ON t.oid = a.atttypid
     UNION ALL
-    SELECT b.position, t.oid, t.typtype, t.typbasetype
+    SELECT b.position, t.oid, t.typtype, t.typbasetype, t.typname, t.typnamespace
       FROM base AS b JOIN pg_type AS t ON t.oid = b.typbasetype
      WHERE b.typtype = 'd'
 )
@@ -50,7 +50,8 @@ SELECT a.attnum,
        a.attname,
        a.attnotnull,
        format_type(b.oid, -1),
-       CASE WHEN opi.oid <> b.oid AND opi.typtype <> 'p' THEN format('::%I.%I', opin.nspname, opi.typname) END,
+       CASE WHEN opi.typtype <> 'p' AND opi.oid <> b.oid THEN format('::%I.%I', opin.nspname, opi.typname)
+            WHEN opi.typtype = 'p' AND a.atttypid <> b.oid THEN format('::%I.%I', bn.nspname, b.typname) END,
        format('OPERATOR(%I.%s)', eqn.nspname, eq.oprname),
        format('OPERATOR(%I.%s)', ltn.nspname, lt.oprname),
        CASE WHEN p.collation_id <> 0 THEN format(' COLLATE %I.%I', cn.nspname, co.collname) END,
@@ -66,10 +67,13 @@ SELECT a.attnum,
                            AND ap.amprocrighttype = opc.opcintype AND ap.amprocnum = 4
                            AND (ap.amproc = 'btequalimage'::regproc
                                 OR ap.amproc = 'btvarstrequalimage'::regproc AND co.collisdeterministic)) END,
-       p.indexrelid::regclass::text
+       p.indexrelid::regclass::text,
+       COALESCE(p.indimmediate, true),
+       COALESCE(eq.oprcanmerge OR eq.oprcanhash, true)
   FROM part AS p
   JOIN pg_attribute AS a ON a.attrelid = $1 AND a.attnum = p.attnum
   JOIN base AS b ON b.position = p.position AND b.typtype <> 'd'
+  JOIN pg_namespace AS bn ON bn.oid = b.typnamespace
   LEFT JOIN pg_opclass AS opc ON opc.oid = p.opclass
   LEFT JOIN pg_type AS opi ON opi.oid = opc.opcintype
   LEFT JOIN pg_namespace AS opin ON opin.oid = opi.typnamespace
