@@ -95,6 +95,8 @@ pub enum ExportError {
     EventTriggerDisabled { name: String, target: String },
     #[error("table \"{table}\" has got a partition or a child while it was exported")]
     RelativeCame { table: TableName },
+    #[error("table \"{table}\" has several rows with one key")]
+    SeveralRows { table: TableName, key: String },
     #[error("tx_export() cannot run in a transaction that has already written")]
     HasWritten,
     #[error("{function} cannot run in a transaction that has already written")]
@@ -116,6 +118,12 @@ pub enum ExportError {
 impl Report for ExportError {
     fn facts(&self) -> Facts {
         match self {
+            ExportError::SeveralRows { key, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
+                .detail(format!(
+                    "One is ({key}). A DEFERRABLE constraint is not checked while \
+                     session_replication_role is replica."
+                ))
+                .hint("Delete the surplus rows, and make the constraint NOT DEFERRABLE."),
             ExportError::EventTriggerDisabled { name, target } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
                     "To have what DDL has changed meanwhile sent as well, run: \

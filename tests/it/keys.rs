@@ -195,3 +195,152 @@ fn keys_that_are_one_key_at_the_destination_are_refused() {
         "CREATE TABLE k (k citext NOT NULL, v int); CREATE UNIQUE INDEX k_key ON k (k)",
     );
 }
+
+#[test]
+fn rows_without_a_key_are_gone_after_a_full_part() {
+    let mirror = Mirror::shared("keys_null");
+    mirror.source.run(
+        "CREATE TABLE one (k int PRIMARY KEY, v text); CREATE TABLE none (LIKE one INCLUDING INDEXES);
+         CREATE TABLE two (a int, b text, v text, PRIMARY KEY (a, b));
+         INSERT INTO one VALUES (1, ''); INSERT INTO none VALUES (1, ''); INSERT INTO two VALUES (1, 'x', '')",
+    );
+    for table in ["one", "none", "two"] {
+        mirror.source.run(&format!("SELECT tx_track('{table}')"));
+    }
+    mirror.copy.run(
+        "CREATE TABLE one (k int UNIQUE, v text); CREATE TABLE none (k int, v text);
+         CREATE TABLE two (a int, b text, v text, UNIQUE (a, b));
+         INSERT INTO one VALUES (NULL, 'own'); INSERT INTO none VALUES (NULL, 'own');
+         INSERT INTO two VALUES (1, NULL, 'own'), (NULL, 'x', 'own'), (NULL, NULL, 'own');
+         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER keep BEFORE DELETE ON two FOR EACH ROW EXECUTE FUNCTION keep();
+         ALTER TABLE two ENABLE ALWAYS TRIGGER keep",
+    );
+    mirror.export("");
+    let adopt = format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ", adopt => true"));
+    mirror.copy.refused(&adopt).expect("27000", &["was deleted, and is still there"]);
+    mirror.copy.run("DROP TRIGGER keep ON two");
+    mirror.copy.run(&adopt);
+    mirror.assert_same_tables(&["one", "none", "two"]);
+}
+
+#[test]
+fn values_are_swapped_under_an_index_that_takes_two_keys_for_one() {
+    let mirror = Mirror::shared("keys_coarser_index");
+    mirror.run(CI);
+    let indexes = [
+        "CREATE UNIQUE INDEX ON t (k COLLATE ci, v)",
+        "CREATE UNIQUE INDEX ON t (v, k COLLATE ci) WHERE v > 0",
+        "CREATE UNIQUE INDEX ON t (k COLLATE ci) WHERE v = 1",
+        "CREATE UNIQUE INDEX ON t (k COLLATE ci, abs(v))",
+    ];
+    for (n, index) in indexes.iter().enumerate() {
+        let ddl = format!("CREATE TABLE t (k text PRIMARY KEY, v int); {index}");
+        mirror.run(&ddl.replace(" t ", &format!(" t{n} ")));
+        mirror.source.run(&format!("SELECT tx_track('t{n}'); INSERT INTO t{n} VALUES ('a', 1), ('A', 2)"));
+    }
+    mirror.follow("");
+    for n in 0..indexes.len() {
+        let [away, other, back] = ["v = 9 WHERE k = 'a'", "v = 1 WHERE k = 'A'", "v = 2 WHERE k = 'a'"]
+            .map(|set| format!("UPDATE t{n} SET {set}"));
+        mirror.source.run(&format!("{away}; {other}; {back}"));
+    }
+    mirror.follow("");
+    mirror.assert_same_tables(&["t0", "t1", "t2", "t3"]);
+}
+
+#[test]
+fn several_rows_with_one_key_are_not_exported() {
+    let mirror = Mirror::shared("keys_several");
+    mirror.source.run("CREATE TABLE t (k int PRIMARY KEY DEFERRABLE, v int)");
+    mirror.source.run("SELECT tx_track('t'); INSERT INTO t VALUES (1, 1), (2, 2)");
+    mirror.copy.run("CREATE TABLE t (k int, v int)");
+    mirror.follow("");
+    mirror.source.run(
+        "SET session_replication_role = replica; INSERT INTO t VALUES (1, 3); DELETE FROM t WHERE k = 2",
+    );
+    let export = format!("SELECT * FROM tx_export{}", mirror.arguments("copy", ""));
+    let several = ["table \"public.t\" has several rows with one key", "One is (1)."];
+    mirror.source.refused(&export).expect("23505", &several);
+    let new = format!("SELECT * FROM tx_export{}", mirror.arguments("new", ""));
+    mirror.source.refused(&new).expect("23505", &several);
+    mirror.source.run("DELETE FROM t WHERE v = 3");
+    mirror.follow("");
+    mirror.assert_same_tables(&["t"]);
+}
+
+#[test]
+fn a_full_part_is_merged_by_an_equality_that_cannot_be_merged() {
+    let mirror = Mirror::shared("keys_not_mergeable");
+    let operators =
+        [("<", "lt"), ("<=", "le"), ("=", "eq"), (">=", "ge"), (">", "gt")].map(|(name, function)| {
+            format!(
+                "CREATE FUNCTION own_{function}(int, int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
+                 AS 'BEGIN RETURN $1 {name} $2; END';
+             CREATE OPERATOR |{name}| (LEFTARG = int, RIGHTARG = int, FUNCTION = own_{function});"
+            )
+        });
+    mirror.run(&operators.concat());
+    mirror.run(
+        "CREATE OPERATOR CLASS own FOR TYPE int USING btree AS OPERATOR 1 |<|, OPERATOR 2 |<=|, OPERATOR 3 |=|,
+             OPERATOR 4 |>=|, OPERATOR 5 |>|, FUNCTION 1 btint4cmp(int, int);
+         CREATE TABLE t (k int NOT NULL, v int); CREATE UNIQUE INDEX t_key ON t (k own)",
+    );
+    mirror.source.run("SELECT tx_track('t', key_index => 't_key'); INSERT INTO t VALUES (1, 1), (2, 2)");
+    mirror.follow("");
+    for change in [
+        "DELETE FROM t WHERE k = 1; INSERT INTO t VALUES (3, 3)",
+        "SELECT tx_reset('copy', 't'); DELETE FROM t WHERE k = 2; UPDATE t SET v = 4; INSERT INTO t VALUES (4, 4)",
+    ] {
+        mirror.publish(change);
+        mirror.import();
+        mirror.assert_same_tables(&["t"]);
+    }
+}
+
+#[test]
+fn keys_of_domains_follow() {
+    let mirror = Mirror::shared("keys_domains");
+    mirror.run(
+        "CREATE TYPE pair AS (n numeric, t text); CREATE TYPE mood AS ENUM ('a', 'b');
+         CREATE DOMAIN d_pair AS pair; CREATE DOMAIN dd_pair AS d_pair; CREATE DOMAIN d_mood AS mood;
+         CREATE DOMAIN d_range AS numrange; CREATE DOMAIN d_ranges AS nummultirange;
+         CREATE DOMAIN d_array AS numeric[]; CREATE DOMAIN d_varchar AS varchar(4); CREATE DOMAIN d_char AS char(4);
+         CREATE DOMAIN d_bigint AS bigint; CREATE TYPE nested AS (p d_pair, q d_array)",
+    );
+    let kinds = [
+        ("d_pair", "(1.0,x)", "(1.00,x)"),
+        ("dd_pair", "(1.0,)", "(1.00,)"),
+        ("d_mood", "a", "b"),
+        ("d_mood[]", "{a}", "{b}"),
+        ("d_range", "[1,2)", "[1.0,2)"),
+        ("d_ranges", "{[1,2)}", "{[1.0,2)}"),
+        ("d_array", "{1}", "{1.0}"),
+        ("d_varchar", "a", "a "),
+        ("d_char", "a", "b"),
+        ("d_bigint", "-9223372036854775808", "9223372036854775807"),
+        ("nested", "(\"(1,)\",{1})", "(\"(1.0,)\",{1})"),
+    ];
+    let table = |n: usize| format!("t{n}");
+    let tables = (0..kinds.len()).map(table).collect::<Vec<_>>();
+    let tables = tables.iter().map(String::as_str).collect::<Vec<_>>();
+    for (table, (kind, ..)) in tables.iter().zip(kinds) {
+        mirror.run(&format!("CREATE TABLE {table} (k {kind} PRIMARY KEY, v int)"));
+        mirror.source.run(&format!("SELECT tx_track('{table}')"));
+    }
+    for change in [
+        "INSERT INTO t VALUES ('ONE', 1)",
+        "UPDATE t SET k = 'TWO'",
+        "UPDATE t SET k = 'ONE'; UPDATE t SET v = 2",
+        "SELECT tx_reset('copy', 't'); UPDATE t SET k = 'TWO'",
+        "DELETE FROM t",
+    ] {
+        for (table, (_, one, two)) in tables.iter().zip(kinds) {
+            let change = change.replace(" t ", &format!(" {table} ")).replace("'t'", &format!("'{table}'"));
+            let change = change.replace("FROM t", &format!("FROM {table}"));
+            mirror.source.run(&change.replace("ONE", one).replace("TWO", two));
+        }
+        mirror.follow("");
+        mirror.assert_same_tables(&tables);
+    }
+}

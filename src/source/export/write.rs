@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
 use crate::pg::user::Caller;
+use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, columns, key_names};
 use crate::source::export::plan::Moment;
 use crate::source::fork::{Fork, Healing};
@@ -47,6 +48,9 @@ pub(super) fn write_part(
             _ => (Counted { rows: 0, file: part.ids()? }, read::all_records_query(shape, rows)),
         };
         fault::point(Point::ExportIdsWritten);
+        if let Some(key) = read::key_of_several(key, &query)? {
+            return Err(ExportError::SeveralRows { table: shape.name_for_errors(), key }.into());
+        }
         Ok::<_, Error>((ids, copy(&query, format, part.records()?)?))
     })?;
     Ok(part.finish(ids, records)?)

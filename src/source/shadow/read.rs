@@ -91,6 +91,23 @@ pub fn records_query(shape: &Shape, rows: &str, key: &[KeyColumn], keys: &str) -
     )
 }
 
+/// Returns a key that several of the records have which a query gives, as text. An index that checks each row
+/// at once lets no two rows have one.
+pub fn key_of_several(key: &[KeyColumn], records: &str) -> Result<Option<String>> {
+    if key.iter().all(|column| column.is_immediate) {
+        return Ok(None);
+    }
+    let fields = key.iter().map(|column| format!("r.{}", query::quote_identifier(&column.name)));
+    let fields = fields.collect::<Vec<_>>();
+    let texts = fields.iter().map(|field| text(field)).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "SELECT min(left(concat_ws(', ', {fields}), 200)) FROM ({records}) AS r
+          GROUP BY {texts} HAVING count(*) > 1 LIMIT 1",
+        fields = fields.join(", "),
+    );
+    Ok(query::in_snapshot(&sql, &[])?.first().map(|row| row.get(0)).transpose()?)
+}
+
 /// Returns the query for all records.
 pub fn all_records_query(shape: &Shape, rows: &str) -> String {
     format!("SELECT {} FROM {rows} AS t", column_list(shape))
