@@ -108,7 +108,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
     ];
     let statements = prop_oneof![
         24 => (writer.clone(), table.clone(), changes()).prop_map(|(writer, table, change)| Step::Change(writer, table, change)),
-        4 => (writer.clone(), table.clone(), ddl()).prop_map(|(writer, table, ddl)| Step::Change(writer, table, Change::Alter(ddl))),
+        8 => (writer.clone(), table.clone(), ddl()).prop_map(|(writer, table, ddl)| Step::Change(writer, table, Change::Alter(ddl))),
         1 => Just(Step::DetachConcurrently),
         1 => Just(Step::Finalize),
     ];
