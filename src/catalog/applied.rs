@@ -248,6 +248,16 @@ pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>
     in_snapshot(sql, &[&target, &schema, &name])?.first().map(mapping).transpose()
 }
 
+/// Says whether a role may call tx_import.
+pub fn may_import(role: Oid) -> Result<bool> {
+    let sql = "SELECT bool_or(has_function_privilege($1, p.oid, 'EXECUTE'))
+                 FROM pg_depend AS d
+                 JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+                 JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                WHERE e.extname = 'pg_table_export' AND p.proname = 'tx_import'";
+    Ok(now(sql, &[&role])?.first().is_some_and(|row| row.flag(0)))
+}
+
 /// Records the mapping of a table of the source.
 pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) -> Result<()> {
     let columns = to_json(&mapping.columns)?;

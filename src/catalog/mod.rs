@@ -16,25 +16,27 @@ mod witness;
 use crate::catalog::error::CatalogError;
 use crate::error::Result;
 use crate::pg;
+use crate::pg::Oid;
+use crate::pg::lock::NameLock;
 use crate::pg::query::{in_snapshot, now};
 use batch::Publisher;
 
 pub use applied::{
     AppliedRow, Copy, Mapping, add_receipt, claim_copy, copies_of_relatives, copy, emptied_copy,
-    forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, notify, put_copy, put_mapping,
-    remove_copies, remove_copy, remove_mapping, require_full_part,
+    forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, may_import, notify, put_copy,
+    put_mapping, remove_copies, remove_copy, remove_mapping, require_full_part,
 };
 pub use member::{create_triggers, disarmed, drop_triggers, members, renew_keys, rewritten, strays, touched};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
     published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,
-    remove_target, renew_witnesses, reset_target, restrictions, take_over, target, target_names,
-    targets_needing,
+    remove_target, renew_witnesses, reset_target, restrictions, table_of_another, take_over, target,
+    target_names, targets_needing,
 };
 pub use tracked::{
     Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
-    put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column, tracked_name,
-    tracked_table, truncate_segment,
+    put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column,
+    tracked_name, tracked_table, truncate_segment,
 };
 pub use witness::{Witness, witnesses};
 
@@ -67,19 +69,22 @@ pub fn this_database() -> Result<DatabaseIdentity> {
     })
 }
 
-/// Takes the lock of a target until the end of the transaction. It assigns no transaction id.
+/// Takes the lock of a target until the end of the transaction. It assigns no transaction id, and no role can
+/// take it but by our functions.
 pub fn lock_target(purpose: &str, target: &str) -> Result<()> {
-    let key = format!("pg_table_export {purpose} {target}");
-    let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))";
-    if in_snapshot(lock, &[&key])?.first().is_some_and(|row| row.flag(0)) {
+    let key = "SELECT 'table_export.target'::regclass::oid, hashtextextended($1, 0)";
+    let rows = in_snapshot(key, &[&format!("{purpose} {target}")])?;
+    let row = rows.first().ok_or_else(|| pg::Error::Internal("there is no hash".into()))?;
+    let lock = NameLock::new(Oid::from(row.get::<u32>(0)?), row.get(1)?);
+    if lock.take_if_free() {
         return Ok(());
     }
-    // How pg_locks shows the two halves of the key of an advisory lock: lockfuncs.c.
-    let holder = "SELECT l.pid FROM pg_locks AS l, hashtextextended($1, 0) AS k (key)
-                   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    let holder = "SELECT l.pid FROM pg_locks AS l
+                   WHERE l.locktype = 'object' AND l.granted
                      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                     AND (l.classid::int8 << 32) | l.objid::int8 = k.key";
-    let pid = in_snapshot(holder, &[&key])?.first().map(|row| row.optional(0)).transpose()?.flatten();
+                     AND l.classid = $1 AND l.objid::int8 = $2 AND l.objsubid = $3";
+    let holders = in_snapshot(holder, &[&lock.class, &u64::from(lock.object), &i32::from(lock.part)])?;
+    let pid = holders.first().map(|row| row.optional(0)).transpose()?.flatten();
     Err(CatalogError::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid }.into())
 }
 

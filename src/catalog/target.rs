@@ -356,6 +356,20 @@ pub fn restrictions(target: &str) -> Result<Vec<Restriction>> {
     in_snapshot(sql, &[&target])?.iter().map(restriction).collect()
 }
 
+/// Returns a table that is tracked, or that a target is restricted to, if a role lacks the rights of its
+/// owner; a table that has been dropped is such a one.
+pub fn table_of_another(target: &str, role: Oid) -> Result<Option<Oid>> {
+    let sql = "SELECT m.relation::oid
+                 FROM (SELECT relation FROM table_export.tracked
+                        UNION
+                       SELECT relation FROM table_export.restriction WHERE target = $1) AS m
+                 LEFT JOIN pg_class AS c ON c.oid = m.relation
+                WHERE c.oid IS NULL OR NOT pg_has_role($2, c.relowner, 'USAGE')
+                ORDER BY m.relation LIMIT 1";
+    let rows = in_snapshot(sql, &[&target, &role])?;
+    Ok(rows.first().map(|row| row.get::<u32>(0)).transpose()?.map(Oid::from))
+}
+
 /// Records that a target gets a table.
 pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<()> {
     let sql = "INSERT INTO table_export.restriction (target, relation, view)

@@ -108,9 +108,9 @@ pub fn apply(
                 destination.shape.qualified()
             );
             let cause = || damage(store, manifest, part).map(Error::from);
-            let applied = report::with_detail(&place, cause, || {
+            let shows_rows = destination.table.allows(caller.role(), &[Right::Select]);
+            let applied = report::with_detail(&place, shows_rows, cause, || {
                 let interceptors = intercept::interceptors(destination.table.oid())?;
-                let shows_rows = destination.table.allows(caller.role(), &[Right::Select]);
                 let incoming =
                     Incoming { store, manifest, part, destination, interceptors, is_adopted, shows_rows };
                 apply_part(&incoming, options, caller).map_err(|error| {

@@ -71,6 +71,8 @@ impl Report for ChainError {
 pub enum ImportError {
     #[error("table \"{table}\" does not exist here")]
     NoDestination { table: TableName, target: String, batch: u64, is_full: bool },
+    #[error("permission denied for function tx_import")]
+    MayNotImport,
     #[error("\"{table}\" cannot be protected")]
     Unprotectable { table: TableName, what: &'static str },
     #[error("\"{table}\" cannot be imported into")]
@@ -112,6 +114,9 @@ impl Report for ImportError {
                     )
                 })
             }
+            ImportError::MayNotImport => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(
+                "Who maps a table of a target to a table here reads its rows, as who imports it does.",
+            ),
             ImportError::Unprotectable { what, .. } => {
                 plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}."))
             }

@@ -3,8 +3,9 @@
 //!
 //! Input: names at the source, and a table here. Imports read the mapping in [`crate::destination::resolve`].
 //!
-//! Invariant: a mapping to an existing table changes only while that table is locked, and only for a caller
-//! with the rights of its owner.
+//! Invariant: where the rows of a table are written to changes only while the table that they were written to
+//! is locked, and only for a caller with the rights of its owner. The owner of a table reads what imports
+//! write to it, whoever runs them. So only a role that may import maps a table.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,9 @@ pub fn map(
     transaction::require_read_committed("tx_map()")?;
     catalog::lock_target("import", target)?;
     let missing = || TableError::NoTable { oid: relation.to_u32() };
+    if !catalog::may_import(caller.role())? {
+        return Err(ImportError::MayNotImport.into());
+    }
     own::lock_own(relation, caller)?.ok_or_else(missing)?;
     snapshot::latest(|| {
         let (schema, name) = parse(source_table)?;
@@ -71,7 +75,6 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
         let unknown =
             || ImportError::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
         let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
-        own::lock_own(mapping.relation, caller)?;
         let of = Copy { target: target.to_owned(), schema: schema.clone(), name: name.clone() };
         move_copy(&of, Some(&mapping), unmapped(&of)?.as_ref(), caller)?;
         catalog::remove_mapping(target, &schema, &name)?;
@@ -85,16 +88,18 @@ fn unmapped(of: &Copy) -> Result<Option<Mapping>> {
     Ok(relation.map(|relation| Mapping { relation, columns: BTreeMap::new() }))
 }
 
-/// Records that the rows of a table of the source are written to another place. The table that was the copy
-/// must be the caller's own, as it receives nothing any more.
+/// Records that the rows of a table of the source are written to another place. The table that they were
+/// written to must be the caller's own, as it receives nothing any more.
 fn move_copy(of: &Copy, from: Option<&Mapping>, to: Option<&Mapping>, caller: &Caller) -> Result<()> {
-    let Some(from) = from.filter(|from| Some(*from) != to) else { return Ok(()) };
+    let Some(from) = from else { return Ok(()) };
+    own::open_own(from.relation, caller)?;
+    own::lock_own(from.relation, caller)?;
+    if Some(from) == to {
+        return Ok(());
+    }
     if to.is_some_and(|to| to.relation == from.relation) {
         // Rows that are not sent again have their values in other columns.
         return catalog::require_full_part(of);
-    }
-    if catalog::copy(from.relation)?.is_some_and(|(copy, _)| copy == *of) {
-        own::lock_own(from.relation, caller)?;
     }
     catalog::remove_copy(&of.target, &of.schema, &of.name)
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod heap_insert;
 pub mod interrupts;
 pub mod keys;
+pub mod lock;
 pub mod query;
 pub mod report;
 pub mod scan;

@@ -22,10 +22,12 @@ fn is_about_data(code: PgSqlErrorCode) -> bool {
     !NOT_ABOUT_DATA.into_iter().any(|other| class(other) == class(code))
 }
 
-/// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it. After an error
-/// about data it raises the error of the extension that `cause` finds behind it, if there is one.
+/// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it. PostgreSQL's
+/// own DETAIL may have values of rows (`Failing row contains …`), and is left out unless `shows_rows`. After
+/// an error about data it raises the error of the extension that `cause` finds behind it, if there is one.
 pub fn with_detail<T, E>(
     place: &str,
+    shows_rows: bool,
     cause: impl Fn() -> Option<E>,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
@@ -39,8 +41,8 @@ pub fn with_detail<T, E>(
                 {
                     return Err(cause);
                 }
-                let detail =
-                    report.detail().map_or_else(|| place.to_owned(), |detail| format!("{detail}\n{place}"));
+                let detail = report.detail().filter(|_| shows_rows);
+                let detail = detail.map_or_else(|| place.to_owned(), |detail| format!("{detail}\n{place}"));
                 let located =
                     ErrorReport::new(report.sql_error_code(), report.message().to_owned(), "pg_table_export");
                 let located = located.set_detail(detail);

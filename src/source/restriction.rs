@@ -4,6 +4,9 @@
 //! fewer columns, fewer rows, or other values. Only tx_unrestrict ends a restriction: the tables and views
 //! that it names may be untracked, dropped or made anew, and the target be forgotten, and the target still
 //! gets no more than before.
+//!
+//! The owner of a table decides whether a restricted target gets it. To begin or to end a restriction changes
+//! what the target gets of all tables, and takes the rights of all their owners.
 
 use crate::catalog::{self, Restriction, Tracked};
 use crate::error::{Result, TableName};
@@ -22,9 +25,10 @@ use crate::table::shape::{Column, Shape};
 pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller) -> Result<String> {
     transaction::require_read_committed("tx_restrict()")?;
     catalog::lock_target("export", target)?;
-    let table = own(relation, caller)?;
+    let gone = || TableError::NoTable { oid: relation.to_u32() };
+    let table = own::open_own(relation, caller)?.ok_or_else(gone)?;
     snapshot::latest(|| {
-        let mut shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+        let mut shape = Shape::of(relation)?.ok_or_else(gone)?;
         let tracked =
             catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
         let name = shape.qualified();
@@ -32,6 +36,9 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
             let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
             let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
             see_through(view, &table, &mut shape, &key)?;
+        }
+        if catalog::restrictions(target)?.is_empty() {
+            own_all(target, caller)?;
         }
         catalog::put_restriction(target, relation, view)?;
         catalog::release_unrestricted(target)?;
@@ -57,8 +64,9 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
             let table = shape.map(|shape| shape.qualified()).or(table);
             return Err(RestrictError::NotRestricted { target: target.to_owned(), table }.into());
         }
-        for &relation in &named {
-            own_if_there(relation, caller)?;
+        match relation {
+            Some(relation) => drop(own::open_own(relation, caller)?),
+            None => own_all(target, caller)?,
         }
         if relation.is_some() && named.len() == restrictions.len() {
             return Err(RestrictError::LastOfRestricted { target: target.to_owned() }.into());
@@ -72,19 +80,17 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
     })
 }
 
-/// Opens a table that the caller owns.
-fn own(relation: Oid, caller: &Caller) -> Result<Table> {
-    Ok(own_if_there(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?)
-}
-
-/// Opens a table that the caller owns; `None` if it has been dropped, for then there is nothing to protect.
-fn own_if_there(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
-    let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
-    if caller.owns(&table) {
-        return Ok(Some(table));
+/// Requires that the caller owns all tables that a target loses when its restriction begins, or gets when it
+/// ends. These are all tracked tables, and those that the
+/// restriction names.
+fn own_all(target: &str, caller: &Caller) -> Result<()> {
+    if caller.is_extension_owner() {
+        return Ok(());
     }
-    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-    Err(TableError::NotOwner { table: shape.name_for_errors() }.into())
+    match catalog::table_of_another(target, caller.role())? {
+        Some(relation) => Err(own::not_owner(relation)?.into()),
+        None => Ok(()),
+    }
 }
 
 /// The tracked tables that a target gets, each with the view that it is seen through.

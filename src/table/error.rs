@@ -11,6 +11,8 @@ pub enum TableError {
     NoTable { oid: u32 },
     #[error("must be owner of table \"{table}\"")]
     NotOwner { table: TableName },
+    #[error("must be owner of extension \"pg_table_export\"")]
+    NotOwnerOfDropped { oid: u32 },
     #[error("\"{table}\" cannot be tracked")]
     WrongKind { table: TableName, what: &'static str },
     #[error("table \"{table}\" is not tracked")]
@@ -28,6 +30,10 @@ impl Report for TableError {
         match self {
             TableError::NoTable { .. } => plain(ERRCODE_UNDEFINED_TABLE),
             TableError::NotOwner { .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TableError::NotOwnerOfDropped { oid } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(format!(
+                "The table with OID {oid} has been dropped. \
+                 What is recorded about it belongs to the owner of the extension."
+            )),
             TableError::WrongKind { what, .. } => plain(ERRCODE_WRONG_OBJECT_TYPE)
                 .detail(format!("It is {what}."))
                 .hint("Track a logged table of this database, ordinary or partitioned."),

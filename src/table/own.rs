@@ -1,4 +1,4 @@
-//! The lock on a table that the caller must own, and the error for a table that is not tracked.
+//! Tables that the caller must own, and their locks; and the error for a table that is not tracked.
 
 use crate::error::Result;
 use crate::pg::Oid;
@@ -15,6 +15,22 @@ pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> TableError {
         Some(what) => TableError::WrongKind { table, what },
         None => TableError::NotTracked { table },
     }
+}
+
+/// Returns the error for a table that the caller does not own. What is recorded about a table that has been
+/// dropped belongs to the owner of the extension: its own owner is not known any more.
+pub fn not_owner(relation: Oid) -> Result<TableError> {
+    Ok(match Shape::of(relation)? {
+        Some(shape) => TableError::NotOwner { table: shape.name_for_errors() },
+        None => TableError::NotOwnerOfDropped { oid: relation.to_u32() },
+    })
+}
+
+/// Opens a table that the caller must own; `None` if it has been dropped, and the caller owns the extension.
+pub fn open_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
+    let table = Table::open(relation, Lock::Read);
+    let owns = table.as_ref().map_or_else(|| caller.is_extension_owner(), |table| caller.owns(table));
+    if owns { Ok(table) } else { Err(not_owner(relation)?.into()) }
 }
 
 /// Locks a table against writers if the caller owns it; `None` if it does not exist. A caller who does not

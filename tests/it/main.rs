@@ -25,6 +25,7 @@ mod names;
 mod near_keys;
 mod ownership;
 mod restrictions;
+mod rights;
 mod roundtrip;
 mod schedule;
 mod scratch;

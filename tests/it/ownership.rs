@@ -286,7 +286,7 @@ fn the_copy_of_another_owner_is_not_mapped_away() {
     let mirror = copied("mapped_away");
     mirror.copy.run(
         "CREATE ROLE mapped_away_role LOGIN; CREATE SCHEMA mine AUTHORIZATION mapped_away_role;
-         GRANT EXECUTE ON FUNCTION tx_map, tx_unmap TO mapped_away_role;
+         GRANT EXECUTE ON FUNCTION tx_map, tx_unmap, tx_import TO mapped_away_role;
          SET ROLE mapped_away_role; CREATE TABLE mine.t (id int PRIMARY KEY, v int)",
     );
     let map = "SET ROLE mapped_away_role; SELECT tx_map('copy', 'public.t', 'mine.t')";
