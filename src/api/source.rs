@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use crate::api::arguments::{choice, milliseconds, parse_number, required, target_name};
 use crate::api::call::Call;
+use crate::destination::protect;
 use crate::error::Error;
 use crate::pg::Oid;
 use crate::pg::text::Text;
@@ -61,6 +62,7 @@ fn follow_members() -> Result<(), ErrorReport> {
     if !follow::is_own_ddl() {
         let _call = Call::enter()?;
         follow::follow_command()?;
+        protect::follow_command()?;
     }
     Ok(())
 }

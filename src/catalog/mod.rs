@@ -35,7 +35,7 @@ pub use target::{
 };
 pub use tracked::{
     Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
-    put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column,
+    protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column,
     tracked_name, tracked_table, truncate_segment,
 };
 pub use witness::{Witness, witnesses};

@@ -151,6 +151,27 @@ pub fn create_protection(relation: Oid) -> Result<()> {
     Ok(())
 }
 
+/// Protects partitions that a DDL command has made, or attached to a protected copy. For event triggers.
+/// Without a protected copy it costs one look-up.
+pub fn protect_new_partitions() -> Result<()> {
+    let sql = "SELECT FROM pg_depend
+                WHERE refclassid = 'pg_proc'::regclass
+                  AND refobjid = 'table_export.refuse_write()'::regprocedure
+                  AND classid = 'pg_trigger'::regclass LIMIT 1";
+    if latest(sql, &[])?.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT table_export.protect_partitions(m.tgrelid)
+                 FROM (SELECT DISTINCT g.tgrelid
+                         FROM pg_event_trigger_ddl_commands() AS c
+                        CROSS JOIN LATERAL pg_partition_ancestors(c.objid) AS p
+                         JOIN pg_trigger AS g ON g.tgrelid = p.relid AND g.tgtype & 5 = 4
+                          AND g.tgfoid = 'table_export.refuse_write()'::regprocedure
+                        WHERE c.classid = 'pg_class'::regclass) AS m";
+    latest(sql, &[])?;
+    Ok(())
+}
+
 /// Ends the protection of a table.
 pub fn drop_protection(relation: Oid) -> Result<()> {
     latest("SELECT table_export.drop_protection($1::regclass)", &[&relation])?;

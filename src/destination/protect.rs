@@ -23,6 +23,11 @@ pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String> {
     change(relation, caller, catalog::drop_protection)
 }
 
+/// Protects the partitions that a DDL command has given to protected copies.
+pub fn follow_command() -> Result<()> {
+    catalog::protect_new_partitions()
+}
+
 fn change(relation: Oid, caller: &Caller, apply: fn(Oid) -> Result<()>) -> Result<String> {
     let missing = || TableError::NoTable { oid: relation.to_u32() };
     // Closed, its lock kept: CREATE TRIGGER refuses a table that is open.

@@ -24,6 +24,7 @@ mod model;
 mod names;
 mod near_keys;
 mod ownership;
+mod protection;
 mod restrictions;
 mod rights;
 mod roundtrip;
