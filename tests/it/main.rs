@@ -27,6 +27,7 @@ mod ownership;
 mod protection;
 mod restrictions;
 mod rights;
+mod rights_table;
 mod roundtrip;
 mod schedule;
 mod scratch;
