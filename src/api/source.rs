@@ -10,6 +10,7 @@ use crate::api::call::Call;
 use crate::destination::protect;
 use crate::error::Error;
 use crate::pg::Oid;
+use crate::pg::commands;
 use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
 use crate::source::shadow::size;
@@ -56,22 +57,30 @@ fn capture<'a>(
     Ok(None)
 }
 
-/// The event trigger for DDL that has ended.
+/// The event trigger for DDL that has ended. It fires for everybody's DDL, so it begins with no [`Call`]
+/// before it knows that there is something to do.
 #[pg_extern(sql = false)]
 fn follow_members() -> Result<(), ErrorReport> {
-    if !follow::is_own_ddl() {
+    if follow::is_own_ddl() {
+        return Ok(());
+    }
+    let commands = commands::commands();
+    let work = follow::examine(&commands);
+    let is_about_partitions = commands.is_about_partitions();
+    if work.is_some() || is_about_partitions {
         let _call = Call::enter()?;
-        follow::follow_command()?;
-        protect::follow_command()?;
+        work.map_or(Ok(()), follow::Work::settle)?;
+        if is_about_partitions {
+            protect::follow_command()?;
+        }
     }
     Ok(())
 }
 
 /// The event trigger for DDL that is about to rewrite a table.
 #[pg_extern(sql = false)]
-fn capture_rewrite() -> Result<(), ErrorReport> {
-    let _call = Call::enter()?;
-    Ok(follow::follow_rewrite()?)
+fn capture_rewrite() {
+    follow::follow_rewrite();
 }
 
 /// Exports what has changed for a target.

@@ -1,6 +1,5 @@
 -- The statements that create the triggers of one member of a tracked table: $1 = id of the tracked table,
--- $2 = the member, $3 = whether its triggers must be FOR EACH ROW. They are ENABLE ALWAYS, so that they fire for
--- writes under session_replication_role = replica as well.
+-- $2 = the member, $3 = whether its triggers must be FOR EACH ROW.
 WITH member AS (
     SELECT format('%I.%I', n.nspname, c.relname) AS name,
            CASE WHEN c.oid <> t.relation THEN '_' || t.id ELSE '' END AS suffix
@@ -16,8 +15,3 @@ SELECT format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s EXECUTE FUNCTION t
               'pg_table_export_' || g.event || m.suffix, g.event, m.name,
               CASE WHEN $3 AND g.event <> 'truncate' THEN 'FOR EACH ROW' ELSE g.transition END, $1)
   FROM member AS m, trigger AS g
- UNION ALL
-SELECT format('ALTER TABLE ONLY %s %s', m.name,
-              string_agg(format('ENABLE ALWAYS TRIGGER %I', 'pg_table_export_' || g.event || m.suffix), ', '))
-  FROM member AS m, trigger AS g
- GROUP BY m.name

@@ -1,7 +1,6 @@
 //! The members of tracked tables and their triggers, in the active snapshot.
 
 use crate::error::Result;
-use crate::pg;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, latest, now};
 
@@ -27,70 +26,30 @@ pub fn members(id: i32) -> Result<Vec<Member>> {
     in_snapshot(sql, &[&id])?.iter().map(member).collect()
 }
 
-/// A member without the triggers that it needs, or a former member with triggers.
-pub struct Stray {
-    /// The id of the tracked table.
-    pub id: i32,
-    /// The tracked table.
-    pub tracked: Oid,
-    /// The member.
-    pub relation: Oid,
-    /// It has become a member.
-    pub joins: bool,
-    /// Its triggers must be FOR EACH ROW.
-    pub by_row: bool,
-    /// Rows may have come with it that no trigger has seen.
-    pub holds_rows: bool,
-}
-
-/// Returns the strays of some tracked tables.
-pub fn strays(ids: &[i32]) -> Result<Vec<Stray>> {
-    let sql = "SELECT s.tracked, t.relation::oid, s.relation::oid, s.joins, s.by_row, s.holds_rows
-                 FROM table_export.stray AS s JOIN table_export.tracked AS t ON t.id = s.tracked";
-    let stray = |row: &Row| {
-        let (id, tracked, relation) = (row.get(0)?, row.get::<u32>(1)?, row.get::<u32>(2)?);
-        let (joins, by_row, holds_rows) = (row.flag(3), row.flag(4), row.flag(5));
-        let (tracked, relation) = (Oid::from(tracked), Oid::from(relation));
-        Ok(Stray { id, tracked, relation, joins, by_row, holds_rows })
-    };
-    let strays = in_snapshot(sql, &[])?.iter().map(stray).collect::<Result<Vec<_>>>()?;
-    Ok(strays.into_iter().filter(|stray| ids.contains(&stray.id)).collect())
-}
-
-/// Returns the ids of the tracked tables that the DDL command may concern which has just ended.
-pub fn touched() -> Result<Vec<i32>> {
-    let rows = in_snapshot(include_str!("touched.sql"), &[])?;
-    Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, pg::Error>>()?)
-}
-
-/// Returns the tracked tables, by their ids, whose rows are in the table that is being rewritten.
-pub fn rewritten() -> Result<Vec<(i32, Oid)>> {
-    let sql = "SELECT m.tracked, t.relation::oid
-                 FROM table_export.member AS m JOIN table_export.tracked AS t ON t.id = m.tracked
-                WHERE m.has_rows AND m.relation = pg_event_trigger_table_rewrite_oid()";
-    tracked_by_id(sql)
-}
-
-/// Returns the tracked tables, by their ids, whose changes are not captured through a table that the DDL
-/// command has touched.
-pub fn disarmed() -> Result<Vec<(i32, Oid)>> {
-    tracked_by_id(include_str!("disarmed.sql"))
-}
-
-fn tracked_by_id(sql: &str) -> Result<Vec<(i32, Oid)>> {
-    let tracked = |row: &Row| Ok((row.get(0)?, Oid::from(row.get::<u32>(1)?)));
-    in_snapshot(sql, &[])?.iter().map(tracked).collect()
-}
-
-/// Renews what is remembered of the keys of tracked tables, at any isolation level.
-pub fn renew_keys() -> Result<()> {
-    latest(include_str!("renew_keys.sql"), &[])?;
+/// Renews what is remembered of the key of a tracked table, at any isolation level, if a column has another
+/// name since, or the table is another since it was restored.
+pub fn renew_key(id: i32) -> Result<()> {
+    latest(include_str!("renew_key.sql"), &[&id])?;
     Ok(())
 }
 
-/// Creates the triggers of one member of a tracked table.
+/// Creates the triggers of one member of a tracked table, which capture nothing until they are enabled.
 pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
     run_each(&in_snapshot(include_str!("create_triggers.sql"), &[&id, &relation, &by_row])?)
+}
+
+/// Makes the triggers of one member ENABLE ALWAYS, so that they fire for writes under
+/// session_replication_role = replica as well.
+pub fn enable_triggers(id: i32, relation: Oid) -> Result<()> {
+    let sql = "SELECT format('ALTER TABLE ONLY %I.%I %s', n.nspname, c.relname,
+                             string_agg(format('ENABLE ALWAYS TRIGGER %I', g.tgname), ', '))
+                 FROM pg_trigger AS g
+                 JOIN pg_class AS c ON c.oid = g.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE g.tgrelid = $2
+                  AND g.tgfoid = 'table_export.capture()'::regprocedure
+                  AND g.tgargs = convert_to($1::text, 'UTF8') || '\\x00'::bytea
+                GROUP BY n.nspname, c.relname";
+    run_each(&in_snapshot(sql, &[&id, &relation])?)
 }
 
 /// Drops the triggers of all members and former members of a tracked table, or those of one.

@@ -13,6 +13,8 @@ use crate::table::key::KeyColumn;
 
 /// Attribute numbers in table_export.tracked, for the trigger, which reads the row without SQL.
 pub mod tracked_column {
+    /// id
+    pub const ID: i32 = 1;
     /// relation
     pub const RELATION: i32 = 2;
     /// relation_oid

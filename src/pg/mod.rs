@@ -6,16 +6,19 @@
 //! them back. Locks are kept to the end of the transaction. Nothing here knows what a shadow or a batch is.
 
 pub mod cache;
+pub mod commands;
 pub mod compat;
 pub mod convert;
 pub mod copy;
 pub mod encoding;
 pub mod error;
 pub mod heap_insert;
+pub mod installed;
 pub mod interrupts;
 pub mod keys;
 pub mod lock;
 pub mod query;
+pub mod relatives;
 pub mod report;
 pub mod scan;
 pub mod settings;

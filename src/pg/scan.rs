@@ -1,5 +1,4 @@
-//! One row of one of our own tables by its integer id, without SQL: for the trigger, which may not plan
-//! queries.
+//! Rows by an index, without SQL: for triggers and event triggers, which run inside the statements of others.
 
 use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -16,6 +15,11 @@ impl Tuple {
     /// Returns a smallint column, given by attribute number; `None` for null.
     pub fn smallint(&self, attnum: i32) -> Option<i16> {
         self.value(attnum).map(|datum| datum.value() as i16)
+    }
+
+    /// Returns an integer column, given by attribute number; `None` for null.
+    pub fn integer(&self, attnum: i32) -> Option<i32> {
+        self.value(attnum).map(|datum| datum.value() as i32)
     }
 
     /// Returns an oid column, given by attribute number; `None` for null.
@@ -35,7 +39,23 @@ impl Tuple {
         self.value(attnum).and_then(|datum| unsafe { Vec::<String>::from_datum(datum, false) })
     }
 
-    fn value(&self, attnum: i32) -> Option<Datum> {
+    /// Returns a "char" column, given by attribute number; `None` for null.
+    pub(super) fn char(&self, attnum: i32) -> Option<char> {
+        self.value(attnum).map(|datum| char::from(datum.value() as u8))
+    }
+
+    /// Returns a boolean column, given by attribute number; false for null.
+    pub(super) fn flag(&self, attnum: i32) -> bool {
+        self.value(attnum).is_some_and(|datum| datum.value() as u8 != 0)
+    }
+
+    /// Returns a bytea column, given by attribute number; `None` for null.
+    pub(super) fn bytes(&self, attnum: i32) -> Option<Vec<u8>> {
+        // SAFETY: the datum of a bytea.
+        self.value(attnum).and_then(|datum| unsafe { Vec::<u8>::from_datum(datum, false) })
+    }
+
+    pub(super) fn value(&self, attnum: i32) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: a tuple of this descriptor; the attribute number is one of it.
         let datum = unsafe { pg_sys::heap_getattr(self.tuple, attnum, self.descriptor, &mut is_null) };
@@ -44,24 +64,49 @@ impl Tuple {
 }
 
 /// Finds the row whose first column, an integer and the column of the given index, equals `id`.
-pub fn by_id<T>(table: Oid, index: Oid, id: i32, look: impl FnOnce(&Tuple) -> T) -> Option<T> {
-    let table = Table::open(table, Lock::Read)?;
+pub fn by_id<T>(table: Oid, index: Oid, id: i32, look: impl FnMut(&Tuple) -> T) -> Option<T> {
+    scan(table, Some((index, 1, pg_sys::F_INT4EQ, Datum::from(id))), look).pop()
+}
+
+/// Finds the rows in which a column of type oid, the first of the given index, equals `oid`.
+pub fn by_oid<T>(table: Oid, index: Oid, attnum: i16, oid: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), look)
+}
+
+/// Looks at all rows of a table.
+pub(super) fn all<T>(table: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+    scan(table, None, look)
+}
+
+/// Looks at rows in the newest state of the catalog: all, or those in which the first column of an index
+/// equals a value. The condition is the index, the column, the function of its operator =, and the value.
+fn scan<T>(
+    table: Oid,
+    condition: Option<(Oid, i16, u32, Datum)>,
+    mut look: impl FnMut(&Tuple) -> T,
+) -> Vec<T> {
+    let Some(table) = Table::open(table, Lock::Read) else { return Vec::new() };
     let mut key = pg_sys::ScanKeyData::default();
-    // SAFETY: an open table and its index over one integer column; a null snapshot is a fresh catalog
-    // snapshot (genam.c, systable_beginscan). The tuple is looked at before the scan ends.
+    let mut found = Vec::new();
+    // SAFETY: an open table and its index over that column; a null snapshot is a fresh catalog snapshot
+    // (genam.c, systable_beginscan). Each tuple is looked at before the scan goes on.
     unsafe {
-        pg_sys::ScanKeyInit(
-            &raw mut key,
-            1,
-            pg_sys::BTEqualStrategyNumber as u16,
-            pg_sys::F_INT4EQ.into(),
-            Datum::from(id),
-        );
+        if let Some((_, attnum, equal, value)) = condition {
+            let strategy = pg_sys::BTEqualStrategyNumber as u16;
+            pg_sys::ScanKeyInit(&raw mut key, attnum, strategy, equal.into(), value);
+        }
+        let (index, keys) = condition.map_or((Oid::INVALID, 0), |(index, ..)| (index, 1));
+        let (by_index, snapshot) = (keys > 0, std::ptr::null_mut());
         let scan =
-            pg_sys::systable_beginscan(table.relation(), index, true, std::ptr::null_mut(), 1, &raw mut key);
-        let tuple = pg_sys::systable_getnext(scan);
-        let found = (!tuple.is_null()).then(|| look(&Tuple { tuple, descriptor: table.descriptor() }));
+            pg_sys::systable_beginscan(table.relation(), index, by_index, snapshot, keys, &raw mut key);
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            found.push(look(&Tuple { tuple, descriptor: table.descriptor() }));
+        }
         pg_sys::systable_endscan(scan);
-        found
     }
+    found
 }

@@ -89,6 +89,17 @@ impl Table {
         unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
     }
 
+    /// Says whether a page of the table's has ever been written, since it was emptied last.
+    pub fn has_pages(&self) -> bool {
+        // SAFETY: open; only what has storage has pages (relcache.c).
+        unsafe {
+            let kind = (*(*self.relation).rd_rel).relkind as u8;
+            kind == pg_sys::RELKIND_RELATION
+                && pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
+                    > 0
+        }
+    }
+
     /// Says whether it is a view.
     pub fn is_view(&self) -> bool {
         // SAFETY: open.

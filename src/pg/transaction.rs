@@ -95,6 +95,20 @@ pub struct Obstacle {
 /// Runs a closure in a subtransaction and rolls it back. Returns the error that the closure met; an error
 /// that ends the statement (a cancel, a shutdown) is raised.
 pub fn dry_run<E: Into<ErrorReport>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
+    nested(run, |_| false)
+}
+
+/// Runs a closure in a subtransaction, which is undone if the closure meets an error. Returns that error; one
+/// that ends the statement (a cancel, a shutdown) is raised.
+pub fn attempt<E: Into<ErrorReport>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
+    nested(run, Option::is_none)
+}
+
+/// Runs a closure in a subtransaction, which is kept if `keeps` says so of the error that was met.
+fn nested<E: Into<ErrorReport>>(
+    run: impl FnOnce() -> Result<(), E>,
+    keeps: impl FnOnce(&Option<Obstacle>) -> bool,
+) -> Option<Obstacle> {
     // SAFETY: plain variables of the backend; as plpgsql does around a block with an EXCEPTION clause
     // (pl_exec.c).
     let (context, owner) = unsafe {
@@ -110,21 +124,26 @@ pub fn dry_run<E: Into<ErrorReport>>(run: impl FnOnce() -> Result<(), E>) -> Opt
         let report = error.into();
         obstacle(report.message(), report.hint())
     };
-    let met = PgTryBuilder::new(AssertUnwindSafe(|| run().err().and_then(ours)))
+    let met = PgTryBuilder::new(AssertUnwindSafe(|| Ok(run().err().and_then(ours))))
         .catch_others(|error| match error {
             CaughtError::PostgresError(report) if !ends_statement(report.sql_error_code()) => {
-                obstacle(report.message(), report.hint())
+                Ok(obstacle(report.message(), report.hint()))
             }
-            other => other.rethrow(),
+            other => Err(other),
         })
         .execute();
-    // SAFETY: ends the subtransaction begun above, whether it has failed or not.
+    // SAFETY: ends the subtransaction begun above, whether it has failed or not. An error that is raised
+    // before would leave it open, and with it the session's transaction.
     unsafe {
-        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        if met.as_ref().is_ok_and(keeps) {
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
         pg_sys::MemoryContextSwitchTo(context);
         pg_sys::CurrentResourceOwner = owner;
     }
-    met
+    met.unwrap_or_else(|ending| ending.rethrow())
 }
 
 pub(super) fn ends_statement(code: PgSqlErrorCode) -> bool {

@@ -3,16 +3,23 @@
 //!
 //! Everything is read in the newest snapshot, because DDL works there at any isolation level. Nothing is
 //! recorded by an UPDATE of a row that exports update as well: at REPEATABLE READ the user's DDL would fail.
+//!
+//! Invariant: no DDL fails because of what is done here. Where something fails, the witness of the next
+//! export differs, or the triggers are not intact.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use crate::catalog;
 use crate::catalog::error::CatalogError;
+use crate::catalog::kin::{Kin, Look, Stray};
 use crate::error::Result;
-use crate::pg::Oid;
-use crate::pg::snapshot;
+use crate::pg::commands::{self, Altered, Commands};
+use crate::pg::transaction::Obstacle;
+use crate::pg::{Oid, relatives, snapshot, transaction};
 use crate::source::shadow::Op;
 use crate::source::shadow::record::{Recorder, Shadow};
+use crate::table::shape::Shape;
 
 thread_local! {
     /// This backend is creating or dropping the extension's own triggers.
@@ -47,46 +54,128 @@ pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
     snapshot::latest(|| catalog::create_triggers(id, relation, by_row))
 }
 
+/// Makes the triggers of one member capture. Their rows in PostgreSQL's catalog are written by this
+/// transaction then, and by no subtransaction in which they may have been created: a witness compares that.
+pub fn enable_triggers(id: i32, relation: Oid) -> Result<()> {
+    let _own = OwnDdl::begin();
+    snapshot::latest(|| catalog::enable_triggers(id, relation))
+}
+
 /// Drops the triggers of all members and former members of a tracked table, or those of one.
 pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
     let _own = OwnDdl::begin();
     snapshot::latest(|| catalog::drop_triggers(id, relation))
 }
 
-/// Follows the DDL command that has just ended.
-///
-/// Partitions come and go, tables begin to inherit from others, subscriptions begin to write to them. Rows
-/// that go need not be recorded: the witness of the next export shows that. It does not show that triggers
-/// were away within one transaction, so that is recorded.
-pub fn follow_command() -> Result<()> {
-    let touched = snapshot::latest(catalog::touched)?;
-    if !touched.is_empty() {
-        follow_members(&touched)?;
-    }
-    let disarmed = snapshot::latest(catalog::disarmed)?;
-    disarmed.into_iter().try_for_each(|(id, tracked)| record(id, tracked))
+/// What a DDL command has left to do.
+#[derive(Default)]
+pub struct Work {
+    /// Tracked tables whose key is remembered by names that its columns have no more.
+    renamed: Kin,
+    /// Tracked tables whose changes may escape through a table that lacks some of its triggers. A witness does
+    /// not show that they were away within one transaction.
+    disarmed: Kin,
+    /// Tables that have come or gone.
+    strays: BTreeMap<(u32, i32), Stray>,
 }
 
-fn follow_members(touched: &[i32]) -> Result<()> {
-    snapshot::latest(catalog::renew_keys)?;
-    for stray in snapshot::latest(|| catalog::strays(touched))? {
-        if stray.joins {
-            create_triggers(stray.id, stray.relation, stray.by_row)?;
-        } else {
-            drop_triggers(stray.id, Some(stray.relation))?;
-        }
-        if stray.holds_rows {
-            record(stray.id, stray.tracked)?;
+/// Finds out what the DDL command that has just ended has left to do; `None` if nothing.
+///
+/// It looks at what the command touched, and at the relatives of that, by index and without SQL. So it costs
+/// the same however many tables are tracked, and whatever the transaction has done before.
+pub fn examine(commands: &Commands) -> Option<Work> {
+    let look = Look::begin()?;
+    let mut work = Work::default();
+    for altered in &commands.tables {
+        work.add(altered, &look);
+    }
+    if commands.about_subscription {
+        for table in relatives::subscribed() {
+            for table in std::iter::once(table).chain(relatives::descendants(table)) {
+                work.add_strays(look.strays(table, &Kin::new()));
+            }
         }
     }
-    Ok(())
+    let is_nothing = work.renamed.is_empty() && work.disarmed.is_empty() && work.strays.is_empty();
+    (!is_nothing).then_some(work)
+}
+
+impl Work {
+    /// Adds what is to do about a table that a command created or altered.
+    ///
+    /// A tracked table below it, or below one that it has been attached to, has all tables above as members;
+    /// one above has all partitions below.
+    fn add(&mut self, altered: &Altered, look: &Look) {
+        let near = std::iter::once(altered.table).chain(altered.relatives.iter().copied());
+        let near = near.collect::<Vec<_>>();
+        let kin = near.iter().flat_map(|&table| look.kin(table)).collect::<Kin>();
+        if kin.is_empty() {
+            return;
+        }
+        let renamed = kin.iter().filter(|&(&id, &relation)| look.has_new_key(id, relation));
+        self.renamed.extend(renamed);
+        self.disarmed.extend(look.disarmed(altered.table, &kin));
+        for &table in &near {
+            for table in std::iter::once(table).chain(relatives::ancestors(table)) {
+                self.add_strays(look.strays(table, &kin));
+            }
+        }
+        let own = altered.itself.then_some(&altered.table);
+        for &top in own.into_iter().chain(&altered.relatives) {
+            if relatives::facts(top).is_some_and(|facts| facts.kind == 'p') {
+                let ids = look.held_by(top);
+                let below = relatives::descendants(top).into_iter();
+                for table in below.filter(|&table| !look.is_settled(table, &ids)) {
+                    self.add_strays(look.strays(table, &Kin::new()));
+                }
+            }
+        }
+    }
+
+    fn add_strays(&mut self, strays: Vec<Stray>) {
+        self.strays.extend(strays.into_iter().map(|stray| ((stray.relation.to_u32(), stray.id), stray)));
+    }
+
+    /// Gives triggers to new members of tracked tables, takes them from former ones, and records that rows
+    /// may have come.
+    ///
+    /// The command does not fail if something of this does: it belongs to somebody else. A warning says what
+    /// is missing, and exports are refused until it is there (`tx_tracked.triggers_intact`).
+    pub fn settle(self) -> Result<()> {
+        for (id, tracked) in self.renamed {
+            let renew = || snapshot::latest(|| catalog::renew_key(id));
+            warn(tracked, transaction::attempt(renew));
+        }
+        // Nothing else would show it. If the shadow cannot be written to, no write to the table succeeds either.
+        for (id, tracked) in self.disarmed {
+            record(id, tracked)?;
+        }
+        for stray in self.strays.into_values() {
+            let Stray { id, tracked, relation, .. } = stray;
+            if !stray.joins {
+                warn(tracked, transaction::attempt(|| drop_triggers(id, Some(relation))));
+                continue;
+            }
+            let failed = transaction::attempt(|| {
+                create_triggers(id, relation, stray.by_row)?;
+                if stray.holds_rows { record(id, tracked) } else { Ok(()) }
+            });
+            match failed {
+                None => enable_triggers(id, relation)?,
+                failed => warn(tracked, failed),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Records that a table is being rewritten by ALTER TABLE. VACUUM FULL and CLUSTER, which change no values,
 /// fire no event trigger.
-pub fn follow_rewrite() -> Result<()> {
-    let rewritten = snapshot::latest(catalog::rewritten)?;
-    rewritten.into_iter().try_for_each(|(id, tracked)| record(id, tracked))
+pub fn follow_rewrite() {
+    let (Some(rewritten), Some(look)) = (commands::rewritten(), Look::begin()) else { return };
+    for (id, tracked) in look.holders(rewritten) {
+        warn(tracked, transaction::attempt(|| record(id, tracked)));
+    }
 }
 
 /// Records that any row of a tracked table may have changed. Without a shadow there is nothing to record,
@@ -100,4 +189,12 @@ fn record(id: i32, tracked: Oid) -> Result<()> {
     let mut recorder = Recorder::new(shadow);
     recorder.everything(Op::Unfit)?;
     recorder.finish()
+}
+
+/// Warns that something could not be done for a tracked table.
+fn warn(tracked: Oid, failed: Option<Obstacle>) {
+    let Some(Obstacle { message, .. }) = failed else { return };
+    let shape = snapshot::latest(|| Shape::of(tracked)).ok().flatten();
+    let table = shape.map_or_else(|| tracked.to_u32().to_string(), |shape| shape.qualified());
+    pgrx::warning!("this command could not be followed for tracked table \"{table}\": {message}");
 }

@@ -147,7 +147,11 @@ fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
             return Err(table.map_or(gone, |table| TableError::NotOwner { table }).into());
         }
     }
-    members.iter().try_for_each(|member| follow::create_triggers(id, member.relation, member.by_row))
+    for member in &members {
+        follow::create_triggers(id, member.relation, member.by_row)?;
+        follow::enable_triggers(id, member.relation)?;
+    }
+    Ok(())
 }
 
 fn names(key: &[KeyColumn]) -> Vec<String> {

@@ -8,6 +8,7 @@ mod apply;
 mod batches;
 mod cluster;
 mod compaction;
+mod cost;
 mod crashes;
 mod damage;
 mod ddl;

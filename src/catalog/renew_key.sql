@@ -1,5 +1,5 @@
 -- The numbers of a key's columns survive a renaming, the names survive a restore. After either, this renews
--- the one by the other.
+-- the one by the other: $1 = id of the tracked table.
 UPDATE table_export.tracked AS t
    SET relation_oid = k.relation, key = k.attnums, key_names = k.names
   FROM (SELECT t.id,
@@ -12,6 +12,7 @@ UPDATE table_export.tracked AS t
           JOIN pg_attribute AS a
             ON a.attrelid = t.relation AND NOT a.attisdropped
            AND CASE WHEN t.relation_oid = t.relation THEN a.attnum = c.attnum ELSE a.attname = c.name END
+         WHERE t.id = $1
          GROUP BY t.id, t.relation) AS k
  WHERE k.id = t.id
    AND cardinality(k.attnums) = cardinality(t.key)

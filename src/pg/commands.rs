@@ -1,0 +1,169 @@
+//! What the DDL command has done for which an event trigger fires.
+
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::{PgList, is_a};
+
+use crate::pg::{installed, relatives};
+
+/// pg_subscription (pg_subscription.h).
+const SUBSCRIPTION: u32 = 6100;
+
+/// What one command did.
+#[derive(Default)]
+pub struct Commands {
+    /// The tables that it created or altered, or whose triggers it did.
+    pub tables: Vec<Altered>,
+    /// It created or altered a subscription.
+    pub about_subscription: bool,
+}
+
+impl Commands {
+    /// Says whether a table may have become a partition.
+    pub fn is_about_partitions(&self) -> bool {
+        let is_partition = |table| relatives::facts(table).is_some_and(|facts| facts.is_partition);
+        self.tables.iter().any(|one| !one.relatives.is_empty() || is_partition(one.table))
+    }
+}
+
+/// A table that a command created or altered.
+pub struct Altered {
+    pub table: Oid,
+    /// Tables that became a relative of it, or were one.
+    pub relatives: Vec<Oid>,
+    /// Something else than its relatives was altered.
+    pub itself: bool,
+}
+
+/// Returns what the command did that has just ended. To be called by an event trigger ON ddl_command_end.
+pub fn commands() -> Commands {
+    let mut done = Commands::default();
+    for command in collected() {
+        // SAFETY: event_trigger.c keeps the commands while event triggers run; `type_` says which part of the
+        // union counts (deparse_utility.h).
+        let (class, object, altered) = unsafe {
+            let command = &*command;
+            match command.type_ {
+                pg_sys::CollectedCommandType::SCT_Simple => {
+                    let address = command.d.simple.address;
+                    (address.classId, address.objectId, (Vec::new(), true))
+                }
+                pg_sys::CollectedCommandType::SCT_AlterTable => {
+                    let altered = &command.d.alterTable;
+                    (altered.classId, altered.objectId, relatives(altered.subcmds))
+                }
+                _ => continue,
+            }
+        };
+        if class == pg_sys::RelationRelationId {
+            let (relatives, itself) = altered;
+            done.tables.push(Altered { table: object, relatives, itself });
+        }
+        if class == pg_sys::TriggerRelationId
+            && let Some(table) = installed::table_of(object)
+        {
+            done.tables.push(Altered { table, relatives: Vec::new(), itself: false });
+        }
+        done.about_subscription |= class == Oid::from(SUBSCRIPTION);
+    }
+    done
+}
+
+/// Returns the table that is about to be rewritten. To be called by an event trigger ON table_rewrite.
+pub fn rewritten() -> Option<Oid> {
+    // SAFETY: takes no arguments; an error outside such an event trigger (event_trigger.c).
+    unsafe { pgrx::direct_function_call(pg_sys::pg_event_trigger_table_rewrite_oid, &[]) }
+}
+
+/// Returns the tables that subcommands of ALTER TABLE attached, detached, or the like, and whether there are
+/// subcommands of another kind.
+///
+/// # Safety
+/// A list of subcommands as event_trigger.c collects them.
+unsafe fn relatives(subcommands: *mut pg_sys::List) -> (Vec<Oid>, bool) {
+    let (mut relatives, mut itself) = (Vec::new(), false);
+    // SAFETY: the caller's promise; each has the parse tree of a subcommand, or none.
+    for subcommand in unsafe { PgList::<pg_sys::CollectedATSubcmd>::from_pg(subcommands) }.iter_ptr() {
+        // SAFETY: as above. The name meant this table to the command as well, a moment ago.
+        let relative = unsafe {
+            named_relative((*subcommand).parsetree).map(|name| {
+                let option = pg_sys::RVROption::RVR_MISSING_OK;
+                let (no_lock, null) = (pg_sys::NoLock as i32, std::ptr::null_mut());
+                pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null)
+            })
+        };
+        match relative {
+            Some(relative) => relatives.push(relative),
+            None => itself = true,
+        }
+    }
+    (relatives, itself)
+}
+
+/// Returns the table that a subcommand names which makes it a relative, or none any more (gram.y).
+///
+/// # Safety
+/// A parse tree, or null.
+unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<*const pg_sys::RangeVar> {
+    use pg_sys::AlterTableType as Kind;
+    // SAFETY: the caller's promise; what `def` points to follows from the kind of subcommand.
+    unsafe {
+        if tree.is_null() || !is_a(tree, pg_sys::NodeTag::T_AlterTableCmd) {
+            return None;
+        }
+        let command = &*tree.cast::<pg_sys::AlterTableCmd>();
+        match command.subtype {
+            Kind::AT_AttachPartition | Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
+                Some((*command.def.cast::<pg_sys::PartitionCmd>()).name.cast_const())
+            }
+            Kind::AT_AddInherit | Kind::AT_DropInherit => Some(command.def.cast()),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the commands that pg_event_trigger_ddl_commands() describes, which is the only way to them. It is
+/// called as the executor would call it (execSRF.c), without SQL: planning takes longer.
+fn collected() -> Vec<*const pg_sys::CollectedCommand> {
+    let mut commands = Vec::new();
+    // SAFETY: a function that returns its rows in a tuplestore, made in the memory of the expression context,
+    // which is freed with it. The last of its columns is the command, by reference (event_trigger.c).
+    unsafe {
+        let context = pg_sys::CreateStandaloneExprContext();
+        let mut function = pg_sys::FmgrInfo::default();
+        pg_sys::fmgr_info(pg_sys::F_PG_EVENT_TRIGGER_DDL_COMMANDS.into(), &raw mut function);
+        let mut result = pg_sys::ReturnSetInfo {
+            type_: pg_sys::NodeTag::T_ReturnSetInfo,
+            econtext: context,
+            allowedModes: pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32,
+            ..Default::default()
+        };
+        let mut call = pg_sys::FunctionCallInfoBaseData {
+            flinfo: &raw mut function,
+            resultinfo: (&raw mut result).cast(),
+            ..Default::default()
+        };
+        pg_sys::pg_event_trigger_ddl_commands(&raw mut call);
+        if !result.setResult.is_null() {
+            let operations = &raw const pg_sys::TTSOpsMinimalTuple;
+            let slot = pg_sys::MakeSingleTupleTableSlot(result.setDesc, operations);
+            while pg_sys::tuplestore_gettupleslot(result.setResult, true, false, slot) {
+                commands.push(last_column(slot).cast_mut_ptr::<pg_sys::CollectedCommand>().cast_const());
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::tuplestore_end(result.setResult);
+        }
+        pg_sys::FreeExprContext(context, true);
+    }
+    commands
+}
+
+/// # Safety
+/// A slot that holds a row.
+unsafe fn last_column(slot: *mut pg_sys::TupleTableSlot) -> Datum {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let columns = (*(*slot).tts_tupleDescriptor).natts;
+        pg_sys::slot_getsomeattrs(slot, columns);
+        *(*slot).tts_values.add(columns as usize - 1)
+    }
+}

@@ -1,0 +1,92 @@
+//! The triggers of a table that call one of our functions, as pg_trigger has them.
+
+use pgrx::pg_sys::{self, Oid};
+
+use crate::pg::{relatives, scan};
+
+/// pg_trigger's indexes over the table, and over the oid (pg_trigger.h).
+const BY_TABLE: u32 = pg_sys::TriggerRelidNameIndexId;
+const BY_OID: u32 = 2702;
+
+/// A trigger.
+pub struct Installed {
+    /// Its argument, a number.
+    pub argument: i32,
+    /// The bits of tgtype for INSERT, DELETE, UPDATE and TRUNCATE (pg_trigger.h).
+    events: i16,
+    is_for_each_row: bool,
+    is_always: bool,
+    /// It has no WHEN, and UPDATE names no columns.
+    is_unconditional: bool,
+}
+
+/// Returns the triggers of a table that call a function, with a number as their only argument.
+pub fn installed(table: Oid, function: Oid) -> Vec<Installed> {
+    if !relatives::facts(table).is_some_and(|facts| facts.has_triggers) {
+        return Vec::new();
+    }
+    let ours = |row: &scan::Tuple| {
+        let calls = row.oid(pg_sys::Anum_pg_trigger_tgfoid as i32)?;
+        (calls == function).then(|| read(row)).flatten()
+    };
+    scan::by_oid(pg_sys::TriggerRelationId, BY_TABLE.into(), 2, table, ours).into_iter().flatten().collect()
+}
+
+/// Returns the table that a trigger belongs to.
+pub(super) fn table_of(trigger: Oid) -> Option<Oid> {
+    scan::by_oid(pg_sys::TriggerRelationId, BY_OID.into(), 1, trigger, |row| row.oid(2)).pop().flatten()
+}
+
+fn read(row: &scan::Tuple) -> Option<Installed> {
+    let arguments = row.bytes(pg_sys::Anum_pg_trigger_tgargs as i32)?;
+    let argument = std::str::from_utf8(arguments.strip_suffix(b"\0")?).ok()?;
+    let kind = row.smallint(pg_sys::Anum_pg_trigger_tgtype as i32)?;
+    let columns = row.value(pg_sys::Anum_pg_trigger_tgattr as i32)?;
+    // SAFETY: an int2vector, which is never null and is not compressed: it is short.
+    let names_columns = unsafe { (*columns.cast_mut_ptr::<pg_sys::int2vector>()).dim1 > 0 };
+    let has_condition = row.value(pg_sys::Anum_pg_trigger_tgqual as i32).is_some();
+    Some(Installed {
+        argument: argument.parse().ok()?,
+        events: kind & EVENTS,
+        is_for_each_row: kind & pg_sys::TRIGGER_TYPE_ROW as i16 != 0,
+        is_always: row.char(pg_sys::Anum_pg_trigger_tgenabled as i32)? == 'A',
+        is_unconditional: !names_columns && !has_condition,
+    })
+}
+
+const EVENTS: i16 = (pg_sys::TRIGGER_TYPE_INSERT
+    | pg_sys::TRIGGER_TYPE_DELETE
+    | pg_sys::TRIGGER_TYPE_UPDATE
+    | pg_sys::TRIGGER_TYPE_TRUNCATE) as i16;
+
+/// Says whether ENABLE ALWAYS triggers fire for all four events.
+pub fn has_all(triggers: &[&Installed]) -> bool {
+    let always = triggers.iter().filter(|one| one.is_always);
+    always.fold(0, |events, one| events | one.events) == EVENTS
+}
+
+/// Says whether they capture what a subscription writes: it fires no statement triggers but those of
+/// TRUNCATE.
+pub fn capture_each_row(triggers: &[&Installed]) -> bool {
+    let truncate = pg_sys::TRIGGER_TYPE_TRUNCATE as i16;
+    let fires = |one: &Installed| one.is_unconditional && (one.is_for_each_row || one.events & truncate != 0);
+    has_all(&triggers.iter().copied().filter(|one| fires(one)).collect::<Vec<_>>())
+}
+
+/// Returns a function without arguments in the schema of the extension.
+pub fn function(name: &std::ffi::CStr) -> Option<Oid> {
+    // SAFETY: C strings, and a vector of no types; InvalidOid if there is no such function (syscache.c).
+    let oid = unsafe {
+        let schema = pg_sys::get_namespace_oid(super::SCHEMA.as_ptr(), true);
+        let types = pg_sys::buildoidvector(std::ptr::null(), 0);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            pg_sys::Anum_pg_proc_oid as i16,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(types),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::null(),
+        )
+    };
+    (oid != Oid::INVALID).then_some(oid)
+}

@@ -1,0 +1,179 @@
+//! What tracking costs statements of others: counted, because times differ from machine to machine.
+
+use std::sync::{Arc, Mutex};
+
+use crate::cluster::database::{Database, query};
+use crate::cluster::mirror::Mirror;
+use crate::cluster::{SOURCE, Store};
+
+/// DDL that has nothing to do with tracked tables.
+const OTHERS: [&str; 5] = [
+    "CREATE TEMP TABLE z (i int)",
+    "CREATE TABLE n (id int PRIMARY KEY, v text)",
+    "ALTER TABLE n ADD COLUMN w int",
+    "CREATE TABLE parts (id int) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF parts DEFAULT",
+    "ALTER TABLE n ALTER COLUMN v TYPE int USING 0",
+];
+
+/// A database with some tracked tables, and a tracked root with as many partitions.
+fn tracking(name: &str, tables: i32) -> Database {
+    let database = Database::empty(&SOURCE, name, &Store::new());
+    database.run(&format!(
+        "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         SELECT tx_track('root');
+         DO $$ BEGIN FOR i IN 1..{tables} LOOP
+             EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY)', i);
+             PERFORM tx_track(format('many_%s', i)::regclass);
+             EXECUTE format('CREATE TABLE root_%s PARTITION OF root FOR VALUES FROM (%s) TO (%s)', i, i, i + 1);
+         END LOOP; END $$"
+    ));
+    database
+}
+
+/// Returns how often each statement reads the tables that tell who is whose relative, in a transaction that
+/// has done as much DDL before as is said.
+fn reads(database: &Database, ddl_before: i32, statements: &[&str]) -> Vec<String> {
+    let mut client = database.client();
+    client.batch_execute("BEGIN").unwrap();
+    client
+        .batch_execute(&format!(
+            "DO $$ BEGIN FOR i IN 1..{ddl_before} LOOP
+                 EXECUTE format('CREATE TABLE before_%s (id int)', i);
+             END LOOP; END $$"
+        ))
+        .unwrap();
+    let counts = "SELECT relname, COALESCE(seq_scan, 0), COALESCE(seq_tup_read, 0), COALESCE(idx_scan, 0),
+                         COALESCE(idx_tup_fetch, 0)
+                    FROM pg_stat_xact_all_tables
+                   WHERE relname IN ('pg_trigger', 'pg_inherits', 'pg_subscription_rel')
+                      OR schemaname = 'table_export'
+                   ORDER BY relname";
+    let count = |client: &mut _| {
+        let rows = query(client, counts).unwrap();
+        let numbers = |row: &str| row.split('|').skip(1).map(|n| n.parse().unwrap()).collect::<Vec<i64>>();
+        rows.lines().map(|row| (row.split('|').next().unwrap().to_owned(), numbers(row))).collect::<Vec<_>>()
+    };
+    let mut reads = Vec::new();
+    for statement in statements {
+        let before = count(&mut client);
+        client.batch_execute(statement).unwrap();
+        let after = count(&mut client);
+        let more = before.iter().zip(&after).map(|((name, before), (_, after))| {
+            let more = before.iter().zip(after).map(|(before, after)| after - before).collect::<Vec<_>>();
+            (name, more)
+        });
+        let more = more.filter(|(_, more)| more.iter().any(|&n| n > 0)).collect::<Vec<_>>();
+        reads.push(format!("{statement}: {more:?}"));
+    }
+    reads
+}
+
+#[test]
+fn ddl_reads_no_more_beside_many_tracked_tables_or_late_in_a_transaction() {
+    let (few, many) = (tracking("cost_few", 2), tracking("cost_many", 40));
+    let first = reads(&few, 0, &OTHERS);
+    assert_eq!(first, reads(&few, 100, &OTHERS), "late in a transaction");
+    assert_eq!(first, reads(&many, 0, &OTHERS), "beside many tables");
+}
+
+#[test]
+fn ddl_of_a_tracked_table_reads_the_triggers_of_few() {
+    let database = tracking("cost_own", 40);
+    database.run("CREATE TABLE filled (id int PRIMARY KEY); INSERT INTO filled VALUES (1001)");
+    let statements = [
+        "CREATE TABLE root_new PARTITION OF root FOR VALUES FROM (1000) TO (1001)",
+        "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (1001) TO (1002)",
+        "ALTER TABLE many_1 ADD COLUMN w int",
+        "ALTER TABLE root DETACH PARTITION root_7",
+    ];
+    for (statement, reads) in statements.iter().zip(reads(&database, 0, &statements)) {
+        let triggers = reads.split("pg_trigger\", [").nth(1).and_then(|reads| reads.split(']').next());
+        let numbers = triggers.unwrap().split(", ").map(|n| n.parse::<i64>().unwrap()).collect::<Vec<_>>();
+        // There are 328 rows.
+        assert!(numbers[1] + numbers[3] < 100, "{statement}: {reads}");
+    }
+}
+
+#[test]
+fn ddl_of_other_tables_runs_no_query() {
+    let database = tracking("cost_queries", 2);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let queries = seen.clone();
+    let mut config = SOURCE.config("cost_queries");
+    config.notice_callback(move |notice| queries.lock().unwrap().push(notice.message().to_owned()));
+    let mut client = config.connect(postgres::NoTls).unwrap();
+    client
+        .batch_execute(
+            "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;
+             SET auto_explain.log_nested_statements = on; SET client_min_messages = log",
+        )
+        .unwrap();
+    // One about partitions looks for a protected copy above.
+    for statement in OTHERS.into_iter().filter(|statement| !statement.contains("PARTITION")) {
+        client.batch_execute(statement).unwrap();
+        let queries = std::mem::take(&mut *seen.lock().unwrap());
+        let ours = queries.iter().filter(|query| query.contains("pg_")).collect::<Vec<_>>();
+        assert!(ours.is_empty(), "{statement}: {ours:?}");
+    }
+    client.batch_execute("CREATE TABLE root_new PARTITION OF root FOR VALUES FROM (1000) TO (1001)").unwrap();
+    assert!(seen.lock().unwrap().iter().any(|query| query.contains("CREATE OR REPLACE TRIGGER")));
+    drop(database);
+}
+
+#[test]
+fn ddl_does_not_fail_where_it_cannot_be_followed() {
+    let mirror = Mirror::shared("cost_failing");
+    mirror.source.run(
+        "CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+         CREATE TABLE low PARTITION OF root FOR VALUES FROM (0) TO (10);
+         CREATE TABLE high (id int PRIMARY KEY, v text);
+         INSERT INTO root SELECT generate_series(1, 9), 'low';
+         INSERT INTO high SELECT generate_series(10, 19), 'high'",
+    );
+    mirror.track(&["root"]);
+    mirror.follow("");
+    let name = mirror.source.text(
+        "SELECT 'pg_table_export_insert_' || id FROM table_export.tracked WHERE relation = 'root'::regclass",
+    );
+    mirror.source.run(&format!(
+        "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE CONSTRAINT TRIGGER {name} AFTER INSERT ON high FOR EACH ROW EXECUTE FUNCTION nothing()"
+    ));
+    let attach = "ALTER TABLE root ATTACH PARTITION high FOR VALUES FROM (10) TO (20)";
+    mirror.source.run(attach);
+    mirror.source.run("CREATE TEMP TABLE z (i int); CREATE TABLE n (i int); ALTER TABLE n ADD COLUMN w int");
+    mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 'x'; UPDATE root SET v = 'changed'");
+    assert_eq!(mirror.source.text("SELECT triggers_intact FROM tx_tracked"), "f");
+    let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
+    mirror
+        .source
+        .refused(&export)
+        .expect("55000", &["missing or disabled", "SELECT tx_untrack('public.root')"]);
+    // As soon as they can be made, any DDL on the table makes them.
+    mirror.source.run(&format!("DROP TRIGGER {name} ON high; ALTER TABLE root ALTER COLUMN v DROP DEFAULT"));
+    assert_eq!(mirror.source.text("SELECT triggers_intact FROM tx_tracked"), "t");
+    mirror.follow("");
+    mirror.assert_same_tables(&["root"]);
+    mirror.source.run("DELETE FROM high WHERE id = 11");
+    mirror.follow("");
+    mirror.assert_same_tables(&["root"]);
+}
+
+/// What a subtransaction catches must not include a cancel, and a cancel must not leave it open.
+#[test]
+fn a_session_goes_on_after_a_plan_was_cancelled() {
+    let mirror = Mirror::tracking(
+        "cost_cancelled",
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)",
+        &["t"],
+    );
+    mirror.source.run("INSERT INTO t VALUES (2)");
+    mirror.export("");
+    let mut client = mirror.copy.client();
+    client
+        .batch_execute("SET statement_timeout = '2s'; SET pg_table_export.wait_at = 'ImportPartStaged'")
+        .unwrap();
+    let plan = format!("SELECT tx_plan{}", mirror.arguments("copy", ""));
+    assert!(query(&mut client, &plan).is_err());
+    assert_eq!(query(&mut client, "SELECT 1").unwrap(), "1");
+}
