@@ -91,13 +91,18 @@ impl Look {
         self.held(table).into_iter().map(|held| held.id).collect()
     }
 
-    /// Returns those of tracked tables whose changes are not all captured through a table that has triggers of
-    /// theirs.
-    pub fn disarmed(&self, table: Oid, kin: &Kin) -> Kin {
+    /// Says whether a tracked table has been restored from a dump, and not all its triggers yet.
+    pub fn is_being_restored(&self, id: i32, relation: Oid) -> bool {
+        let is_new = |row: &scan::Tuple| row.oid(tracked_column::RELATION_OID) != Some(relation);
+        scan::by_id(self.tracked, self.by_id, id, is_new).unwrap_or(false)
+            && !installed::has_all(&of(&self.captured(relation), id))
+    }
+
+    /// Says whether a table has triggers of a tracked one, and not for all its changes.
+    pub fn is_disarmed(&self, table: Oid, id: i32) -> bool {
         let triggers = self.captured(table);
-        let lacks =
-            |id| Some(of(&triggers, id)).is_some_and(|own| !own.is_empty() && !installed::has_all(&own));
-        kin.iter().filter(|&(&id, _)| lacks(id)).map(|(&id, &relation)| (id, relation)).collect()
+        let own = of(&triggers, id);
+        !own.is_empty() && !installed::has_all(&own)
     }
 
     /// Says whether columns of a key have other names than when the key was remembered, or another table has

@@ -72,8 +72,8 @@ pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
 pub struct Work {
     /// Tracked tables whose key is remembered by names that its columns have no more.
     renamed: Kin,
-    /// Tracked tables whose changes may escape through a table that lacks some of its triggers. A witness does
-    /// not show that they were away within one transaction.
+    /// Tracked tables whose changes may escape through a table that lacks some of its triggers. A witness
+    /// does not show that they were away within one transaction.
     disarmed: Kin,
     /// Tables that have come or gone.
     strays: BTreeMap<(u32, i32), Stray>,
@@ -112,9 +112,13 @@ impl Work {
         if kin.is_empty() {
             return;
         }
-        let renamed = kin.iter().filter(|&(&id, &relation)| look.has_new_key(id, relation));
-        self.renamed.extend(renamed);
-        self.disarmed.extend(look.disarmed(altered.table, &kin));
+        for (&id, &relation) in &kin {
+            // The triggers of a dump come one by one.
+            if !look.is_being_restored(id, relation) {
+                self.renamed.extend(look.has_new_key(id, relation).then_some((id, relation)));
+                self.disarmed.extend(look.is_disarmed(altered.table, id).then_some((id, relation)));
+            }
+        }
         for &table in &near {
             for table in std::iter::once(table).chain(relatives::ancestors(table)) {
                 self.add_strays(look.strays(table, &kin));
@@ -146,7 +150,8 @@ impl Work {
             let renew = || snapshot::latest(|| catalog::renew_key(id));
             warn(tracked, transaction::attempt(renew));
         }
-        // Nothing else would show it. If the shadow cannot be written to, no write to the table succeeds either.
+        // Nothing else would show it. If the shadow cannot be written to, no write to the table succeeds
+        // either.
         for (id, tracked) in self.disarmed {
             record(id, tracked)?;
         }
