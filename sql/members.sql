@@ -2,23 +2,10 @@
 -- triggers of the table that it names, and no others, so each member needs all four triggers, unchanged and
 -- ENABLE ALWAYS. The rows of a partitioned table are those of its partitions. A statement on an ancestor of a
 -- table, partitioned or inherited from, writes to the table as well.
+-- The relatives of each tracked table are looked up by themselves, so that a query about one does not read
+-- those of all.
 CREATE VIEW table_export.member AS
-WITH RECURSIVE ancestor (tracked, relation) AS (
-    SELECT t.id, t.relation::pg_catalog.oid
-      FROM table_export.tracked AS t
-     UNION
-    SELECT a.tracked, i.inhparent
-      FROM ancestor AS a JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = a.relation
-), partition (tracked, relation, is_attached) AS (
-    SELECT t.id, i.inhrelid, NOT i.inhdetachpending
-      FROM table_export.tracked AS t
-      JOIN pg_catalog.pg_class AS c ON c.oid = t.relation AND c.relkind = 'p'
-      JOIN pg_catalog.pg_inherits AS i ON i.inhparent = c.oid
-     UNION
-    SELECT p.tracked, i.inhrelid, p.is_attached AND NOT i.inhdetachpending
-      FROM partition AS p JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.relation
-)
-SELECT m.tracked,
+SELECT t.id AS tracked,
        m.relation,
        m.has_rows,
        s.by_row,
@@ -37,7 +24,7 @@ SELECT m.tracked,
            AND g.tgattr = ''
            AND g.tgfoid = 'table_export.capture()'::pg_catalog.regprocedure
            AND g.tgargs =
-               pg_catalog.convert_to(m.tracked::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
+               pg_catalog.convert_to(t.id::pg_catalog.text, 'UTF8') || '\x00'::pg_catalog.bytea
            -- Row triggers see the rows of the table itself only. Statement triggers see rows in transition
            -- tables.
            AND (e.is_for_truncate
@@ -45,10 +32,24 @@ SELECT m.tracked,
                 OR (NOT s.by_row
                     AND (g.tgoldtable IS NOT NULL OR NOT e.has_old_rows)
                     AND (g.tgnewtable IS NOT NULL OR NOT e.has_new_rows)))) AS is_intact
-  FROM (SELECT a.tracked, a.relation, a.relation = t.relation
-          FROM ancestor AS a JOIN table_export.tracked AS t ON t.id = a.tracked
-         UNION ALL
-        SELECT p.tracked, p.relation, p.is_attached FROM partition AS p) AS m (tracked, relation, has_rows)
+  FROM table_export.tracked AS t
+ CROSS JOIN LATERAL (
+       WITH RECURSIVE ancestor (relation) AS (
+           SELECT t.relation::pg_catalog.oid
+            UNION
+           SELECT i.inhparent
+             FROM ancestor AS a JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = a.relation
+       ), partition (relation, is_attached) AS (
+           SELECT i.inhrelid, NOT i.inhdetachpending
+             FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_inherits AS i ON i.inhparent = c.oid
+            WHERE c.oid = t.relation AND c.relkind = 'p'
+            UNION
+           SELECT i.inhrelid, p.is_attached AND NOT i.inhdetachpending
+             FROM partition AS p JOIN pg_catalog.pg_inherits AS i ON i.inhparent = p.relation
+       )
+       SELECT a.relation, a.relation = t.relation FROM ancestor AS a
+        UNION ALL
+       SELECT p.relation, p.is_attached FROM partition AS p) AS m (relation, has_rows)
   LEFT JOIN pg_catalog.pg_class AS c ON c.oid = m.relation
  -- A subscription fires no statement triggers except those of TRUNCATE, and only the row triggers of the
  -- partition that it writes to. It never writes through an ancestor, whose row triggers would not see the

@@ -93,7 +93,11 @@ pub struct Tracked {
 
 /// Returns the tracked tables, in the order in which they are locked.
 pub fn tracked() -> Result<Vec<Tracked>> {
-    in_snapshot(include_str!("tracked.sql"), &[])?
+    with_id(None)
+}
+
+fn with_id(id: Option<i32>) -> Result<Vec<Tracked>> {
+    in_snapshot(include_str!("tracked.sql"), &[&id])?
         .iter()
         .map(|row| {
             Ok(Tracked {
@@ -124,7 +128,9 @@ pub fn altered_shadows() -> Result<Vec<(i32, String)>> {
 
 /// Returns one tracked table, `None` if the table is not tracked.
 pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
-    Ok(tracked()?.into_iter().find(|tracked| tracked.relation == relation))
+    let id = in_snapshot("SELECT id FROM table_export.tracked WHERE relation = $1", &[&relation])?;
+    let Some(id) = id.first().map(|row| row.get(0)).transpose()? else { return Ok(None) };
+    Ok(with_id(Some(id))?.pop())
 }
 
 /// Returns the name of a tracked table; `None` if it is not tracked any more.

@@ -78,10 +78,14 @@ pub fn grant(id: i32, owner: &str) -> Result<()> {
     for role in &former {
         query::now(&format!("REVOKE ALL ON {segments} FROM {role}"), &[])?;
     }
-    let owner = query::quote_identifier(owner);
-    query::now(&format!("GRANT SELECT ON {segments} TO {owner}"), &[])?;
-    query::now(&format!("GRANT USAGE ON SCHEMA table_export TO {owner}"), &[])?;
-    query::now(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {owner}"), &[])?;
+    let role = query::quote_identifier(owner);
+    query::now(&format!("GRANT SELECT ON {segments} TO {role}"), &[])?;
+    // Granted once: each GRANT writes these rows of PostgreSQL's catalog anew. Their old versions stay until
+    // the end of the transaction, and whoever tracks many tables in one would read them again and again.
+    if !query::now(include_str!("is_granted.sql"), &[&owner])?.first().is_some_and(|row| row.flag(0)) {
+        query::now(&format!("GRANT USAGE ON SCHEMA table_export TO {role}"), &[])?;
+        query::now(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {role}"), &[])?;
+    }
     former.iter().try_for_each(|role| revoke_unused(role))
 }
 
