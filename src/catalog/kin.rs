@@ -98,11 +98,15 @@ impl Look {
             && !installed::has_all(&of(&self.captured(relation), id))
     }
 
-    /// Says whether a table has triggers of a tracked one, and not for all its changes.
-    pub fn is_disarmed(&self, table: Oid, id: i32) -> bool {
+    /// Says whether a member of a tracked table has triggers of it, and not for all its changes.
+    pub fn is_disarmed(&self, table: Oid, id: i32, relation: Oid) -> bool {
         let triggers = self.captured(table);
         let own = of(&triggers, id);
-        !own.is_empty() && !installed::has_all(&own)
+        !own.is_empty() && !installed::has_all(&own) && self.is_member(table, id, relation)
+    }
+
+    fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
+        self.ancestors(relation).contains(&table) || self.held_by(table).contains(&id)
     }
 
     /// Says whether columns of a key have other names than when the key was remembered, or another table has

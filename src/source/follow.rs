@@ -116,7 +116,7 @@ impl Work {
             // The triggers of a dump come one by one.
             if !look.is_being_restored(id, relation) {
                 self.renamed.extend(look.has_new_key(id, relation).then_some((id, relation)));
-                self.disarmed.extend(look.is_disarmed(altered.table, id).then_some((id, relation)));
+                self.disarmed.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
             }
         }
         for &table in &near {
