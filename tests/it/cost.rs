@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use postgres::Client;
+
 use crate::cluster::database::{Database, query};
 use crate::cluster::mirror::Mirror;
 use crate::cluster::{SOURCE, Store};
@@ -99,12 +101,11 @@ fn rows_read(reads: &str, table: &str) -> i64 {
     numbers[1] + numbers[3]
 }
 
-#[test]
-fn ddl_of_other_tables_runs_no_query() {
-    let database = tracking("cost_queries", 2);
+/// Returns a client, and what the server says of each query that it runs, queries of functions included.
+fn watched(database: &str) -> (Client, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let queries = seen.clone();
-    let mut config = SOURCE.config("cost_queries");
+    let mut config = SOURCE.config(database);
     config.notice_callback(move |notice| queries.lock().unwrap().push(notice.message().to_owned()));
     let mut client = config.connect(postgres::NoTls).unwrap();
     client
@@ -113,6 +114,27 @@ fn ddl_of_other_tables_runs_no_query() {
              SET auto_explain.log_nested_statements = on; SET client_min_messages = log",
         )
         .unwrap();
+    (client, seen)
+}
+
+#[test]
+fn an_export_runs_no_query_about_shadows_that_are_empty() {
+    let ddl = "CREATE TABLE quiet (id int PRIMARY KEY); CREATE TABLE busy (id int PRIMARY KEY)";
+    let mirror = Mirror::tracking("cost_quiet", ddl, &["quiet", "busy"]);
+    mirror.source.run("INSERT INTO busy VALUES (1)");
+    let id = mirror.source.text("SELECT id FROM table_export.tracked WHERE relation = 'quiet'::regclass");
+    let (mut client, seen) = watched("cost_quiet");
+    query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", ""))).unwrap();
+    let queries = seen.lock().unwrap();
+    let about = |what: &str| queries.iter().filter(|query| query.contains(what)).count();
+    assert_eq!(about(&format!("shadow_{id}_")), 0, "{queries:?}");
+    assert!(about("shadow_") > 0);
+}
+
+#[test]
+fn ddl_of_other_tables_runs_no_query() {
+    let database = tracking("cost_queries", 2);
+    let (mut client, seen) = watched("cost_queries");
     // One about partitions looks for a protected copy above.
     for statement in OTHERS.into_iter().filter(|statement| !statement.contains("PARTITION")) {
         client.batch_execute(statement).unwrap();

@@ -132,6 +132,13 @@ pub fn hold_segments(id: i32) -> Result<()> {
     Ok(())
 }
 
+/// Says whether a shadow holds nothing, not even what an undone transaction wrote. It is asked first, because
+/// most shadows of many tables are empty, and a query takes much longer.
+pub fn is_empty(id: i32) -> Result<bool> {
+    let [first, second] = [segment_table(id, 0, Lock::Read)?, segment_table(id, 1, Lock::Read)?];
+    Ok(!first.has_pages() && !second.has_pages())
+}
+
 fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table> {
     let name = CString::new(segment_name(id, n)).map_err(|_| CatalogError::ShadowMissing { id })?;
     let segment = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock));
