@@ -167,7 +167,10 @@ fn ddl_does_not_fail_where_it_cannot_be_followed() {
          CREATE CONSTRAINT TRIGGER {name} AFTER INSERT ON high FOR EACH ROW EXECUTE FUNCTION nothing()"
     ));
     let attach = "ALTER TABLE root ATTACH PARTITION high FOR VALUES FROM (10) TO (20)";
-    mirror.source.run(attach);
+    let (mut client, notices) = watched("cost_failing");
+    client.batch_execute(attach).unwrap();
+    let warning = "this command could not be followed for tracked table \"public.root\": trigger";
+    assert!(notices.lock().unwrap().iter().any(|notice| notice.contains(warning)));
     mirror.source.run("CREATE TEMP TABLE z (i int); CREATE TABLE n (i int); ALTER TABLE n ADD COLUMN w int");
     mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 'x'; UPDATE root SET v = 'changed'");
     assert_eq!(mirror.source.text("SELECT triggers_intact FROM tx_tracked"), "f");
