@@ -39,17 +39,19 @@ pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
 }
 
 /// Makes the triggers of one member ENABLE ALWAYS, so that they fire for writes under
-/// session_replication_role = replica as well.
-pub fn enable_triggers(id: i32, relation: Oid) -> Result<()> {
+/// session_replication_role = replica as well. A rehearsal makes them ENABLE REPLICA.
+pub fn enable_triggers(id: i32, relation: Oid, is_rehearsal: bool) -> Result<()> {
     let sql = "SELECT format('ALTER TABLE ONLY %I.%I %s', n.nspname, c.relname,
-                             string_agg(format('ENABLE ALWAYS TRIGGER %I', g.tgname), ', '))
+                             string_agg(format('ENABLE %s TRIGGER %I',
+                                               CASE WHEN $3 THEN 'REPLICA' ELSE 'ALWAYS' END, g.tgname),
+                                        ', '))
                  FROM pg_trigger AS g
                  JOIN pg_class AS c ON c.oid = g.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
                 WHERE g.tgrelid = $2
                   AND g.tgfoid = 'table_export.capture()'::regprocedure
                   AND g.tgargs = convert_to($1::text, 'UTF8') || '\\x00'::bytea
                 GROUP BY n.nspname, c.relname";
-    run_each(&in_snapshot(sql, &[&id, &relation])?)
+    run_each(&in_snapshot(sql, &[&id, &relation, &is_rehearsal])?)
 }
 
 /// Drops the triggers of all members and former members of a tracked table, or those of one.

@@ -58,7 +58,14 @@ pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
 /// transaction then, and by no subtransaction in which they may have been created: a witness compares that.
 pub fn enable_triggers(id: i32, relation: Oid) -> Result<()> {
     let _own = OwnDdl::begin();
-    snapshot::latest(|| catalog::enable_triggers(id, relation))
+    snapshot::latest(|| catalog::enable_triggers(id, relation, false))
+}
+
+/// Makes sure that they can be enabled. PostgreSQL alters no table that a cursor or a deferred trigger of the
+/// session still needs.
+fn rehearse_enabling(id: i32, relation: Oid) -> Result<()> {
+    let _own = OwnDdl::begin();
+    snapshot::latest(|| catalog::enable_triggers(id, relation, true))
 }
 
 /// Drops the triggers of all members and former members of a tracked table, or those of one.
@@ -163,6 +170,7 @@ impl Work {
             }
             let failed = transaction::attempt(|| {
                 create_triggers(id, relation, stray.by_row)?;
+                rehearse_enabling(id, relation)?;
                 if stray.holds_rows { record(id, tracked) } else { Ok(()) }
             });
             match failed {

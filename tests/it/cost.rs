@@ -189,6 +189,27 @@ fn ddl_does_not_fail_where_it_cannot_be_followed() {
     mirror.assert_same_tables(&["root"]);
 }
 
+/// PostgreSQL attaches a table that has events of deferred triggers, and alters none.
+#[test]
+fn ddl_does_not_fail_where_triggers_cannot_be_enabled_yet() {
+    let mirror = Mirror::shared("cost_pending");
+    mirror.source.run(
+        "CREATE TABLE root (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+         CREATE TABLE other (id int PRIMARY KEY);
+         CREATE TABLE high (id int PRIMARY KEY, v int REFERENCES other DEFERRABLE INITIALLY DEFERRED)",
+    );
+    mirror.track(&["root"]);
+    mirror.follow("");
+    mirror.source.run(
+        "BEGIN; INSERT INTO other VALUES (1); INSERT INTO high VALUES (10, 1);
+         ALTER TABLE root ATTACH PARTITION high FOR VALUES FROM (10) TO (20); COMMIT",
+    );
+    assert_eq!(mirror.source.text("SELECT triggers_intact FROM tx_tracked"), "f");
+    mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 1");
+    mirror.follow("");
+    mirror.assert_same_tables(&["root"]);
+}
+
 #[test]
 fn tracking_a_table_reads_nothing_of_the_others() {
     let database = tracking("cost_track", 40);
