@@ -1,98 +1,133 @@
-//! A soak: four writers, an exporter and an importer for each of three targets, and both servers killed again
-//! and again.
+//! A soak: writers, DDL, an exporter and an importer for each of three targets, and sessions that compact
+//! batches and remove them, while both servers are killed again and again.
 //!
-//! Nothing waits for the disk (`synchronous_commit = off`), so every kill of the source undoes commits. After
-//! each one the destinations may show nothing that the source has lost; then all export and import once more,
-//! and end equal.
+//! Nothing waits for the disk (`synchronous_commit = off`), so every kill of the source undoes commits, DDL
+//! included. After each one the destinations may show nothing that the source has lost; then all export and
+//! import once more, and end equal. One destination starts again with a compacted batch, and ends equal too.
 //!
 //! Half a minute as a test; `MINUTES=120 cargo test --test it soak:: -- --nocapture` for longer, `SEED=…` for
 //! other moments.
 
-use std::collections::HashSet;
+mod ddl;
+mod sessions;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use crate::cluster::database::{Database, query, refusal};
+use crate::cluster::database::Database;
 use crate::cluster::forgetful::FORGETFUL;
+use crate::cluster::mirror::{assert_equal, rows};
 use crate::cluster::random::{Random, from_environment};
 use crate::cluster::{Cluster, Store};
+use sessions::Session;
 
-/// What a server that goes down tells its clients, if it tells them anything.
-const GOING_DOWN: [&str; 4] = ["", "57P01", "57P02", "57P03"];
+/// Beside the two tables of every source, one whose partitions come and go.
+const PARTED: &str = "
+    CREATE TABLE parted (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);
+    CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+    CREATE TABLE parted_high PARTITION OF parted FOR VALUES FROM (100) TO (200);
+    SELECT tx_track('parted');
+";
 
+const NAMES: [&str; 3] = ["items", "lines", "parted"];
+
+/// The sessions that write, each known by its number. Those after the first four also do DDL.
 const WRITERS: i32 = 4;
-
-/// The targets, and how long each waits between two exports: one hardly at all, one now and then, one seldom.
-const TARGETS: [(&str, Duration); 3] = [
-    ("eager", Duration::ZERO),
-    ("reporting", Duration::from_millis(150)),
-    ("tardy", Duration::from_millis(800)),
-];
 
 /// How often each writer gets a new range of numbers, so that its transactions can be told apart for ever.
 const NUMBERS_PER_ROUND: i32 = 100_000;
 
-/// One transaction of a writer, as the calls that it takes. Rows of `lines` are only ever inserted, so
-/// a copy with one that the source does not have shows what was never committed, or was rolled back.
-fn transaction(random: &mut Random, writer: i32, number: i32) -> Vec<String> {
-    let id = random.below(200);
-    let change = match random.below(8) {
-        0 | 1 => format!(
-            "INSERT INTO items VALUES ({id}, 'w{writer} {number}') ON CONFLICT (id) DO UPDATE SET note = excluded.note"
-        ),
-        2 => format!("UPDATE items SET amount = {number} WHERE id BETWEEN {id} AND {id} + 20"),
-        3 => format!("DELETE FROM items WHERE id = {id}"),
-        4 => format!(
-            "UPDATE items SET id = {id} WHERE id = {} AND NOT EXISTS (SELECT FROM items WHERE id = {id})",
-            id + 1
-        ),
-        5 => format!(
-            "SAVEPOINT a; DELETE FROM items WHERE id < {id}; ROLLBACK TO a; UPDATE items SET note = NULL WHERE id = {id}"
-        ),
-        6 if random.below(4) == 0 => "TRUNCATE items".to_owned(),
-        _ => format!("INSERT INTO items VALUES ({id}, 'w{writer} {number}') ON CONFLICT DO NOTHING"),
-    };
-    let line = format!("INSERT INTO lines VALUES ({writer}, {number}, now())");
-    match random.below(16) {
-        0..4 => vec![format!("BEGIN; SET LOCAL synchronous_commit = on; {change}; {line}; COMMIT")],
-        4 => vec![
-            format!("BEGIN; {change}; {line}; PREPARE TRANSACTION '{writer} {number}'"),
-            "SELECT pg_sleep(0.05)".to_owned(),
-            format!("COMMIT PREPARED '{writer} {number}'"),
-        ],
-        5 => vec![format!("BEGIN; {change}; {line}; ROLLBACK")],
-        _ => vec![format!("BEGIN; {change}; {line}; COMMIT")],
+/// What a destination does about batches that expire before it has applied them.
+#[derive(Clone, Copy, PartialEq)]
+enum WhenBehind {
+    /// It begins again with the compacted full batch.
+    Restart,
+    /// No batch expires that it has not applied, as its receipt says.
+    HoldBack,
+}
+
+/// A target, and the two databases that follow each other by it.
+struct Route {
+    from: Database,
+    to: Database,
+    /// How long it waits between two exports, and between two imports.
+    pause: Duration,
+    when_behind: WhenBehind,
+}
+
+impl Route {
+    /// Three of them: one exports all the time, one now and then, one seldom.
+    fn all(source: &Database, server: &Cluster, store: &Store) -> [Route; 3] {
+        let route = |target, pause, when_behind| {
+            let to = Database::destination(server, target, store).with_target(target);
+            if when_behind == WhenBehind::Restart {
+                to.run(&format!("ALTER DATABASE {target} SET pg_table_export.restart_when_behind = on"));
+            }
+            to.run(&source.text("SELECT tx_ddl('parted')"));
+            Route { from: source.with_target(target), to, pause: Duration::from_millis(pause), when_behind }
+        };
+        [
+            route("eager", 20, WhenBehind::Restart),
+            route("reporting", 150, WhenBehind::Restart),
+            route("tardy", 800, WhenBehind::HoldBack),
+        ]
+    }
+
+    fn feed(&self) {
+        self.from.export();
+        self.import();
+    }
+
+    fn import(&self) {
+        self.to.text(&sessions::import_sql(&self.to));
+        self.assert_equal();
+    }
+
+    /// Compares the columns that the source has: a copy keeps those that were dropped there.
+    fn assert_equal(&self) {
+        for name in NAMES {
+            let columns = self.from.text(&format!(
+                "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+                  WHERE attrelid = '{name}'::regclass AND attnum > 0 AND NOT attisdropped"
+            ));
+            let query = format!("SELECT {columns} FROM {name}");
+            assert_equal(&query, &rows(&self.from, &query), &rows(&self.to, &query));
+        }
+    }
+
+    /// Starts the destination again from a compacted batch, which must show what all the others have shown.
+    fn start_again(&self) {
+        self.to.run(&self.to.call("tx_compact", ""));
+        self.to.reset();
+        self.import();
     }
 }
 
-/// Makes calls again and again until told to stop, or until the server goes down. Writers lose deadlocks and
-/// races for a key; anything else is a failure.
-fn again_and_again(
-    database: &Database,
-    stop: &AtomicBool,
-    allowed: &[&str],
-    pause: Duration,
-    mut calls: impl FnMut() -> Vec<String>,
-) -> u32 {
-    let mut count = 0;
-    let Ok(mut client) = database.connect() else { return 0 };
-    while !stop.load(Ordering::SeqCst) {
-        match calls().iter().try_for_each(|call| query(&mut client, call).map(drop)) {
-            Ok(()) => count += 1,
-            Err(error) => {
-                let refusal = refusal(&error);
-                if GOING_DOWN.contains(&refusal.sqlstate.as_str()) {
-                    return count;
-                }
-                assert!(allowed.contains(&refusal.sqlstate.as_str()), "{refusal}");
-                // Fails only if the server goes down.
-                let _ = client.batch_execute("ROLLBACK");
-            }
-        }
-        sleep(pause);
+/// Counts of what has happened.
+#[derive(Default)]
+struct Survived(Mutex<BTreeMap<String, usize>>);
+
+impl Survived {
+    fn count(&self, what: &str, times: usize) {
+        *self.0.lock().unwrap().entry(what.to_owned()).or_default() += times;
     }
-    count
+
+    /// Says whether there was a little of everything. On a busy machine this takes longer.
+    fn enough(&self) -> bool {
+        let counts = self.0.lock().unwrap();
+        let all = ["exports", "imports", "full parts", "compactions", "expired batches", "DDL"];
+        all.iter().all(|what| counts.get(*what).is_some_and(|&times| times > 5))
+    }
+}
+
+impl fmt::Display for Survived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.lock().unwrap().iter().try_for_each(|(what, times)| writeln!(f, "{times:>8} {what}"))
+    }
 }
 
 /// Ends what a crash has left prepared, one way or the other.
@@ -109,72 +144,75 @@ fn lines_since(database: &Database, number: i32) -> String {
     database.text(&format!("SELECT item, line FROM lines WHERE line > {number}"))
 }
 
-#[derive(Debug, Default)]
-struct Survived {
-    kills_of_source: u32,
-    kills_of_destination: u32,
-    transactions: u32,
-    prepared: usize,
-    exports: u32,
-    imports: u32,
+struct Soak {
+    source_server: Cluster,
+    destination_server: Cluster,
+    source: Database,
+    routes: [Route; 3],
+    survived: Survived,
+    random: Random,
+    _store: Store,
 }
 
-#[test]
-fn servers_killed_at_random_moments_end_equal() {
-    let minutes = from_environment("MINUTES", 0.5);
-    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
-    let store = Store::new();
-    let mut source_server = Cluster::start_with(&FORGETFUL);
-    let mut destination_server = Cluster::start_with(&FORGETFUL);
-    let source = Database::source(&source_server, "shop", &store);
-    let copies = TARGETS.map(|(target, pause)| {
-        let copy = Database::destination(&destination_server, target, &store).with_target(target);
-        (source.with_target(target), copy, pause)
-    });
-    copies.iter().for_each(|(from, to, _)| from.feed(to));
-    let mut random = Random::seeded();
-    let mut survived = Survived::default();
-    let mut number = 0;
-    while Instant::now() < end {
-        number += NUMBERS_PER_ROUND;
-        // All are equal here, so that older lines need not be compared again.
-        source.run("DELETE FROM lines");
-        let stop = AtomicBool::new(false);
+impl Soak {
+    fn start() -> Soak {
+        let store = Store::new();
+        let source_server = Cluster::start_with(&FORGETFUL);
+        let receipts =
+            ["shared_preload_libraries = 'pg_table_export'", "pg_table_export.leave_receipts = on"];
+        let destination_server = Cluster::start_with(&[FORGETFUL.as_slice(), &receipts].concat());
+        let source = Database::source(&source_server, "shop", &store);
+        source.run(PARTED);
+        let routes = Route::all(&source, &destination_server, &store);
+        routes.iter().for_each(Route::feed);
+        let (survived, random) = (Survived::default(), Random::seeded());
+        Soak { source_server, destination_server, source, routes, survived, random, _store: store }
+    }
+
+    /// All are equal before it, and afterwards.
+    fn round(&mut self, number: i32) {
+        // So older lines need not be compared again.
+        self.source.run("DELETE FROM lines");
+        self.live_until_a_kill(number);
+        // What a destination shows was committed, and stayed.
+        let there = self.routes.each_ref().map(|route| lines_since(&route.to, number));
+        self.survived.count("prepared transactions left", resolve_prepared(&self.source, &mut self.random));
+        let here = lines_since(&self.source, number);
+        let here = here.lines().collect::<HashSet<_>>();
+        for lines in &there {
+            if let Some(line) = lines.lines().find(|line| !here.contains(line)) {
+                panic!("line {line} is at a destination, and lost at the source:\n{}", self.survived);
+            }
+        }
+        self.source.run(ddl::ENABLE_TRIGGERS);
+        self.routes.iter().for_each(Route::feed);
+        self.routes[self.random.below(3) as usize].start_again();
+        self.survived.count("rounds", 1);
+    }
+
+    /// Lets all sessions work, kills one server or both at a random moment, and starts them again.
+    fn live_until_a_kill(&mut self, number: i32) {
+        let sessions = self.sessions(number);
+        let Soak { source_server, destination_server, survived, random, .. } = self;
         let victim = random.below(5);
         let moment = Duration::from_millis(100 + random.below(3000));
+        let stop = AtomicBool::new(false);
         scope(|scope| {
-            let stop = &stop;
-            let writers = (0..WRITERS).map(|writer| {
-                let (source, mut random, mut number) = (&source, random.fork(), number);
-                scope.spawn(move || {
-                    again_and_again(source, stop, &["40P01", "23505", "40001"], Duration::ZERO, || {
-                        number += 1;
-                        transaction(&mut random, writer, number)
-                    })
-                })
-            });
-            let writers = writers.collect::<Vec<_>>();
-            let run = |database, pause, call: fn(&Database) -> String| {
-                scope.spawn(move || again_and_again(database, stop, &[], pause, || vec![call(database)]))
-            };
-            let exporters = copies.each_ref().map(|(from, _, pause)| run(from, *pause, Database::export_sql));
-            let importers = copies.each_ref().map(|(_, to, pause)| run(to, *pause, Database::import_sql));
+            let (stop, survived) = (&stop, &*survived);
+            let threads =
+                sessions.into_iter().map(|session| scope.spawn(move || session.run(stop, survived)));
+            let threads = threads.collect::<Vec<_>>();
             sleep(moment);
             if victim != 0 {
                 source_server.kill();
-                survived.kills_of_source += 1;
+                survived.count("kills of the source", 1);
             }
             if victim <= 1 {
                 destination_server.kill();
-                survived.kills_of_destination += 1;
+                survived.count("kills of the destination", 1);
             }
             stop.store(true, Ordering::SeqCst);
-            let sum = |threads: Vec<std::thread::ScopedJoinHandle<u32>>| {
-                threads.into_iter().map(|thread| thread.join().expect("no failure")).sum::<u32>()
-            };
-            survived.transactions += sum(writers);
-            survived.exports += sum(exporters.into());
-            survived.imports += sum(importers.into());
+            threads.into_iter().for_each(|thread| thread.join().expect("no failure"));
         });
         if victim != 0 {
             source_server.restart();
@@ -182,23 +220,43 @@ fn servers_killed_at_random_moments_end_equal() {
         if victim <= 1 {
             destination_server.restart();
         }
-        // What a destination shows was committed, and stayed.
-        let there = copies.each_ref().map(|(_, copy, _)| lines_since(copy, number));
-        survived.prepared += resolve_prepared(&source, &mut random);
-        let here = lines_since(&source, number);
-        let here = here.lines().collect::<HashSet<_>>();
-        for ((target, _), lines) in TARGETS.iter().zip(&there) {
-            if let Some(line) = lines.lines().find(|line| !here.contains(line)) {
-                panic!(
-                    "line {line} is at the destination \"{target}\", and lost at the source: {survived:?}"
-                );
-            }
-        }
-        for (from, to, _) in &copies {
-            from.feed(to);
-        }
     }
-    println!("{survived:?}");
-    let Survived { exports, imports, .. } = survived;
-    assert!(exports > 10 && imports > 10, "hardly anything has happened");
+
+    fn sessions(&mut self, number: i32) -> Vec<Session> {
+        let Soak { source, routes, random, .. } = self;
+        let mut sessions = Vec::new();
+        for writer in 0..WRITERS {
+            sessions.push(sessions::writer(source, random.fork(), writer, number));
+        }
+        let which = random.below(3);
+        if which != 0 {
+            sessions.push(ddl::partitions(source, random.fork(), WRITERS, number));
+        }
+        if which == 1 {
+            sessions.push(sessions::reader(source));
+        } else {
+            sessions.push(ddl::alterations(source, random.fork(), WRITERS + 1, number));
+        }
+        for route in routes.iter() {
+            sessions.push(sessions::exporter(route));
+            sessions.push(sessions::importer(route));
+        }
+        for keeper in [&*source, &routes[0].to] {
+            sessions.push(sessions::keeper(keeper, routes, random.fork()));
+        }
+        sessions
+    }
+}
+
+#[test]
+fn servers_killed_at_random_moments_end_equal() {
+    let minutes = from_environment("MINUTES", 0.5);
+    let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
+    let mut soak = Soak::start();
+    let mut number = 0;
+    while Instant::now() < end || !soak.survived.enough() {
+        number += NUMBERS_PER_ROUND;
+        soak.round(number);
+    }
+    println!("{}", soak.survived);
 }

@@ -85,6 +85,11 @@ impl Database {
         Database { target: target.to_owned(), ..self.clone() }
     }
 
+    /// The name of the target.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     /// The URL of the store.
     pub fn store(&self) -> &str {
         &self.store
