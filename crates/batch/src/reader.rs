@@ -70,15 +70,26 @@ pub fn destinations(store: &dyn Store, target: &str) -> Result<Vec<String>, Erro
 }
 
 /// Reads the receipt in the folder of a destination; `None` if it has been taken back.
+///
+/// The destination may replace it meanwhile. Then the next one is there already.
 pub fn receipt(store: &dyn Store, target: &str, folder: &str) -> Result<Option<Receipt>, Error> {
     let place = path::receipts_of(target, folder)?;
-    let names = store.list(&place, "")?;
-    let Some(number) = names.iter().filter_map(|name| path::manifest_number(name)).next_back() else {
-        return Ok(None);
-    };
-    let path = format!("{place}/{}", path::manifest_name(number));
-    let (json, path) = json(store, &path, RECEIPT_BYTES_MAX)?;
-    Receipt::parse(&json, &path, target, number).map(Some)
+    let mut missing = None;
+    loop {
+        let names = store.list(&place, "")?;
+        let Some(number) = names.iter().filter_map(|name| path::manifest_number(name)).next_back() else {
+            return Ok(None);
+        };
+        match json(store, &format!("{place}/{}", path::manifest_name(number)), RECEIPT_BYTES_MAX) {
+            Err(Error::Store(store::Error::NotFound { .. })) if missing != Some(number) => {
+                missing = Some(number);
+            }
+            read => {
+                let (json, path) = read?;
+                return Receipt::parse(&json, &path, target, number).map(Some);
+            }
+        }
+    }
 }
 
 /// Reads a file of JSON, and returns its path with the store.

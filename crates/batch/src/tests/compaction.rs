@@ -1,11 +1,14 @@
 //! Runs of batches, merged into one: it does what they do, from wherever it may start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
 use crate::{BatchRange, COMPACTION_MAX, Keep, Link, Reading, Removed, compact_part, expire, leave_receipt};
 use crate::{Receipt, compacted::Compacted};
+use store::Upload;
 
 type State = BTreeMap<String, String>;
 
@@ -287,6 +290,50 @@ fn a_destination_has_one_receipt() {
         assert_eq!(found(), number);
     }
     assert_eq!(reader::destinations(&*place.store, TARGET).unwrap(), ["1-2"]);
+}
+
+/// A store in which destination 1-2 leaves its next receipts while the last one is read.
+struct Replacing<'a> {
+    store: &'a dyn Store,
+    next: Mutex<Vec<u64>>,
+}
+
+impl Store for Replacing<'_> {
+    fn put(&self, path: &str) -> Result<Box<dyn Upload>, store::Error> {
+        self.store.put(path)
+    }
+
+    fn put_new(&self, path: &str, content: &[u8]) -> Result<(), store::Error> {
+        self.store.put_new(path, content)
+    }
+
+    fn get(&self, path: &str) -> Result<Box<dyn Read + Send>, store::Error> {
+        if let Some(number) = self.next.lock().unwrap().pop() {
+            leave_receipt(self.store, TARGET, "1-2", Some(&receipt(number))).unwrap();
+        }
+        self.store.get(path)
+    }
+
+    fn list(&self, folder: &str, after: &str) -> Result<Vec<String>, store::Error> {
+        self.store.list(folder, after)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), store::Error> {
+        self.store.remove(path)
+    }
+
+    fn url(&self) -> String {
+        self.store.url()
+    }
+}
+
+#[test]
+fn a_receipt_that_is_replaced_while_it_is_read_is_read_again() {
+    let place = Place::new();
+    leave_receipt(&*place.store, TARGET, "1-2", Some(&receipt(1))).unwrap();
+    let store = Replacing { store: &*place.store, next: Mutex::new(vec![3, 2]) };
+    let read = reader::receipt(&store, TARGET, "1-2").unwrap().map(|receipt| receipt.number);
+    assert_eq!(read, Some(3));
 }
 
 const LATER: &str = "2030-01-01T00:00:00Z";
