@@ -4,7 +4,9 @@
 //! pgrx's own SPI client chooses between the active snapshot and a fresh one by itself, and assigns a
 //! transaction id. An export must decide both, so this module calls SPI directly.
 
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char};
 use std::str::FromStr;
 
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -217,6 +219,18 @@ pub fn in_snapshot(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>,
     execute(sql, parameters, &[], Sees::Active).map(|(rows, _)| rows)
 }
 
+/// Runs a query as [`in_snapshot`] does, by a plan that the backend keeps. To plan some queries takes longer
+/// than to run them, and exports run them for each table.
+pub fn in_snapshot_by_kept_plan(sql: &'static str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
+    let connection = Connection::open();
+    let mut arguments = Arguments::of(parameters)?;
+    let (count, types, values, nulls) = arguments.as_raw();
+    let plan = kept_plan(sql, count, types)?;
+    // SAFETY: values and nulls have one entry for each of the parameters, and outlive the call (spi.c).
+    let status = unsafe { pg_sys::SPI_execute_plan(plan, values, nulls, true, 0) };
+    connection.result(status).map(|(rows, _)| rows)
+}
+
 /// Runs a query in a fresh snapshot, with the effects of the transaction so far, and returns its rows.
 pub fn now(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], Sees::Transaction).map(|(rows, _)| rows)
@@ -273,36 +287,73 @@ fn execute(
     for relation in relations {
         relation.register();
     }
-    // In the memory context of the connection, which frees the values.
-    let values = parameters.iter().map(|value| value.to_datum()).collect::<Result<Vec<_>, _>>()?;
-    let mut types = parameters.iter().map(|value| value.type_oid()).collect::<Vec<_>>();
-    let nulls = values.iter().map(|value| if value.is_some() { b' ' } else { b'n' }).collect::<Vec<_>>();
-    let mut datums = values.into_iter().map(|value| value.unwrap_or(Datum::null())).collect::<Vec<_>>();
-    let (count, types, datums) = (parameters.len() as i32, types.as_mut_ptr(), datums.as_mut_ptr());
-    let nulls = nulls.as_ptr().cast();
+    let mut arguments = Arguments::of(parameters)?;
+    let (count, types, values, nulls) = arguments.as_raw();
     let is_read_only = matches!(sees, Sees::Active);
-    // SAFETY: types, datums and nulls have one entry for each of the parameters, and outlive the call. SPI
+    // SAFETY: types, values and nulls have one entry for each of the parameters, and outlive the call. SPI
     // copies the snapshot, and the connection frees the plan (spi.c).
     let status = unsafe {
         match sees {
             Sees::Active | Sees::Transaction => {
-                pg_sys::SPI_execute_with_args(sql.as_ptr(), count, types, datums, nulls, is_read_only, 0)
+                pg_sys::SPI_execute_with_args(sql.as_ptr(), count, types, values, nulls, is_read_only, 0)
             }
             Sees::Latest => {
                 let plan = pg_sys::SPI_prepare(sql.as_ptr(), count, types);
                 let (snapshot, crosscheck) = (pg_sys::GetLatestSnapshot(), std::ptr::null_mut());
-                pg_sys::SPI_execute_snapshot(plan, datums, nulls, snapshot, crosscheck, false, true, 0)
+                pg_sys::SPI_execute_snapshot(plan, values, nulls, snapshot, crosscheck, false, true, 0)
             }
         }
     };
-    if status < 0 {
-        return Err(Error::Internal(format!("SPI returned {status}")));
+    connection.result(status)
+}
+
+/// The parameters of a query as SPI takes them, in the memory context of the connection, which frees them.
+struct Arguments {
+    types: Vec<Oid>,
+    values: Vec<Datum>,
+    nulls: Vec<u8>,
+}
+
+impl Arguments {
+    fn of(parameters: &[&dyn Parameter]) -> Result<Arguments, Error> {
+        let values = parameters.iter().map(|value| value.to_datum()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Arguments {
+            types: parameters.iter().map(|value| value.type_oid()).collect(),
+            nulls: values.iter().map(|value| if value.is_some() { b' ' } else { b'n' }).collect(),
+            values: values.into_iter().map(|value| value.unwrap_or(Datum::null())).collect(),
+        })
     }
-    // SAFETY: SPI sets both for the query just executed, before it returns.
-    let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };
-    let rows = if table.is_null() { Vec::new() } else { fetch(table, processed as usize)? };
-    drop(connection);
-    Ok((rows, processed))
+
+    fn as_raw(&mut self) -> (i32, *mut Oid, *mut Datum, *const c_char) {
+        let (types, values) = (self.types.as_mut_ptr(), self.values.as_mut_ptr());
+        (self.types.len() as i32, types, values, self.nulls.as_ptr().cast())
+    }
+}
+
+thread_local! {
+    /// The plans that this backend keeps, by their SQL.
+    static KEPT: RefCell<HashMap<&'static str, pg_sys::SPIPlanPtr>> = RefCell::default();
+}
+
+/// Returns the plan of a query, which is made once in a backend, for any values of the parameters.
+fn kept_plan(sql: &'static str, count: i32, types: *mut Oid) -> Result<pg_sys::SPIPlanPtr, Error> {
+    if let Some(plan) = KEPT.with_borrow(|kept| kept.get(sql).copied()) {
+        return Ok(plan);
+    }
+    let text = encoding::to_server(sql)?;
+    // SAFETY: a C string, and the types of its parameters; within a connection. A plan that is kept lives as
+    // long as the backend (spi.c, SPI_keepplan).
+    let plan = unsafe {
+        let plan =
+            pg_sys::SPI_prepare_cursor(text.as_ptr(), count, types, pg_sys::CURSOR_OPT_GENERIC_PLAN as i32);
+        if plan.is_null() || pg_sys::SPI_keepplan(plan) != 0 {
+            let status = pg_sys::SPI_result;
+            return Err(Error::Internal(format!("SPI returned {status}")));
+        }
+        plan
+    };
+    KEPT.with_borrow_mut(|kept| kept.insert(sql, plan));
+    Ok(plan)
 }
 
 fn fetch(table: *mut pg_sys::SPITupleTable, count: usize) -> Result<Vec<Row>, Error> {
@@ -338,6 +389,17 @@ impl Connection {
         // SAFETY: may be nested; only fails with an error (spi.c, SPI_connect).
         unsafe { pg_sys::SPI_connect() };
         Connection
+    }
+
+    /// Returns the rows of the query that has just been executed, and how many it touched.
+    fn result(self, status: i32) -> Result<(Vec<Row>, u64), Error> {
+        if status < 0 {
+            return Err(Error::Internal(format!("SPI returned {status}")));
+        }
+        // SAFETY: SPI sets both for the query just executed, before it returns.
+        let (processed, table) = unsafe { (pg_sys::SPI_processed, pg_sys::SPI_tuptable) };
+        let rows = if table.is_null() { Vec::new() } else { fetch(table, processed as usize)? };
+        Ok((rows, processed))
     }
 }
 

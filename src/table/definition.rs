@@ -19,7 +19,7 @@ pub fn of(type_oid: Oid, typmod: i32) -> Result<Option<Definition>, pg::Error> {
     if is_built_in(type_oid) {
         return Ok(None);
     }
-    let parts = query::in_snapshot(include_str!("definition.sql"), &[&type_oid, &typmod])?;
+    let parts = query::in_snapshot_by_kept_plan(include_str!("definition.sql"), &[&type_oid, &typmod])?;
     let Some(first) = parts.first() else { return Ok(None) };
     let kind: String = first.get(0)?;
     if kind == "composite" {

@@ -74,7 +74,7 @@ fn look_up(
     columns: Option<&[i16]>,
     classes: Option<&[String]>,
 ) -> Result<Vec<KeyColumn>> {
-    query::in_snapshot(include_str!("key.sql"), &[&table, &index, &columns, &classes])?
+    query::in_snapshot_by_kept_plan(include_str!("key.sql"), &[&table, &index, &columns, &classes])?
         .iter()
         .map(KeyColumn::from_row)
         .collect()

@@ -59,9 +59,9 @@ impl Shape {
     /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot
     /// taken after that: a lock may have waited for an ALTER TABLE.
     pub fn of(table: Oid) -> Result<Option<Shape>> {
-        let rows = query::in_snapshot(include_str!("shape.sql"), &[&table])?;
+        let rows = query::in_snapshot_by_kept_plan(include_str!("shape.sql"), &[&table])?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let columns = query::in_snapshot(include_str!("columns.sql"), &[&table])?;
+        let columns = query::in_snapshot_by_kept_plan(include_str!("columns.sql"), &[&table])?;
         Ok(Some(Shape {
             schema: row.get(0)?,
             name: row.get(1)?,
