@@ -79,8 +79,8 @@ fn follow_members() -> Result<(), ErrorReport> {
 
 /// The event trigger for DDL that is about to rewrite a table.
 #[pg_extern(sql = false)]
-fn capture_rewrite() {
-    follow::follow_rewrite();
+fn capture_rewrite() -> Result<(), ErrorReport> {
+    Ok(follow::follow_rewrite()?)
 }
 
 /// Exports what has changed for a target.

@@ -117,7 +117,7 @@ impl Look {
             let name = |&attnum| table::column_name(relation, attnum).ok().flatten();
             let names = attnums.iter().map(name).collect::<Option<Vec<_>>>();
             row.oid(tracked_column::RELATION_OID) != Some(relation)
-                || names != row.texts(tracked_column::KEY_NAMES)
+                || names != row.texts(tracked_column::KEY_NAMES).ok().flatten()
         };
         scan::by_id(self.tracked, self.by_id, id, is_new).unwrap_or(false)
     }

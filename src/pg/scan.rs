@@ -1,8 +1,12 @@
 //! Rows by an index, without SQL: for triggers and event triggers, which run inside the statements of others.
 
+use std::ffi::{CStr, c_char};
+
 use pgrx::FromDatum;
 use pgrx::pg_sys::{self, Datum, Oid};
 
+use crate::pg::encoding;
+use crate::pg::error::Error;
 use crate::pg::table::{Lock, Table};
 
 /// A row, good while it is looked at.
@@ -33,10 +37,34 @@ impl Tuple {
         self.value(attnum).and_then(|datum| unsafe { Vec::<i16>::from_datum(datum, false) })
     }
 
-    /// Returns a text[] column, given by attribute number; `None` for null.
-    pub fn texts(&self, attnum: i32) -> Option<Vec<String>> {
-        // SAFETY: the datum of a text[].
-        self.value(attnum).and_then(|datum| unsafe { Vec::<String>::from_datum(datum, false) })
+    /// Returns a text[] column without nulls, given by attribute number; `None` for null.
+    pub fn texts(&self, attnum: i32) -> Result<Option<Vec<String>>, Error> {
+        let Some(datum) = self.value(attnum) else { return Ok(None) };
+        let (mut elements, mut count) = (std::ptr::null_mut(), 0);
+        let (length, align) = (-1, b'i' as c_char);
+        // SAFETY: the datum of a text[], with the size, kind and alignment that pg_type has for text. The
+        // copies are made in the current memory context, as is each C string (arrayfuncs.c, varlena.c).
+        let texts = unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
+            let no_nulls = std::ptr::null_mut();
+            let (elements_out, count_out) = (&raw mut elements, &raw mut count);
+            pg_sys::deconstruct_array(
+                array,
+                pg_sys::TEXTOID,
+                length,
+                false,
+                align,
+                elements_out,
+                no_nulls,
+                count_out,
+            );
+            (0..count as usize).map(|n| pg_sys::text_to_cstring((*elements.add(n)).cast_mut_ptr()))
+        };
+        // SAFETY: each is a C string.
+        texts
+            .map(|text| encoding::from_server(unsafe { CStr::from_ptr(text) }))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// Returns a "char" column, given by attribute number; `None` for null.

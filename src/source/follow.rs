@@ -183,12 +183,11 @@ impl Work {
 }
 
 /// Records that a table is being rewritten by ALTER TABLE. VACUUM FULL and CLUSTER, which change no values,
-/// fire no event trigger.
-pub fn follow_rewrite() {
-    let (Some(rewritten), Some(look)) = (commands::rewritten(), Look::begin()) else { return };
-    for (id, tracked) in look.holders(rewritten) {
-        warn(tracked, transaction::attempt(|| record(id, tracked)));
-    }
+/// fire no event trigger. The command fails if that cannot be recorded: for a partition that is new in the
+/// transaction nothing else would show it.
+pub fn follow_rewrite() -> Result<()> {
+    let (Some(rewritten), Some(look)) = (commands::rewritten(), Look::begin()) else { return Ok(()) };
+    look.holders(rewritten).into_iter().try_for_each(|(id, tracked)| record(id, tracked))
 }
 
 /// Records that any row of a tracked table may have changed. Without a shadow there is nothing to record,

@@ -516,6 +516,19 @@ fn names_that_are_not_ascii_work_in_any_encoding() {
     }
     assert_eq!(mirror.source.text("SELECT name FROM table_export.target"), "célèbre");
     mirror.assert_same_tables(&["café"]);
+    // A member that a statement names has the key by its name.
+    mirror.source.run(
+        "CREATE TABLE parts (\"clé\" int PRIMARY KEY, v int) PARTITION BY RANGE (\"clé\");
+         CREATE TABLE part PARTITION OF parts FOR VALUES FROM (0) TO (9)",
+    );
+    mirror.track(&["parts"]);
+    for change in ["INSERT INTO part VALUES (1, 1)", "INSERT INTO part VALUES (2, 2)"] {
+        mirror.source.run(&format!("{change}; ALTER TABLE parts ALTER v SET DEFAULT 1"));
+        for (database, call) in [(&mirror.source, "tx_export"), (&mirror.copy, "tx_import")] {
+            database.run(&format!("SELECT {call}{}", mirror.arguments("célèbre", "")));
+        }
+    }
+    mirror.assert_same_tables(&["parts"]);
 }
 
 #[test]

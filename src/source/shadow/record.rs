@@ -42,14 +42,14 @@ impl Shadow {
         let missing = || CatalogError::ShadowMissing { id };
         let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
         let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
-            let key = TrackedKey {
-                relation: row.oid(tracked_column::RELATION_OID)?,
-                attnums: row.smallints(tracked_column::KEY)?,
-                names: row.texts(tracked_column::KEY_NAMES)?,
-            };
-            Some((row.oid(tracked_column::RELATION)?, key, row.smallint(tracked_column::SEGMENT)?))
+            let relation = row.oid(tracked_column::RELATION_OID)?;
+            let attnums = row.smallints(tracked_column::KEY)?;
+            let table = row.oid(tracked_column::RELATION)?;
+            let segment = row.smallint(tracked_column::SEGMENT)?;
+            let names = row.texts(tracked_column::KEY_NAMES).transpose()?;
+            Some(names.map(|names| (table, TrackedKey { relation, attnums, names }, segment)))
         });
-        let Some((relation, key, current)) = tracked.flatten() else { return Ok((None, table)) };
+        let Some((relation, key, current)) = tracked.flatten().transpose()? else { return Ok((None, table)) };
         let is_relative =
             || table::descendants(relation).contains(&table) || table::descendants(table).contains(&relation);
         if relation != table && !is_relative() {
