@@ -74,8 +74,12 @@ impl Look {
 
     /// Returns the tracked tables that a table is a partition of, or has triggers of.
     pub fn kin(&self, table: Oid) -> Kin {
-        let held = self.held(table).into_iter().map(|held| (held.id, held.relation));
-        let captured = self.captured(table).into_iter().map(|one| one.argument).collect::<BTreeSet<_>>();
+        self.named_by(&self.held(table), &self.captured(table))
+    }
+
+    fn named_by(&self, held: &[Held], triggers: &[Installed]) -> Kin {
+        let held = held.iter().map(|held| (held.id, held.relation));
+        let captured = triggers.iter().map(|one| one.argument).collect::<BTreeSet<_>>();
         held.chain(captured.into_iter().filter_map(|id| Some((id, self.relation(id)?)))).collect()
     }
 
@@ -127,9 +131,9 @@ impl Look {
     pub fn strays(&self, table: Oid, others: &Kin) -> Vec<Stray> {
         let facts = relatives::facts(table).filter(|facts| matches!(facts.kind, 'r' | 'p'));
         let Some(facts) = facts else { return Vec::new() };
-        let mut kin = self.kin(table);
-        kin.extend(others);
         let seen = Seen { table, facts, triggers: self.captured(table), held: self.held(table) };
+        let mut kin = self.named_by(&seen.held, &seen.triggers);
+        kin.extend(others);
         kin.into_iter().filter_map(|(id, relation)| self.stray(&seen, id, relation)).collect()
     }
 
@@ -195,7 +199,7 @@ impl Look {
 
     /// Says whether a subscription writes to a table: as to itself, or as to a partition.
     fn is_written_by_row(&self, table: Oid, facts: &Facts) -> bool {
-        let is_under = || relatives::ancestors(table).into_iter().any(relatives::is_subscribed);
+        let is_under = || self.ancestors(table).iter().any(|&one| relatives::is_subscribed(one));
         facts.kind == 'r'
             && self.has_subscriptions()
             && (relatives::is_subscribed(table) || (facts.is_partition && is_under()))
