@@ -33,6 +33,14 @@ pub fn renew_key(id: i32) -> Result<()> {
     Ok(())
 }
 
+/// The triggers of a tracked table: $1 = its id, $2 = the member that they are on, or null for all.
+const CAPTURE_TRIGGERS: &str = "
+    pg_trigger AS g
+    JOIN pg_class AS c ON c.oid = g.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+   WHERE g.tgfoid = 'table_export.capture()'::regprocedure
+     AND g.tgargs = convert_to($1::text, 'UTF8') || '\\x00'::bytea
+     AND ($2 IS NULL OR g.tgrelid = $2)";
+
 /// Creates the triggers of one member of a tracked table, which capture nothing until they are enabled.
 pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
     run_each(&in_snapshot(include_str!("create_triggers.sql"), &[&id, &relation, &by_row])?)
@@ -41,28 +49,22 @@ pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
 /// Makes the triggers of one member ENABLE ALWAYS, so that they fire for writes under
 /// session_replication_role = replica as well. A rehearsal makes them ENABLE REPLICA.
 pub fn enable_triggers(id: i32, relation: Oid, is_rehearsal: bool) -> Result<()> {
-    let sql = "SELECT format('ALTER TABLE ONLY %I.%I %s', n.nspname, c.relname,
-                             string_agg(format('ENABLE %s TRIGGER %I',
-                                               CASE WHEN $3 THEN 'REPLICA' ELSE 'ALWAYS' END, g.tgname),
-                                        ', '))
-                 FROM pg_trigger AS g
-                 JOIN pg_class AS c ON c.oid = g.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                WHERE g.tgrelid = $2
-                  AND g.tgfoid = 'table_export.capture()'::regprocedure
-                  AND g.tgargs = convert_to($1::text, 'UTF8') || '\\x00'::bytea
-                GROUP BY n.nspname, c.relname";
-    run_each(&in_snapshot(sql, &[&id, &relation, &is_rehearsal])?)
+    let sql = format!(
+        "SELECT format('ALTER TABLE ONLY %I.%I %s', n.nspname, c.relname,
+                       string_agg(format('ENABLE %s TRIGGER %I',
+                                         CASE WHEN $3 THEN 'REPLICA' ELSE 'ALWAYS' END, g.tgname), ', '))
+           FROM {CAPTURE_TRIGGERS}
+          GROUP BY n.nspname, c.relname"
+    );
+    run_each(&in_snapshot(&sql, &[&id, &relation, &is_rehearsal])?)
 }
 
 /// Drops the triggers of all members and former members of a tracked table, or those of one.
 pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
-    let sql = "SELECT format('DROP TRIGGER %I ON %I.%I', g.tgname, n.nspname, c.relname)
-                 FROM pg_trigger AS g
-                 JOIN pg_class AS c ON c.oid = g.tgrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                WHERE g.tgfoid = 'table_export.capture()'::regprocedure
-                  AND g.tgargs = convert_to($1::text, 'UTF8') || '\\x00'::bytea
-                  AND ($2 IS NULL OR g.tgrelid = $2)";
-    run_each(&in_snapshot(sql, &[&id, &relation])?)
+    let sql = format!(
+        "SELECT format('DROP TRIGGER %I ON %I.%I', g.tgname, n.nspname, c.relname) FROM {CAPTURE_TRIGGERS}"
+    );
+    run_each(&in_snapshot(&sql, &[&id, &relation])?)
 }
 
 fn run_each(statements: &[Row]) -> Result<()> {
