@@ -196,6 +196,10 @@ impl Change {
 impl Ddl {
     fn sql(&self, table: &str) -> String {
         let rewrite = format!("ALTER TABLE {table} ALTER COLUMN v TYPE int USING v + 1");
+        let unseen = |table: &str, keys: &Keys, v: i32| {
+            let update = update(table, "id", keys, v);
+            format!("ALTER TABLE ONLY {table} DISABLE TRIGGER ALL; {update}; SELECT arm('{table}')")
+        };
         match self {
             Ddl::Rewrite => rewrite,
             Ddl::RewriteUnseen => format!(
@@ -215,14 +219,8 @@ impl Ddl {
                 "ALTER TABLE {table} RENAME TO away; {}; ALTER TABLE away RENAME TO {table}",
                 update("away", "id", keys, *v)
             ),
-            Ddl::DisableTriggers(keys, v) => format!(
-                "ALTER TABLE ONLY {table} DISABLE TRIGGER ALL; {}; SELECT arm('{table}')",
-                update(table, "id", keys, *v)
-            ),
-            Ddl::DisableTriggersOfPartition(keys, v) => format!(
-                "ALTER TABLE parted_low DISABLE TRIGGER ALL; {}; SELECT arm('parted_low')",
-                update("parted_low", "id", keys, *v)
-            ),
+            Ddl::DisableTriggers(keys, v) => unseen(table, keys, *v),
+            Ddl::DisableTriggersOfPartition(keys, v) => unseen("parted_low", keys, *v),
             Ddl::ReplaceTrigger(keys, v) => format!(
                 "DO $$ DECLARE ours text := (SELECT pg_get_triggerdef(oid) FROM pg_trigger
                         WHERE tgrelid = '{table}'::regclass AND tgname = 'pg_table_export_update');
