@@ -83,7 +83,8 @@ unsafe fn relatives(subcommands: *mut pg_sys::List) -> (Vec<Oid>, bool) {
     let (mut relatives, mut itself) = (Vec::new(), false);
     // SAFETY: the caller's promise; each has the parse tree of a subcommand, or none.
     for subcommand in unsafe { PgList::<pg_sys::CollectedATSubcmd>::from_pg(subcommands) }.iter_ptr() {
-        // SAFETY: as above. The name meant this table to the command as well, a moment ago.
+        // SAFETY: as above. Another event trigger can have given the name to another table since. Then the
+        // table has no triggers, or gets them too late, and the witness shows that.
         let relative = unsafe {
             named_relative((*subcommand).parsetree).map(|name| {
                 let option = pg_sys::RVROption::RVR_MISSING_OK;
@@ -125,8 +126,9 @@ unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<*const pg_sys::Range
 /// called as the executor would call it (execSRF.c), without SQL: planning takes longer.
 fn collected() -> Vec<*const pg_sys::CollectedCommand> {
     let mut commands = Vec::new();
-    // SAFETY: a function that returns its rows in a tuplestore, made in the memory of the expression context,
-    // which is freed with it. The last of its columns is the command, by reference (event_trigger.c).
+    // SAFETY: a function that returns its rows in a tuplestore, which is ended here; their descriptor stays
+    // until the memory of the event trigger is reset. The last column is the address of the command, passed
+    // by value (event_trigger.c).
     unsafe {
         let context = pg_sys::CreateStandaloneExprContext();
         let mut function = pg_sys::FmgrInfo::default();

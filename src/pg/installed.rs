@@ -42,7 +42,7 @@ fn read(row: &scan::Tuple) -> Option<Installed> {
     let argument = std::str::from_utf8(arguments.strip_suffix(b"\0")?).ok()?;
     let kind = row.smallint(pg_sys::Anum_pg_trigger_tgtype as i32)?;
     let columns = row.value(pg_sys::Anum_pg_trigger_tgattr as i32)?;
-    // SAFETY: an int2vector, which is never null and is not compressed: it is short.
+    // SAFETY: an int2vector, which is never null, and never compressed: its storage is PLAIN.
     let names_columns = unsafe { (*columns.cast_mut_ptr::<pg_sys::int2vector>()).dim1 > 0 };
     let has_condition = row.value(pg_sys::Anum_pg_trigger_tgqual as i32).is_some();
     Some(Installed {

@@ -62,7 +62,9 @@ pub fn ancestors(table: Oid) -> Vec<Oid> {
     reachable(table, |table| parents(table).into_iter().map(|parent| parent.oid).collect())
 }
 
-/// Returns all tables that inherit from a table, at any distance, each once.
+/// Returns all tables that inherit from a table, at any distance, each once. The table itself is not among
+/// them, but partitions are whose DETACH CONCURRENTLY has begun: [`crate::pg::table::descendants`] leaves out
+/// those, as PostgreSQL does (pg_inherits.c, find_inheritance_children).
 pub fn descendants(table: Oid) -> Vec<Oid> {
     let (inherits, _, by_parent) = INHERITS;
     let children = |table| scan::by_oid(inherits.into(), by_parent.into(), 2, table, |row| row.oid(1));

@@ -25,6 +25,7 @@ fn is_about_data(code: PgSqlErrorCode) -> bool {
 /// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it. PostgreSQL's
 /// own DETAIL may have values of rows (`Failing row contains …`), and is left out unless `shows_rows`. After
 /// an error about data it raises the error of the extension that `cause` finds behind it, if there is one.
+/// `cause` must not use PostgreSQL: nothing has been undone yet.
 pub fn with_detail<T, E>(
     place: &str,
     shows_rows: bool,

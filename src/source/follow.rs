@@ -4,8 +4,8 @@
 //! Everything is read in the newest snapshot, because DDL works there at any isolation level. Nothing is
 //! recorded by an UPDATE of a row that exports update as well: at REPEATABLE READ the user's DDL would fail.
 //!
-//! Invariant: no DDL fails because of what is done here. Where something fails, the witness of the next
-//! export differs, or the triggers are not intact.
+//! Invariant: where something fails, the triggers are not intact or the witness of the next export differs,
+//! and the user's DDL goes on. It fails only where neither would show what was missed.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

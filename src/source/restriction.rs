@@ -81,8 +81,7 @@ pub fn unrestrict(target: &str, relation: Option<Oid>, caller: &Caller) -> Resul
 }
 
 /// Requires that the caller owns all tables that a target loses when its restriction begins, or gets when it
-/// ends. These are all tracked tables, and those that the
-/// restriction names.
+/// ends. These are all tracked tables, and those that the restriction names.
 fn own_all(target: &str, caller: &Caller) -> Result<()> {
     if caller.is_extension_owner() {
         return Ok(());
