@@ -4,6 +4,7 @@ use pgrx::PgSqlErrorCode::*;
 
 use crate::catalog::Copy;
 use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, plain};
+use crate::table::untrusted::Untrusted;
 
 /// What keeps the batches in the store from being applied here.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,14 @@ pub enum ImportError {
     CannotIgnore { table: TableName, columns: Vec<String>, format: &'static str },
     #[error("collation {collation} of column \"{column}\" of table \"{table}\" does not exist here")]
     NoCollation { table: TableName, column: String, collation: String },
+    #[error("type {} of column \"{column}\" of table \"{table}\" belongs to another role", untrusted.type_name)]
+    UntrustedType {
+        table: TableName,
+        column: String,
+        untrusted: Untrusted,
+        /// What whoever trusts that role does instead.
+        remedy: String,
+    },
     #[error("table \"{table}\" of target \"{target}\" is not mapped to another one")]
     NotMapped { target: String, table: String },
     #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
@@ -128,6 +137,15 @@ impl Report for ImportError {
                 .hint("Import with new_columns => 'add', or export in format text."),
             ImportError::NoCollation { .. } | ImportError::NotMapped { .. } => {
                 plain(ERRCODE_UNDEFINED_OBJECT)
+            }
+            ImportError::UntrustedType { untrusted, remedy, .. } => {
+                let owner = &untrusted.owner;
+                plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                    .detail(format!(
+                        "It belongs to role \"{owner}\", whose functions, in the CHECK of a domain for example, \
+                         would run with the rights of the owner of the table."
+                    ))
+                    .hint(format!("If role \"{owner}\" may do that, {remedy}"))
             }
             ImportError::TooManyDeleted { deleted, left, .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
                 .detail(format!(

@@ -2,10 +2,10 @@
 //! manifest.
 //!
 //! Input: a part, and what the import may change. Output: a [`Destination`]. Where the table differs from the
-//! part, the import is refused, or the table is created, or its missing columns are added or ignored. DDL
-//! runs with the rights of the caller, and uses only types that exist here.
+//! part, the import is refused, or the table is created, or its missing columns are added or ignored.
 //!
-//! Invariant: a statement contains nothing of a manifest except quoted names.
+//! Invariant: a statement contains nothing of a manifest except quoted names. No type is used that would let
+//! another role's code run, because a manifest names it, with rights which that role lacks.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,11 @@ use crate::pg;
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, query};
+use crate::pg::{Oid, query, settings};
 use crate::table::ddl;
 use crate::table::error::TableError;
 use crate::table::shape::{self, Shape};
+use crate::table::untrusted;
 use batch::{Format, Kind, Manifest, Part};
 
 /// What an import may do to tables that differ from those of the source.
@@ -139,15 +140,19 @@ fn complete(
     new_columns: NewColumns,
     caller: &Caller,
 ) -> Result<Destination> {
-    let lines = columns_to_add(&found.part, &found.shape, new_columns)?;
+    let lines = columns_to_add(&found, new_columns)?;
     if lines.is_empty() {
         return Ok(found);
     }
     let Destination { table, shape: former, part, ignored, retyped } = found;
-    let oid = table.oid();
+    if !caller.owns(&table) {
+        return Err(TableError::NotOwner { table: former.name_for_errors() }.into());
+    }
+    let (oid, owner) = (table.oid(), table.owner());
     // Closed, its lock kept: ALTER TABLE refuses a table that is open.
     drop(table);
-    caller.as_caller(|| query::now(&format!("ALTER TABLE {} {}", former.quoted(), lines.join(", ")), &[]))?;
+    let sql = format!("ALTER TABLE {} {}", former.quoted(), lines.join(", "));
+    caller.as_role(owner, || run_ddl(&sql))?;
     let missing = || no_destination(manifest, &part);
     // ALTER TABLE has changed the table: the former shape is no longer used.
     let completed = shape_now(oid)?.ok_or_else(missing)?;
@@ -196,9 +201,8 @@ fn check(
     if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
         return Err(TableError::RowSecurity { table: shape.name_for_errors(), doing: "Import" }.into());
     }
-    let retyped =
-        || part.columns.iter().filter_map(|column| compare(column, shape, part.format).transpose()).collect();
-    snapshot::latest(retyped)
+    let compare = |column| compare(column, shape, table.owner(), part.format).transpose();
+    snapshot::latest(|| part.columns.iter().filter_map(compare).collect())
 }
 
 /// Reads the shape that a table has at this moment.
@@ -222,19 +226,41 @@ fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
 fn create(part: &Part, caller: &Caller) -> Result<Oid> {
     let name = TableName::new(&part.schema, &part.name);
     let lines = snapshot::latest(|| {
-        part.columns.iter().map(|column| definition(column, &name)).collect::<Result<Vec<_>, _>>()
+        let definition = |column| definition(column, &name, caller.role(), |_| CREATE_YOURSELF.to_owned());
+        part.columns.iter().map(definition).collect::<Result<Vec<_>, _>>()
     })?;
     let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
-    caller.as_caller(|| query::now(&sql, &[]))?;
+    caller.as_caller(|| run_ddl(&sql))?;
     let made = table::find_named(&part.schema, &part.name)?;
     Ok(made.ok_or_else(|| pg::Error::Internal("CREATE TABLE has made no table".into()))?)
 }
 
-/// Returns the definition of a column for CREATE TABLE and ALTER TABLE. Its type and collation must exist.
-fn definition(column: &batch::Column, table: &TableName) -> Result<String> {
+/// Runs DDL as if the session had no part in replication: other event triggers may audit or refuse it.
+fn run_ddl(sql: &str) -> Result<()> {
+    let _settings = settings::pin_origin_role();
+    query::now(sql, &[])?;
+    Ok(())
+}
+
+/// What to do if the table is not created because of a type.
+const CREATE_YOURSELF: &str = "create the table with what tx_ddl() returns at the source.";
+
+/// Returns the definition of a column for CREATE TABLE and ALTER TABLE. Its type and collation must exist,
+/// and the type must belong to roles that may act as `owner`, the owner of the table. `remedy` says how to
+/// use the type nevertheless.
+fn definition(
+    column: &batch::Column,
+    table: &TableName,
+    owner: Oid,
+    remedy: impl FnOnce(&str) -> String,
+) -> Result<String> {
     let missing =
         || TableError::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
-    let type_name = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?.written;
+    let known = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
+    if let Some(untrusted) = untrusted::part(known.oid, owner)? {
+        let (table, column, remedy) = (table.clone(), column.name.clone(), remedy(&known.written));
+        return Err(ImportError::UntrustedType { table, column, untrusted, remedy }.into());
+    }
     let collation = match &column.collation {
         Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| ImportError::NoCollation {
             table: table.clone(),
@@ -243,19 +269,22 @@ fn definition(column: &batch::Column, table: &TableName) -> Result<String> {
         })?),
         None => None,
     };
-    Ok(ddl::column(&column.name, &type_name, collation.as_deref(), column.not_null))
+    Ok(ddl::column(&column.name, &known.written, collation.as_deref(), column.not_null))
 }
 
 /// Returns the actions of ALTER TABLE that add the missing columns. They are nullable, as the table may have
 /// rows.
-fn columns_to_add(part: &Part, shape: &Shape, new_columns: NewColumns) -> Result<Vec<String>> {
+fn columns_to_add(found: &Destination, new_columns: NewColumns) -> Result<Vec<String>> {
     if new_columns != NewColumns::Add {
         return Ok(Vec::new());
     }
+    let Destination { table, shape, part, .. } = found;
+    let name = shape.name_for_errors();
     let missing = part.columns.iter().filter(|column| is_missing(column, shape));
     let actions = missing.map(|column| {
         let nullable = batch::Column { not_null: false, ..column.clone() };
-        Ok(format!("ADD COLUMN {}", definition(&nullable, &shape.name_for_errors())?))
+        let remedy = |type_name: &str| format!("run: {};", name.alter("ADD", &column.name, type_name));
+        Ok(format!("ADD COLUMN {}", definition(&nullable, &name, table.owner(), remedy)?))
     });
     snapshot::latest(|| actions.collect())
 }
@@ -271,7 +300,7 @@ fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
 
 /// Requires that the table has a column of the same name that can be written to. Returns what its values need
 /// if it has another type.
-fn compare(theirs: &batch::Column, shape: &Shape, format: Format) -> Result<Option<Retyped>> {
+fn compare(theirs: &batch::Column, shape: &Shape, owner: Oid, format: Format) -> Result<Option<Retyped>> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
         let definition = shape::known_type(&theirs.type_name, theirs.typmod)?.map(|known| known.written);
@@ -280,5 +309,5 @@ fn compare(theirs: &batch::Column, shape: &Shape, format: Format) -> Result<Opti
     if ours.is_generated {
         return Err(ImportError::GeneratedColumn { table, column }.into());
     }
-    retyped::compare(theirs, ours, shape, format)
+    retyped::compare(theirs, ours, shape, owner, format)
 }

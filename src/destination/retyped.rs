@@ -4,12 +4,13 @@
 //! Input: a column of a part, and that of the table. Output: a [`Retyped`] if they differ in anything that
 //! can change a value. If they do not differ, no value is checked, which costs nothing.
 
-use crate::destination::error::{MisfitValue, ValueError};
+use crate::destination::error::{ImportError, MisfitValue, ValueError};
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::convert::{Conversion, Misfit};
 use crate::table::definition::{self, is_built_in};
 use crate::table::shape::{self, Column, Shape};
+use crate::table::untrusted;
 use batch::{Definition, Format, Part, Type};
 
 /// A column that has another type here.
@@ -27,12 +28,13 @@ pub struct Retyped {
 }
 
 /// Compares a column of a part with that of its table. It fails if the text of a value cannot be trusted: in
-/// format binary it is written by the type of the source, which must exist here, and a composite type reads
-/// its attributes by their order.
+/// format binary it is written by the type of the source, which must exist here, and belong to roles that may
+/// act as `owner`, the owner of the table; and a composite type reads its attributes by their order.
 pub fn compare(
     theirs: &batch::Column,
     ours: &Column,
     shape: &Shape,
+    owner: Oid,
     format: Format,
 ) -> Result<Option<Retyped>> {
     if is_same(theirs, ours) {
@@ -49,7 +51,13 @@ pub fn compare(
         Type { name: theirs.type_name.clone(), typmod: theirs.typmod, definition: theirs.definition.clone() };
     let (source_type, own) = (described(&source)?, described(&type_of(ours))?);
     let binary = match (format, known(&source)?) {
-        (Format::Binary, Some(known)) => Some((known.oid, theirs.typmod)),
+        (Format::Binary, Some(known)) => {
+            if let Some(untrusted) = untrusted::part(known.oid, owner)? {
+                let remedy = "give the column that type; or export in format text.".to_owned();
+                return Err(ImportError::UntrustedType { table, column, untrusted, remedy }.into());
+            }
+            Some((known.oid, theirs.typmod))
+        }
         (Format::Binary, None) => {
             return Err(ValueError::BinaryType { table, column, source_type, own }.into());
         }

@@ -46,6 +46,16 @@ pub fn pin_nested_loops() -> Settings {
     pin_to(&[(c"enable_hashjoin", c"off"), (c"enable_mergejoin", c"off")])
 }
 
+/// Makes DDL fire the event triggers that it fires for everybody, though rows are written as a replica's.
+pub fn pin_origin_role() -> Settings {
+    pin_to(&[(c"session_replication_role", c"origin")])
+}
+
+/// Makes new tables go to the default tablespace of the database.
+pub fn pin_tablespace() -> Settings {
+    pin_to(&[(c"default_tablespace", c"")])
+}
+
 fn pin_to(values: &[(&CStr, &CStr)]) -> Settings {
     // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
     let settings = Settings { level: unsafe { pg_sys::NewGUCNestLevel() } };

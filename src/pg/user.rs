@@ -68,14 +68,19 @@ impl Caller {
     /// An owner that may not SET ROLE to the caller is confined to a security-restricted operation, as in
     /// REINDEX or in logical replication (usercontext.c, SwitchToUntrustedUser).
     pub fn as_owner<T>(&self, table: &Table, run: impl FnOnce() -> T) -> T {
+        self.as_role(table.owner(), run)
+    }
+
+    /// Runs a closure as a role: that of the owner of a table that is not open, as DDL needs it.
+    pub fn as_role<T>(&self, owner: Oid, run: impl FnOnce() -> T) -> T {
         // SAFETY: both are ids of roles.
-        let trusted = unsafe { pg_sys::has_privs_of_role(table.owner(), self.role) };
+        let trusted = unsafe { pg_sys::has_privs_of_role(owner, self.role) };
         let flag = if trusted {
             pg_sys::SECURITY_LOCAL_USERID_CHANGE
         } else {
             pg_sys::SECURITY_RESTRICTED_OPERATION
         };
-        let _acting = switch(table.owner(), flag as i32);
+        let _acting = switch(owner, flag as i32);
         run()
     }
 

@@ -9,3 +9,4 @@ pub mod intercept;
 pub mod key;
 pub mod own;
 pub mod shape;
+pub mod untrusted;

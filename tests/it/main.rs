@@ -38,5 +38,6 @@ mod stores;
 mod subscription;
 mod types;
 mod untracking;
+mod untrusted;
 mod values;
 mod writes;
