@@ -48,7 +48,7 @@ BEGIN
                             WHERE g.tgrelid = p.relid AND g.tgtype & 32 <> 0
                               AND g.tgfoid = 'table_export.refuse_write()'::pg_catalog.regprocedure)
     LOOP
-        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER pg_table_export_protect_truncate
+        EXECUTE pg_catalog.format('CREATE TRIGGER pg_table_export_protect_truncate
                                    BEFORE TRUNCATE ON %s
                                    FOR EACH STATEMENT EXECUTE FUNCTION table_export.refuse_write()',
                                   member);
@@ -65,9 +65,14 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER pg_table_export_protect
+    EXECUTE pg_catalog.format('CREATE %sTRIGGER pg_table_export_protect
                                BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s
                                FOR EACH STATEMENT EXECUTE FUNCTION table_export.refuse_write()',
+                              CASE WHEN EXISTS (
+                                  SELECT FROM pg_catalog.pg_trigger AS g
+                                   WHERE g.tgrelid = relation AND g.tgname = 'pg_table_export_protect'
+                                     AND g.tgfoid = 'table_export.refuse_write()'::pg_catalog.regprocedure
+                              ) THEN 'OR REPLACE ' END,
                               relation);
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS g
                     WHERE g.tgrelid = relation AND g.tgparentid = 0 AND g.tgtype & 1 = 1

@@ -71,7 +71,7 @@ fn follow_members() -> Result<(), ErrorReport> {
         let _call = Call::enter()?;
         work.map_or(Ok(()), follow::Work::settle)?;
         if is_about_partitions {
-            protect::follow_command()?;
+            protect::follow_command();
         }
     }
     Ok(())

@@ -6,8 +6,8 @@ use crate::catalog;
 use crate::destination::error::ImportError;
 use crate::error::Result;
 use crate::pg::Oid;
-use crate::pg::snapshot;
 use crate::pg::user::Caller;
+use crate::pg::{snapshot, transaction};
 use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::Shape;
@@ -23,9 +23,12 @@ pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String> {
     change(relation, caller, catalog::drop_protection)
 }
 
-/// Protects the partitions that a DDL command has given to protected copies.
-pub fn follow_command() -> Result<()> {
-    catalog::protect_new_partitions()
+/// Protects the partitions that a DDL command has given to protected copies. The command does not fail if that
+/// does: it belongs to somebody else.
+pub fn follow_command() {
+    if let Some(obstacle) = transaction::attempt(catalog::protect_new_partitions) {
+        pgrx::warning!("TRUNCATE is not refused by all partitions of protected copies: {}", obstacle.message);
+    }
 }
 
 fn change(relation: Oid, caller: &Caller, apply: fn(Oid) -> Result<()>) -> Result<String> {

@@ -97,3 +97,30 @@ fn a_protected_copy_is_attached_to_another() {
     refuses(copy, "root", &writes);
     copy.run("SELECT tx_unprotect('root'); DELETE FROM root; TRUNCATE t");
 }
+
+#[test]
+fn a_partition_that_cannot_be_protected_fails_no_command() {
+    let mirror = Mirror::shared("protected_taken");
+    let copy = &mirror.copy;
+    copy.run(
+        "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT tx_protect('root');
+         CREATE FUNCTION ours() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TABLE t (id int PRIMARY KEY);
+         CREATE TRIGGER pg_table_export_protect_truncate BEFORE TRUNCATE ON t EXECUTE FUNCTION ours();
+         CREATE CONSTRAINT TRIGGER pg_table_export_protect AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION ours();
+         ALTER TABLE root ADD v int; ALTER TABLE t ADD v int",
+    );
+    let (mut client, notices) = copy.watched();
+    client.batch_execute("ALTER TABLE root ATTACH PARTITION t FOR VALUES FROM (0) TO (10)").unwrap();
+    let warning = "TRUNCATE is not refused by all partitions of protected copies: trigger";
+    assert!(notices.lock().unwrap().iter().any(|notice| notice.contains(warning)));
+    let triggers = "SELECT tgname FROM pg_trigger WHERE tgfoid = 'ours'::regproc ORDER BY 1";
+    assert_eq!(copy.text(triggers), "pg_table_export_protect\npg_table_export_protect_truncate");
+    copy.refused("SELECT tx_protect('t')").expect("42710", &["pg_table_export_protect"]);
+    refuses(copy, "root", &["INSERT INTO t VALUES (1)"]);
+    copy.run(
+        "DROP TRIGGER pg_table_export_protect_truncate ON t;
+         CREATE TABLE next PARTITION OF root FOR VALUES FROM (10) TO (20)",
+    );
+    refuses(copy, "root", &["TRUNCATE t"]);
+}

@@ -5,6 +5,7 @@
 //! Every call uses a connection of its own. What a test expects to be refused comes back as a [`Refusal`].
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,15 @@ impl Database {
     /// Connects, if the server is up.
     pub fn connect(&self) -> Result<Client, postgres::Error> {
         self.config.connect(NoTls)
+    }
+
+    /// Connects, and keeps the text of each message that the server sends beside answers.
+    pub fn watched(&self) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let messages = seen.clone();
+        let mut config = self.config.clone();
+        config.notice_callback(move |notice| messages.lock().unwrap().push(notice.message().to_owned()));
+        (config.connect(NoTls).unwrap_or_else(|error| panic!("{error}")), seen)
     }
 
     /// Runs statements.
