@@ -170,3 +170,23 @@ fn who_may_not_select_sees_no_rows_in_errors() {
         assert!(shown.contains("Failing row contains") || shown.contains("Key (v)=(7)"), "{shown}");
     }
 }
+
+#[test]
+fn tracking_replaces_no_trigger_and_fills_no_tablespace_of_others() {
+    let mirror = Mirror::shared("rights_track");
+    mirror.source.run(
+        "CREATE TABLE t (id int PRIMARY KEY);
+         CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER pg_table_export_insert AFTER INSERT ON t EXECUTE FUNCTION theirs()",
+    );
+    mirror.source.refused("SELECT tx_track('t')").expect("42710", &["pg_table_export_insert"]);
+    mirror.source.run("DROP TRIGGER pg_table_export_insert ON t");
+    let mut client = mirror.source.client();
+    for sql in ["SET allow_in_place_tablespaces = on", "CREATE TABLESPACE rights_track LOCATION ''"] {
+        client.batch_execute(sql).unwrap();
+    }
+    mirror.source.run("SET default_tablespace = rights_track; SELECT tx_track('t')");
+    let placed = "SELECT count(*) FROM pg_class WHERE reltablespace <> 0 AND relname ~ '^shadow_'";
+    assert_eq!(mirror.source.text(placed), "0");
+    mirror.source.run("DROP TABLESPACE rights_track");
+}

@@ -201,3 +201,10 @@ fn compacted_batches_leave_out_what_is_not_sent_any_more() {
     assert_eq!(freshness(&mirror), "b|3|");
     mirror.assert_same_tables(&["b"]);
 }
+
+#[test]
+fn what_others_have_built_on_a_shadow_keeps_no_table_tracked() {
+    let mirror = Mirror::tracking("untrack_views", "CREATE TABLE t (id int PRIMARY KEY)", &["t"]);
+    mirror.source.run("CREATE VIEW v AS SELECT * FROM table_export.shadow_1_0; SELECT tx_untrack('t')");
+    assert_eq!(mirror.source.text("SELECT to_regclass('v') IS NULL"), "t");
+}

@@ -19,7 +19,7 @@ use crate::catalog::error::CatalogError;
 use crate::error::Result;
 use crate::pg;
 use crate::pg::table::{self, Lock, Right, Table};
-use crate::pg::{Oid, query};
+use crate::pg::{Oid, query, settings};
 use crate::table::key::KeyColumn;
 
 /// Columns of a shadow before those of the key.
@@ -58,6 +58,8 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<()> {
             format!(", k{k} {}{collate}", column.shadow_type)
         })
         .collect::<String>();
+    // Not to one of whoever tracks the table.
+    let _settings = settings::pin_tablespace();
     for n in [0, 1] {
         let segment = segment(id, n);
         query::now(
@@ -92,7 +94,8 @@ pub fn grant(id: i32, owner: &str) -> Result<()> {
 /// Drops the shadow of a table, and revokes what its reader was granted for it.
 pub fn drop_tables(id: i32) -> Result<()> {
     let readers = readers(id)?;
-    query::now(&format!("DROP TABLE IF EXISTS {}, {}", segment(id, 0), segment(id, 1)), &[])?;
+    // Anybody may have made a view on them.
+    query::now(&format!("DROP TABLE IF EXISTS {}, {} CASCADE", segment(id, 0), segment(id, 1)), &[])?;
     readers.iter().try_for_each(|role| revoke_unused(role))
 }
 
