@@ -422,15 +422,10 @@ fn keys_that_are_nearly_equal_follow() {
     let mut random = Random::seeded();
     let worlds = KINDS.chunks(KINDS_TOGETHER).enumerate().collect::<Vec<_>>();
     let schedules = key_changes().div_ceil(worlds.len() * CHANGES_OF_SCHEDULE) as u32;
-    let halves =
-        worlds.chunks(worlds.len().div_ceil(2)).map(|half| (half, random.fork())).collect::<Vec<_>>();
     scope(|scope| {
-        for (half, mut random) in halves {
-            scope.spawn(move || {
-                for (nth, kinds) in half {
-                    try_schedules(&format!("near_{nth}"), kinds, schedules, &mut random);
-                }
-            });
+        for (nth, kinds) in worlds {
+            let mut random = random.fork();
+            scope.spawn(move || try_schedules(&format!("near_{nth}"), kinds, schedules, &mut random));
         }
     });
 }
