@@ -27,7 +27,8 @@ pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String> {
 /// does: it belongs to somebody else.
 pub fn follow_command() {
     if let Some(obstacle) = transaction::attempt(catalog::protect_new_partitions) {
-        pgrx::warning!("TRUNCATE is not refused by all partitions of protected copies: {}", obstacle.message);
+        let why = obstacle.message;
+        pgrx::warning!("TRUNCATE is not refused by all partitions of protected copies: {why}");
     }
 }
 
