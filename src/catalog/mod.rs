@@ -35,9 +35,9 @@ pub use target::{
     target_names, targets_needing,
 };
 pub use tracked::{
-    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
-    protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked, tracked_column,
-    tracked_name, tracked_table, truncate_segment,
+    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
+    locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
+    tracked_column, tracked_name, tracked_table, truncate_segment,
 };
 pub use witness::{Witness, witnesses};
 

@@ -103,6 +103,8 @@ pub enum ExportError {
     NotAlone { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
+    #[error("the lock table has no room for an export of target \"{target}\"")]
+    TooManyLocks { target: String, held: i64, room: i64, setting: i64 },
     #[error("target \"{target}\" has been taken over by a newer timeline")]
     NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
     #[error("target \"{target}\" is in use by another database")]
@@ -164,6 +166,16 @@ impl Report for ExportError {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!("{reason}."))
                     .hint(format!("To make the next export full, run: SELECT tx_reset({});", literal(target)))
+            }
+            ExportError::TooManyLocks { held, room, setting, .. } => {
+                plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+                    .detail(format!(
+                        "It locks {held} tables, partitions, indexes and shadows, and there is room for {room}."
+                    ))
+                    .hint(format!(
+                        "Restart the server after you have run: \
+                         ALTER SYSTEM SET max_locks_per_transaction = {setting};"
+                    ))
             }
             ExportError::NotPublished { target, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(format!(
                 "The view tx_batches lists them. To send everything, run: SELECT tx_reset({});",

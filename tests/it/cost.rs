@@ -6,7 +6,7 @@ use postgres::Client;
 
 use crate::cluster::database::{Database, query};
 use crate::cluster::mirror::Mirror;
-use crate::cluster::{SOURCE, Store};
+use crate::cluster::{Cluster, SOURCE, Store};
 
 /// DDL that has nothing to do with tracked tables.
 const OTHERS: [&str; 5] = [
@@ -231,4 +231,31 @@ fn a_session_goes_on_after_a_plan_was_cancelled() {
     let plan = format!("SELECT tx_plan{}", mirror.arguments("copy", ""));
     assert!(query(&mut client, &plan).is_err());
     assert_eq!(query(&mut client, "SELECT 1").unwrap(), "1");
+}
+
+#[test]
+fn an_export_leaves_room_in_the_lock_table() {
+    let small = [
+        "max_connections = 5",
+        "autovacuum_max_workers = 1",
+        "max_worker_processes = 0",
+        "max_wal_senders = 0",
+        "max_prepared_transactions = 0",
+        "max_locks_per_transaction = 10",
+    ];
+    let (mut cluster, store) = (Cluster::start_with(&small), Store::new());
+    let source = Database::empty(&cluster, "locks", &store);
+    source.run("CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT tx_track('root')");
+    for i in 0..40 {
+        source.run(&format!("CREATE TABLE part_{i} PARTITION OF root FOR VALUES FROM ({i}) TO ({i} + 1)"));
+    }
+    // 41 tables, 41 indexes, and two segments; for each of seven processes there are ten.
+    let refusal = source.export_refused();
+    refusal.expect(
+        "53400",
+        &["the lock table has no room for an export of target", "84 tables", "max_locks_per_transaction = 1"],
+    );
+    source.run(refusal.statements());
+    cluster.restart();
+    assert_eq!(source.export(), "1|public.root|full");
 }

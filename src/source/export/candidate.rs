@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Tracked, Witness};
+use crate::catalog::{self, Locks, Tracked, Witness};
 use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -76,6 +76,10 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
     let given = restriction::tables_for(target, tracked)?;
     if given.is_empty() {
         return Err(RestrictError::NothingGiven { target: target.to_owned() }.into());
+    }
+    let Locks { held, room, setting } = catalog::locks(target)?;
+    if held > room {
+        return Err(ExportError::TooManyLocks { target: target.to_owned(), held, room, setting }.into());
     }
     given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
 }

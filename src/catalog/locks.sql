@@ -1,0 +1,34 @@
+-- The locks that an export of a target, $1, holds in the end: those of its tables, their partitions and
+-- indexes, and of two segments for each table. Then how many the lock table has room for, and the least
+-- max_locks_per_transaction that suffices. PostgreSQL reserves that many for each process and each prepared
+-- transaction (lock.c, NLOCKENTS). Who else holds locks is only asked if this may matter.
+WITH RECURSIVE given AS (
+    SELECT t.relation::oid AS oid
+      FROM table_export.tracked AS t
+     WHERE NOT EXISTS (SELECT FROM table_export.restriction AS r WHERE r.target = $1)
+        OR EXISTS (SELECT FROM table_export.restriction AS r
+                    WHERE r.target = $1 AND r.relation = t.relation)
+), read (oid) AS (
+    SELECT oid FROM given
+     UNION
+    SELECT i.inhrelid
+      FROM read AS r
+      JOIN pg_class AS c ON c.oid = r.oid AND c.relkind = 'p'
+      JOIN pg_inherits AS i ON i.inhparent = r.oid
+), held AS (
+    SELECT 2 * (SELECT count(*) FROM given) + (SELECT count(*) FROM read)
+           + (SELECT count(*) FROM read AS r JOIN pg_index AS i ON i.indrelid = r.oid) AS locks
+), size AS (
+    SELECT sum(setting::bigint) + 1 AS processes
+      FROM pg_settings
+     WHERE name IN ('max_connections', 'autovacuum_max_workers', 'max_worker_processes', 'max_wal_senders',
+                    'max_prepared_transactions')
+), room AS (
+    SELECT processes * current_setting('max_locks_per_transaction')::bigint AS locks FROM size
+), other AS (
+    SELECT CASE WHEN 2 * held.locks > room.locks
+                THEN (SELECT count(*) FROM pg_locks WHERE NOT fastpath) ELSE 0 END AS locks
+      FROM held, room
+)
+SELECT held.locks, room.locks - other.locks, ceil((held.locks + other.locks) / size.processes)
+  FROM held, room, other, size
