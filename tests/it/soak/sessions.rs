@@ -29,6 +29,9 @@ const TO_WRITERS: &[Allowed] = &[
     ("40001", "tuple to be locked was already moved to another partition"),
     // The partition has been detached.
     ("23514", "no partition of relation \"parted\" found for row"),
+    // The parent's column has been dropped while the partition was being detached concurrently. PostgreSQL
+    // without the extension raises it as well.
+    ("42804", "could not convert row type"),
 ];
 
 const TO_EXPORTERS: &[Allowed] = &[
