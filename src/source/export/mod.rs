@@ -23,7 +23,7 @@ use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, snapshot};
+use crate::pg::{Oid, report, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
 use crate::source::export::plan::{Replay, current_moment, plan, renewed, usable_position};
@@ -205,7 +205,14 @@ fn write_parts(
     let mut parts = Vec::new();
     for (candidate, kind) in planned {
         let started = Instant::now();
-        let part = write_part(writer, candidate, *kind, since, format, caller)?;
+        let (table, owner) = (candidate.shape.qualified(), candidate.table.owner_name()?);
+        let place = format!("While exporting table \"{table}\" as its owner \"{owner}\".");
+        let part = report::with_detail(
+            &place,
+            true,
+            || None,
+            || write_part(writer, candidate, *kind, since, format, caller),
+        )?;
         exported.push(PartSummary::of(number, &part, started));
         parts.push(part);
         fault::point(Point::ExportPartWritten);
