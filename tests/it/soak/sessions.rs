@@ -21,12 +21,14 @@ pub type Allowed = (&'static str, &'static str);
 /// Writers lock rows, and DDL locks tables, in any order.
 pub const DEADLOCK: Allowed = ("40P01", "deadlock detected");
 
+/// Another session has changed the id of the row.
+pub const MOVED: Allowed = ("40001", "tuple to be locked was already moved to another partition");
+
 const TO_WRITERS: &[Allowed] = &[
     DEADLOCK,
     // Another writer has inserted the same id.
     ("23505", "duplicate key value violates unique constraint"),
-    // Another writer has changed the id of the row.
-    ("40001", "tuple to be locked was already moved to another partition"),
+    MOVED,
     // The partition has been detached.
     ("23514", "no partition of relation \"parted\" found for row"),
     // The parent's column has been dropped while the partition was being detached concurrently. PostgreSQL
