@@ -299,8 +299,27 @@ fn every_file_says_what_it_holds() {
     assert_none(long.map(|source| source.name()).collect(), "more than twelve lines of //!");
 }
 
+/// The functions of more than 60 lines: each ends at the brace that stands below its first word.
+fn long_functions(source: &Source) -> Vec<String> {
+    let (mut places, mut begun) = (Vec::new(), None);
+    for (number, line) in source.code() {
+        let indent = line.len() - line.trim_start().len();
+        if words(&line).any(|word| word == "fn") && line.ends_with(['{', '(']) {
+            begun = Some((number, indent));
+        }
+        if let Some((first, _)) = begun.filter(|(_, at)| line.trim_end() == format!("{}}}", " ".repeat(*at)))
+        {
+            if number - first >= 60 {
+                places.push(format!("{}:{first}: {} lines", source.name(), number - first + 1));
+            }
+            begun = None;
+        }
+    }
+    places
+}
+
 #[test]
-fn no_file_and_no_line_is_long() {
+fn no_file_no_function_and_no_line_is_long() {
     let mut places = Vec::new();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("sql")).expect("a folder") {
         let path = entry.expect("a file").path();
@@ -314,6 +333,7 @@ fn no_file_and_no_line_is_long() {
             if source.code().len() > 450 {
                 places.push(format!("{name}: {} lines", source.code().len()));
             }
+            places.extend(long_functions(&source));
             let comments = (1..).zip(source.text.lines()).filter(|(_, line)| line.trim().starts_with("//"));
             let wide = comments.filter(|(_, line)| line.chars().count() > 110);
             places.extend(wide.map(|(number, _)| format!("{name}:{number}: more than 110 columns")));

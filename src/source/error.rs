@@ -105,16 +105,6 @@ pub enum ExportError {
     NothingTracked,
     #[error("the lock table has no room for an export of target \"{target}\"")]
     TooManyLocks { target: String, held: i64, room: i64, setting: i64 },
-    #[error("target \"{target}\" has been taken over by a newer timeline")]
-    NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
-    #[error("target \"{target}\" is in use by another database")]
-    OtherDatabase { target: String, number: u64, publisher: String, here: String },
-    #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
-    UnreadableUnknown { target: String, number: u64, reason: batch::Error },
-    #[error("batch {number} of target \"{target}\" is not one that this database has published")]
-    NotPublished { target: String, number: u64 },
-    #[error("batch {number} of target \"{target}\" has been published by another export")]
-    NumberTaken { target: String, number: u64 },
 }
 
 impl Report for ExportError {
@@ -140,7 +130,42 @@ impl Report for ExportError {
                 .hint("Call it alone: its locks last until the transaction ends."),
             ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
-            ExportError::NewerTimeline { target, number, theirs, ours } => {
+            ExportError::TooManyLocks { held, room, setting, .. } => plain(
+                ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            )
+            .detail(format!(
+                "It locks {held} tables, partitions, indexes and shadows, and there is room for {room}."
+            ))
+            .hint(format!(
+                "Restart the server after you have run: \
+                         ALTER SYSTEM SET max_locks_per_transaction = {setting};"
+            )),
+            ExportError::RelativeCame { .. } => {
+                plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
+            }
+        }
+    }
+}
+
+/// What keeps the chain of a target's batches from being continued: who has published them, and when.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error("target \"{target}\" has been taken over by a newer timeline")]
+    NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
+    #[error("target \"{target}\" is in use by another database")]
+    OtherDatabase { target: String, number: u64, publisher: String, here: String },
+    #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
+    UnreadableUnknown { target: String, number: u64, reason: batch::Error },
+    #[error("batch {number} of target \"{target}\" is not one that this database has published")]
+    NotPublished { target: String, number: u64 },
+    #[error("batch {number} of target \"{target}\" has been published by another export")]
+    NumberTaken { target: String, number: u64 },
+}
+
+impl Report for HistoryError {
+    fn facts(&self) -> Facts {
+        match self {
+            HistoryError::NewerTimeline { target, number, theirs, ours } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!(
                         "Batch {number} in the store was published on timeline {theirs}; \
@@ -152,7 +177,7 @@ impl Report for ExportError {
                         literal(target)
                     ))
             }
-            ExportError::OtherDatabase { target, number, publisher, here } => {
+            HistoryError::OtherDatabase { target, number, publisher, here } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!("Batch {number} was published by {publisher}."))
                     .hint(format!(
@@ -162,26 +187,16 @@ impl Report for ExportError {
                         literal(target)
                     ))
             }
-            ExportError::UnreadableUnknown { target, reason, .. } => {
+            HistoryError::UnreadableUnknown { target, reason, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!("{reason}."))
                     .hint(format!("To make the next export full, run: SELECT tx_reset({});", literal(target)))
             }
-            ExportError::TooManyLocks { held, room, setting, .. } => {
-                plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-                    .detail(format!(
-                        "It locks {held} tables, partitions, indexes and shadows, and there is room for {room}."
-                    ))
-                    .hint(format!(
-                        "Restart the server after you have run: \
-                         ALTER SYSTEM SET max_locks_per_transaction = {setting};"
-                    ))
-            }
-            ExportError::NotPublished { target, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(format!(
+            HistoryError::NotPublished { target, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(format!(
                 "The view tx_batches lists them. To send everything, run: SELECT tx_reset({});",
                 literal(target)
             )),
-            ExportError::RelativeCame { .. } | ExportError::NumberTaken { .. } => {
+            HistoryError::NumberTaken { .. } => {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }
         }

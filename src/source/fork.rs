@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
-use crate::source::error::ExportError;
+use crate::source::error::HistoryError;
 use crate::source::shadow::read;
 use crate::table::error::TableError;
 use crate::table::key::KeyColumn;
@@ -82,7 +82,7 @@ pub fn inspect(
         .iter()
         .map(|&number| {
             let manifest = reader::manifest(store, name, number).map_err(|reason| {
-                ExportError::UnreadableUnknown { target: name.to_owned(), number, reason }
+                HistoryError::UnreadableUnknown { target: name.to_owned(), number, reason }
             })?;
             require_publisher(&manifest, source)?;
             require_past(&manifest, source)?;
@@ -108,14 +108,14 @@ fn require_publisher(manifest: &Manifest, ours: &DatabaseIdentity) -> Result<()>
 fn require_past(manifest: &Manifest, ours: &DatabaseIdentity) -> Result<()> {
     let (target, number, theirs) = (manifest.target.clone(), manifest.number, manifest.source.timeline);
     if theirs > ours.timeline {
-        return Err(ExportError::NewerTimeline { target, number, theirs, ours: ours.timeline }.into());
+        return Err(HistoryError::NewerTimeline { target, number, theirs, ours: ours.timeline }.into());
     }
     Ok(())
 }
 
 fn other_publisher(target: &str, number: u64, publisher: String, ours: &DatabaseIdentity) -> Error {
     let (target, here) = (target.to_owned(), ours.database_name.clone());
-    ExportError::OtherDatabase { target, number, publisher, here }.into()
+    HistoryError::OtherDatabase { target, number, publisher, here }.into()
 }
 
 /// Collects the keys of a table in unknown batches into a temporary table.
@@ -147,7 +147,7 @@ pub fn heal(
     let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
     let columns = columns.iter().map(String::as_str).collect::<Vec<_>>();
     for (manifest, part) in parts {
-        let unreadable = |reason| ExportError::UnreadableUnknown {
+        let unreadable = |reason| HistoryError::UnreadableUnknown {
             target: manifest.target.clone(),
             number: manifest.number,
             reason,

@@ -11,7 +11,7 @@ use crate::catalog::{self, Published, Received, Target, Tracked, Witness};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::{query, transaction};
-use crate::source::error::ExportError;
+use crate::source::error::HistoryError;
 use crate::source::export::candidate::Candidate;
 use crate::source::fork::{Fork, Healing};
 use crate::source::shadow::read;
@@ -40,7 +40,7 @@ impl Replay {
             Some(first) if first.number == number => {
                 Ok(Replay { number, position: first.position.clone(), published })
             }
-            _ => Err(ExportError::NotPublished { target: target.to_owned(), number }.into()),
+            _ => Err(HistoryError::NotPublished { target: target.to_owned(), number }.into()),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::fault::{self, Point};
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
-use crate::source::error::ExportError;
+use crate::source::error::HistoryError;
 use crate::source::shadow::{is_empty, rotate};
 use batch::{self, Header, Kind, Link, Part, Writer, other_attempts, put_cumulative, sweep};
 use store::Store;
@@ -75,7 +75,7 @@ pub(super) fn publish(
     let abandoned = other_attempts(store.as_ref(), target, number, id);
     let manifest = writer.publish(header, parts).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
-            Error::from(ExportError::NumberTaken { target: target.to_owned(), number })
+            Error::from(HistoryError::NumberTaken { target: target.to_owned(), number })
         }
         error => error.into(),
     })?;
