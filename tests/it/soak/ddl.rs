@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use postgres::{Client, Error};
 
-use super::sessions::{Allowed, DEADLOCK, MOVED, Session, line, run};
+use super::sessions::{Allowed, MOVED, Session, line, run};
 use crate::cluster::database::{Database, query};
 use crate::cluster::random::Random;
 
 const TO_DDL: &[Allowed] = &[
-    DEADLOCK,
     MOVED,
     // A column was added or dropped while the partition was not attached.
     ("42804", "child table is missing column \"extra\""),

@@ -18,14 +18,14 @@ const GOING_DOWN: [&str; 4] = ["", "57P01", "57P02", "57P03"];
 /// A refusal that is no fault: its SQLSTATE, and what its message says.
 pub type Allowed = (&'static str, &'static str);
 
-/// Writers lock rows, and DDL locks tables, in any order.
-pub const DEADLOCK: Allowed = ("40P01", "deadlock detected");
+/// Writers lock rows, and DDL locks tables, in any order. Any session that waits behind them may be the one
+/// that PostgreSQL ends.
+const DEADLOCK: Allowed = ("40P01", "deadlock detected");
 
 /// Another session has changed the id of the row.
 pub const MOVED: Allowed = ("40001", "tuple to be locked was already moved to another partition");
 
 const TO_WRITERS: &[Allowed] = &[
-    DEADLOCK,
     // Another writer has inserted the same id.
     ("23505", "duplicate key value violates unique constraint"),
     MOVED,
@@ -98,7 +98,7 @@ impl Session {
     fn allows(&self, refusal: &Refusal) -> bool {
         let is_it =
             |(sqlstate, text): &Allowed| refusal.sqlstate == *sqlstate && refusal.message.contains(text);
-        self.allowed.iter().any(is_it)
+        self.allowed.iter().chain([&DEADLOCK]).any(is_it)
     }
 }
 
