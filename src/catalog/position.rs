@@ -24,7 +24,7 @@ impl Position {
         self.xmax
     }
 
-    /// Says whether a transaction had ended by then. It must have committed since, or have been aborted.
+    /// Says whether a transaction had committed or been aborted when the snapshot was taken.
     pub fn sees(&self, xid: u64) -> bool {
         xid < self.xmax && !self.xip.contains(&xid)
     }

@@ -297,9 +297,8 @@ const RETAINED_POSITIONS: &str = concat!(
     " OFFSET 0"
 );
 
-/// The condition that a position `r` needs something from a segment. A sealed one holds nothing that a
-/// position needs if it sees the transaction that has sealed the segment; of any other the changes themselves
-/// are looked at.
+/// The condition that a position `r` needs something from a segment. If the segment is sealed: `r` does not
+/// see the transaction that has sealed it. If it is not: it has a change after `r`.
 fn needs_segment(segment: &str, sealed_by: Option<u64>) -> String {
     match sealed_by {
         Some(xid) => format!("NOT pg_visible_in_snapshot('{xid}', r.position)"),

@@ -93,8 +93,8 @@ impl<'a> Merge<'a> {
         self.key.iter().find(|column| !column.is_exact)?.index()
     }
 
-    /// Refuses records whose keys differ, but not for the unique index over the key: two records, or a record
-    /// and a row that no id says is gone. The error names the keys if `shows_rows`.
+    /// Refuses two keys of different text that the unique index over the key takes for equal: those of two
+    /// records, or of a record and a row whose key is no id. The error names the keys if `shows_rows`.
     pub fn require_distinct(&self, ids: Option<&Staged>, records: &Staged, shows_rows: bool) -> Result<()> {
         let Some(index) = self.inexact_index() else { return Ok(()) };
         let order = self.key_list(", ", |column, n| column.in_order(&format!("c{n}")).unwrap_or_default());
@@ -232,7 +232,7 @@ impl<'a> Merge<'a> {
         Ok(Plan { gone, changed, replaced, new, not_updatable })
     }
 
-    /// Returns the ids that have no record. One whose text a record has changed has that record.
+    /// Returns the ids that have no record: no key of a record is equal to them for the index.
     fn without_record(&self, ids: Staged, records: &Staged) -> Result<Staged> {
         if records.rows() == 0 {
             return Ok(ids);
@@ -248,7 +248,7 @@ impl<'a> Merge<'a> {
         Ok(gone)
     }
 
-    /// Deletes the rows that have one of the keys, with the same text.
+    /// Deletes the rows that have one of the keys, with the same text, and returns how many.
     pub fn delete(&self, keys: &Staged) -> Result<u64> {
         if keys.rows() == 0 {
             return Ok(0);
@@ -258,7 +258,7 @@ impl<'a> Merge<'a> {
         Ok(query::modify(&format!("DELETE FROM {rows} AS d USING {keys_in_order} WHERE {same}"), &[keys])?)
     }
 
-    /// Updates the changed rows in place.
+    /// Updates the changed rows in place, and returns how many.
     pub fn update(&self, plan: &Plan) -> Result<u64> {
         if plan.changed.rows() == 0 {
             return Ok(0);
@@ -308,12 +308,12 @@ impl<'a> Merge<'a> {
         self.insert_from(&back, "back AS s", &own_names, &own_fields)
     }
 
-    /// Inserts rows. Columns that the part does not have get their defaults.
+    /// Inserts records in the order of these columns, and returns how many. Other columns get their defaults.
     pub fn insert(&self, records: &Staged) -> Result<u64> {
         self.insert_from(records, &format!("{} AS s", records.name()), "", "")
     }
 
-    /// Inserts records. Columns that the part does not have get their defaults.
+    /// Inserts records, whose fields come in the order of the file, and returns how many.
     pub fn insert_records(&self, records: &Staged) -> Result<u64> {
         self.insert_from(records, &self.records_as_s(records), "", "")
     }
@@ -338,7 +338,7 @@ impl<'a> Merge<'a> {
         Ok(query::modify(&sql, &[records])?)
     }
 
-    /// Returns the key of a row that the table still has, of those with these keys; without keys, of all.
+    /// Returns the key, as text, of a row with one of these keys, or of any row; `None` if there is none.
     pub fn key_of_kept(&self, keys: Option<&Staged>) -> Result<Option<String>> {
         let rows = self.shape.as_from_item();
         let (fields, join) = match keys {

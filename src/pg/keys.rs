@@ -24,8 +24,8 @@ pub struct Keys<'a> {
     columns: &'a [Column],
     deepest: i16,
     values: Vec<(Datum, bool)>,
-    /// Where values are copied to that are not in the datum itself: from the second batch on a context of our
-    /// own, which each batch empties. A statement with few rows does not need it.
+    /// Where values are copied to that are not in the datum itself: after the first rows a context of our
+    /// own, which is emptied before the next ones. A statement with few rows does not need it.
     copies: Option<PgMemoryContexts>,
     started: bool,
 }
@@ -56,7 +56,7 @@ impl<'a> Keys<'a> {
             .all(|((&(a, a_null), &(b, b_null)), column)| a_null == b_null && (a_null || column.same(a, b)))
     }
 
-    /// Makes room for the next batch.
+    /// Makes room for the next keys.
     pub(super) fn clear(&mut self) {
         self.values.clear();
         if !self.started || self.columns.iter().all(|column| column.by_value) {

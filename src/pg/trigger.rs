@@ -29,7 +29,7 @@ pub struct Firing<'a> {
 }
 
 impl<'a> Firing<'a> {
-    /// Checks that the trigger is of the one form that we create.
+    /// Returns what has fired a trigger of the one form that we create; any other is an error.
     pub fn of(trigger: &'a PgTrigger<'a>) -> Result<Firing<'a>, Error> {
         let firing = Firing { data: trigger.trigger_data() };
         let timing = firing.data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK;
@@ -123,7 +123,8 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Reads the next rows, as many as a batch holds; fewer are the last. They are good until the next call.
+    /// Reads the keys of the next rows, up to a fixed number. Fewer are the last ones. They are valid until
+    /// the next call.
     #[expect(ffi_unwind_calls, reason = "all calls are inside `guarded`")]
     pub fn read(&mut self) -> &Keys<'a> {
         self.keys.clear();

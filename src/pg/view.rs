@@ -15,8 +15,8 @@ pub struct Shown {
 
 /// Returns what a view shows of a table, row by row, or what keeps it from being that.
 ///
-/// Of each row must follow, from that row alone, whether the view shows it, and as what: else its rows would
-/// change without a change of the table.
+/// Whether the view shows a row, and with which values, must depend on that row alone. Otherwise what it
+/// shows could change without a change of the table.
 pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, &'static str> {
     if !view.is_view() {
         return Err("It is not a view.");
@@ -90,7 +90,7 @@ fn has_only_columns(query: &pg_sys::Query, place: i32) -> bool {
     least < 0 || least + pg_sys::FirstLowInvalidHeapAttributeNumber > 0
 }
 
-/// Returns the number of the column that an expression is nothing but.
+/// Returns the number of the column if an expression is a plain column, and `None` otherwise.
 fn column(expression: *mut pg_sys::Expr, place: i32) -> Option<i16> {
     // SAFETY: an expression of the query; cast to what its tag says that it is.
     unsafe {

@@ -278,8 +278,9 @@ impl FileWriter {
 
 /// Lists the attempts at batch `number` other than `keep`.
 ///
-/// Listed before a manifest of that number is put, they can be removed after it: none of them can still be
-/// published. One that comes later can be that of a compacted batch.
+/// It is called before the manifest of that number is put. After that, none of these attempts can be
+/// published any more, and [`sweep`] may remove them. They must not be listed later: an attempt that comes
+/// then may be that of a compacted batch.
 pub fn other_attempts(store: &dyn Store, target: &str, number: u64, keep: Uuid) -> Result<Vec<Uuid>, Error> {
     let ids = store.list(&path::attempts(target, number)?, "")?;
     Ok(ids.iter().filter_map(|id| Uuid::parse_str(id).ok()).filter(|id| *id != keep).collect())

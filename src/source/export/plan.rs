@@ -24,8 +24,8 @@ pub(super) struct Moment {
     pub(super) time: String,
 }
 
-/// What was exported up to a batch after which everything is sent once more, because it has got lost on the
-/// way.
+/// An earlier position of the target, from which changes are sent again. An administrator asks for it with
+/// the argument `since`, when later batches have been lost on the way.
 pub(super) struct Replay {
     pub(super) number: u64,
     pub(super) position: Position,

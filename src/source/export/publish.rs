@@ -104,7 +104,7 @@ pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
         fault::point(Point::ExportCommitBegun);
         let _caller = Caller::enter()?;
         let _settings = settings::pin();
-        // SPI wants one to be active; each of its queries takes a fresh one of its own.
+        // SPI requires an active snapshot. Each query of the rotation takes a fresh one itself.
         snapshot::latest(|| {
             shadows.iter().try_for_each(|&(id, table)| match is_empty(id)? {
                 true => Ok(()),

@@ -94,8 +94,8 @@ pub fn records_query(shape: &Shape, rows: &str, key: &[KeyColumn], keys: &str) -
     )
 }
 
-/// Returns a key that several of the records have which a query gives, as text. An index that checks each row
-/// at once lets no two rows have one.
+/// Returns, as text, a key that more than one of the records has which a query gives; `None` if there is
+/// none. The query is not run if the index checks each row at once: then no two rows have the same key.
 pub fn key_of_several(key: &[KeyColumn], records: &str) -> Result<Option<String>> {
     if key.iter().all(|column| column.is_immediate) {
         return Ok(None);

@@ -115,7 +115,8 @@ struct KeyRun {
 
 impl KeyRun {
     /// Says whether a key is the next one. Integers of both types are sign-extended in a datum (postgres.h),
-    /// and none of them follows the largest: a row that has that key exists before.
+    /// so that they are compared as i64. The run cannot go on beyond the largest integer of the type, because
+    /// no row has such a key.
     fn goes_on_with(&self, op: Op, key: Datum) -> bool {
         op == self.op
             && self.length < i16::MAX

@@ -28,12 +28,13 @@ pub struct Rotation {
 }
 
 /// Truncates the segment that is not current, if no position needs anything in it, and makes it current. If
-/// one does, the segment is sealed, so that positions from here on need not look into it.
+/// one does, the segment is sealed, so that positions from here on need not look into it. Returns what was
+/// freed, or who needs or uses the segment.
 ///
-/// The last thing that an export does, because its locks stay to the end of the transaction. Locks are taken
-/// only if they are free, that of the catalog's row first: no writer and no export is waited for. Positions
-/// are read after the locks were taken, so each is either committed or this transaction's own, which is
-/// undone together with the truncation.
+/// It is the last thing that an export does, because its locks stay to the end of the transaction. Locks are
+/// taken only if they are free, that of the catalog's row first: it waits for no writer and no export.
+/// Positions are read after the locks were taken, so each is either committed or this transaction's own,
+/// which is undone together with the truncation.
 pub fn rotate(id: i32, table: Oid) -> Result<Rotation> {
     let Some(Segments { current, sealed_by, .. }) = catalog::lock_segments(id)? else {
         return Ok(Rotation::default());
@@ -137,8 +138,9 @@ impl Idle {
         Ok(table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive)))
     }
 
-    /// Says whether the segment may be truncated without having been sealed. If batches can be replayed, it
-    /// is sealed first: `sealed_by` then says from which position on no change is missing.
+    /// Says whether the segment need not be sealed before it is truncated: it has been, or no batch can be
+    /// replayed. Otherwise it is sealed first, so that `sealed_by` says from which position on no change is
+    /// missing.
     fn is_settled(&self) -> bool {
         self.sealed_by.is_some() || guc::replay_batches() == 0
     }
