@@ -14,6 +14,8 @@ use crate::cluster::random::Random;
 
 const TO_DDL: &[Allowed] = &[
     MOVED,
+    // DETACH CONCURRENTLY has begun, and was not finished.
+    ("55000", "with an incomplete detach"),
     // A column was added or dropped while the partition was not attached.
     ("42804", "child table is missing column \"extra\""),
     ("42804", "contains column \"extra\" not found in parent"),
