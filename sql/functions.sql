@@ -47,14 +47,16 @@ CREATE FUNCTION tx_plan(target text, store text DEFAULT NULL, max_batches intege
                         mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
                         create_tables boolean DEFAULT false,
                         delete_limit integer DEFAULT NULL, adopt boolean DEFAULT false,
+                        try_rows boolean DEFAULT false,
                         OUT batch bigint, OUT table_name text, OUT kind text, OUT deleted bigint,
                         OUT updated bigint, OUT inserted bigint, OUT unchanged bigint, OUT bytes bigint,
-                        OUT obstacle text)
+                        OUT obstacle text, OUT hint text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_plan_wrapper';
-COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer, boolean) IS
-'says what tx_import would do, and what would stop it: runs the import, and rolls it back';
+COMMENT ON FUNCTION tx_plan(text, text, integer, text, text, boolean, integer, boolean, boolean) IS
+'says what tx_import would do, and all that would stop it, each with what ends it; try_rows also runs the '
+'import, and rolls it back';
 
 -- No SET and no SECURITY DEFINER: a procedure with either cannot commit.
 CREATE PROCEDURE tx_catch_up(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
@@ -238,7 +240,8 @@ COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_export(text, text, text, text, boolean, bigint),
     tx_import(text, text, integer, text, text, boolean, integer, boolean),
-    tx_plan(text, text, integer, text, text, boolean, integer, boolean), tx_map(text, text, regclass, text),
+    tx_plan(text, text, integer, text, text, boolean, integer, boolean, boolean),
+    tx_map(text, text, regclass, text),
     tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),

@@ -10,6 +10,7 @@ use crate::api::arguments::{choice, milliseconds, parse_limit, parse_percentage,
 use crate::api::call::Call;
 use crate::destination::apply::{Mode, Options};
 use crate::destination::part::Changed;
+use crate::destination::plan::{self, Plan, PlannedBatch, PlannedObstacle};
 use crate::destination::resolve::{Allowed, NewColumns};
 use crate::destination::{import, mapping, pending, protect};
 use crate::error::Result;
@@ -17,6 +18,33 @@ use crate::guc;
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::transaction::Obstacle;
+
+/// A row of tx_import. cargo pgrx refuses an alias in a signature, so the signature lists the columns.
+type ImportedRow = (
+    Option<i64>,
+    Option<Text>,
+    Option<Text>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    f64,
+);
+
+/// A row of tx_plan.
+type PlannedRow = (
+    Option<i64>,
+    Option<Text>,
+    Option<Text>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<Text>,
+    Option<Text>,
+);
 
 /// Applies the pending batches of a target.
 #[pg_extern(sql = false)]
@@ -53,11 +81,11 @@ fn tx_import(
     let request = arguments.check()?;
     let store = call.store_to_read(store.as_deref())?;
     let done = import::import(&request, store.as_ref(), &call.caller)?;
-    let rows = done.into_iter().flat_map(|batch| rows(batch, milliseconds));
-    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+    Ok(TableIterator::new(done.into_iter().flat_map(rows).collect::<Vec<_>>()))
 }
 
-/// Runs an import and rolls it back; returns what it did, and the first error as its last row.
+/// Returns what an import would do, and all that would stop it. With `try_rows` it also runs the import, and
+/// rolls it back.
 #[pg_extern(sql = false)]
 #[expect(clippy::too_many_arguments, reason = "SQL callers name them")]
 fn tx_plan(
@@ -69,6 +97,7 @@ fn tx_plan(
     create_tables: Option<bool>,
     delete_limit: Option<i32>,
     adopt: Option<bool>,
+    try_rows: Option<bool>,
 ) -> Result<
     TableIterator<
         'static,
@@ -82,18 +111,20 @@ fn tx_plan(
             name!(unchanged, Option<i64>),
             name!(bytes, Option<i64>),
             name!(obstacle, Option<Text>),
+            name!(hint, Option<Text>),
         ),
     >,
     ErrorReport,
 > {
-    let call = Call::importing(c"tx_plan()")?;
+    let try_rows = try_rows.unwrap_or(false);
+    let call = if try_rows { Call::importing(c"tx_plan()")? } else { Call::enter()? };
     let arguments =
         ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
     let store = call.store_to_read(store.as_deref())?;
-    let (done, obstacle) = import::plan(&request, store.as_ref(), &call.caller)?;
-    let rows = done.into_iter().flat_map(|batch| rows(batch, |_| None));
-    Ok(TableIterator::new(rows.chain(obstacle.map(obstacle_row)).collect::<Vec<_>>()))
+    let Plan { batches, obstacles } = plan::plan(&request, store.as_ref(), &call.caller, try_rows);
+    let rows = batches.into_iter().flat_map(planned_rows).chain(obstacles.into_iter().map(obstacle_row));
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }
 
 /// The arguments that tx_import and tx_plan share, except the store.
@@ -131,30 +162,15 @@ impl ImportArguments {
     }
 }
 
-/// A row of tx_import or tx_plan, which differ in the last column. Both list the columns, because cargo pgrx
-/// refuses an alias in a signature. Only the row of an obstacle has nulls, apart from the table.
-type Row<Last> = (
-    Option<i64>,
-    Option<Text>,
-    Option<Text>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Option<i64>,
-    Last,
-);
-
-/// Returns a row for each part of a batch; one row, without a table, for a batch that has no part. The last
-/// column is made of the time that the part took.
-fn rows<Last>(batch: import::Imported, last: fn(Duration) -> Last) -> Vec<Row<Last>> {
+/// Returns a row for each part of a batch that has been applied; one row, without a table, for a batch that
+/// has no part.
+fn rows(batch: import::Imported) -> Vec<ImportedRow> {
     let import::Imported { number, kind, parts } = batch;
     let row = |table: Option<String>, kind: &'static str, changed: Changed, bytes: u64, elapsed: Duration| {
-        let Changed { deleted, updated, inserted, unchanged } = changed;
-        let [batch, deleted, updated, inserted, unchanged, bytes] =
-            [number, deleted, updated, inserted, unchanged, bytes].map(|count| Some(count as i64));
+        let [batch, bytes] = [number, bytes].map(|count| Some(count as i64));
+        let [deleted, updated, inserted, unchanged] = counts(Some(changed));
         let (table, kind) = (table.map(Text::from), Some(kind.into()));
-        (batch, table, kind, deleted, updated, inserted, unchanged, bytes, last(elapsed))
+        (batch, table, kind, deleted, updated, inserted, unchanged, bytes, milliseconds(elapsed))
     };
     if parts.is_empty() {
         return vec![row(None, kind, Changed::default(), 0, Duration::ZERO)];
@@ -165,10 +181,32 @@ fn rows<Last>(batch: import::Imported, last: fn(Duration) -> Last) -> Vec<Row<La
     rows.collect()
 }
 
-/// The row of tx_plan that says what would stop the import.
-fn obstacle_row(Obstacle { message, hint }: Obstacle) -> Row<Option<Text>> {
-    let text = [Some(message), hint].into_iter().flatten().collect::<Vec<_>>().join(". ");
-    (None, None, None, None, None, None, None, None, Some(text.into()))
+/// Returns a row for each part of a planned batch; one row, without a table, for a batch that has no part.
+fn planned_rows(batch: PlannedBatch) -> Vec<PlannedRow> {
+    let PlannedBatch { number, kind, parts } = batch;
+    let row = |table: Option<String>, kind: &'static str, changed: Option<Changed>, bytes: u64| {
+        let [batch, bytes] = [number, bytes].map(|count| Some(count as i64));
+        let [deleted, updated, inserted, unchanged] = counts(changed);
+        let (table, kind) = (table.map(Text::from), Some(kind.into()));
+        (batch, table, kind, deleted, updated, inserted, unchanged, bytes, None, None)
+    };
+    if parts.is_empty() {
+        return vec![row(None, kind, None, 0)];
+    }
+    parts.into_iter().map(|part| row(Some(part.table), part.kind, part.changed, part.bytes)).collect()
+}
+
+fn counts(changed: Option<Changed>) -> [Option<i64>; 4] {
+    let Some(Changed { deleted, updated, inserted, unchanged }) = changed else { return [None; 4] };
+    [deleted, updated, inserted, unchanged].map(|count| Some(count as i64))
+}
+
+/// The row of tx_plan for an obstacle. Its DETAIL follows the message.
+fn obstacle_row(obstacle: PlannedObstacle) -> PlannedRow {
+    let PlannedObstacle { batch, table, met: Obstacle { message, detail, hint } } = obstacle;
+    let text = [Some(message), detail].into_iter().flatten().collect::<Vec<_>>().join(". ");
+    let (batch, table) = (batch.map(|number| number as i64), table.map(Text::from));
+    (batch, table, None, None, None, None, None, None, Some(text.into()), hint.map(Text::from))
 }
 
 /// Makes imports write a table of the source into another table here.

@@ -115,7 +115,7 @@ pub fn forget_receipts(target: &str) -> Result<bool> {
 }
 
 /// A table of a target: what a table here is the copy of.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Copy {
     pub target: String,
     /// Its schema and its name at the source.
@@ -138,16 +138,17 @@ pub fn copy(relation: Oid) -> Result<Option<(Copy, bool)>> {
 }
 
 /// Returns what the copies among the partitions and the partitioned ancestors of a table are copies of, each
-/// with its qualified name: writes to one of them are writes to the other.
-pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, String)>> {
-    let sql = "SELECT c.target, c.schema, c.name, c.relation
+/// with its OID and its qualified name: writes to one of them are writes to the other.
+pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, Oid, String)>> {
+    let sql = "SELECT c.target, c.schema, c.name, c.relation::oid, c.relation
                  FROM table_export.copy AS c
                 WHERE c.relation <> $1
                   AND c.relation IN (SELECT relid FROM pg_partition_ancestors($1)
                                       UNION ALL
                                      SELECT relid FROM pg_partition_tree($1))
                 ORDER BY c.relation::text";
-    now(sql, &[&relation])?.iter().map(|row| Ok((Copy::from_row(row)?, row.get(3)?))).collect()
+    let copy = |row: &Row| Ok((Copy::from_row(row)?, Oid::from(row.get::<u32>(3)?), row.get(4)?));
+    now(sql, &[&relation])?.iter().map(copy).collect()
 }
 
 /// Makes a table the copy of a table of a target, from a batch on. The table that was this copy so far is

@@ -17,7 +17,8 @@ use crate::catalog;
 use crate::destination::error::ImportError;
 use crate::destination::ownership;
 use crate::destination::part::{self, Changed, Incoming};
-use crate::destination::resolve::{self, Allowed, Destination};
+use crate::destination::resolve::{Allowed, Demands, Destination};
+use crate::destination::verify;
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::table::Right;
@@ -78,6 +79,21 @@ pub struct AppliedPart {
     /// The size of the part's files.
     pub bytes: u64,
     pub elapsed: Duration,
+    /// Whether the caller may read the table.
+    pub shows_rows: bool,
+}
+
+/// Returns the parts of a batch, in the order in which all imports lock their tables, so that two imports
+/// never deadlock.
+pub fn in_order(manifest: &Manifest) -> Vec<&Part> {
+    let mut parts = manifest.parts.iter().collect::<Vec<_>>();
+    parts.sort_by_key(|part| (&part.schema, &part.name));
+    parts
+}
+
+/// Returns what a batch asks of its tables.
+pub fn demands<'a>(manifest: &'a Manifest, options: Options, caller: &'a Caller) -> Demands<'a> {
+    Demands { manifest, allowed: options.allowed, rights: options.mode.rights(), caller }
 }
 
 /// Applies all parts of a batch, and returns what each of them did.
@@ -87,12 +103,8 @@ pub fn apply(
     options: Options,
     caller: &Caller,
 ) -> Result<Vec<AppliedPart>> {
-    let mut parts = manifest.parts.iter().collect::<Vec<_>>();
-    // All imports lock tables in the same order, so that two imports never deadlock.
-    parts.sort_by_key(|part| (&part.schema, &part.name));
-    let rights = options.mode.rights();
-    let destinations =
-        parts.iter().map(|part| resolve::resolve(manifest, part, options.allowed, rights, caller));
+    let demands = demands(manifest, options, caller);
+    let destinations = in_order(manifest).into_iter().map(|part| demands.resolve(part));
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
     let are_adopted = ownership::claim(manifest, &destinations, options.adopt, caller)?;
     fault::point(Point::ImportTablesLocked);
@@ -139,7 +151,8 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     let Incoming { store, manifest, part, destination, is_adopted, .. } = *incoming;
     let Destination { table, shape, .. } = destination;
     reader::check_columns(store, manifest, part)?;
-    incoming.verify().require_not_deferrable()?;
+    // Once more: triggers of the tables before may have made others since.
+    verify::refuse_deferrable(&incoming.interceptors, shape)?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);
@@ -154,6 +167,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
         changed,
         bytes: part.bytes(),
         elapsed: started.elapsed(),
+        shows_rows: incoming.shows_rows,
     })
 }
 

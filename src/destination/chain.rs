@@ -64,15 +64,10 @@ struct LatestFull {
 impl<'a> Backlog<'a> {
     /// Lists the batches of a target that have not been applied here.
     ///
-    /// Fails if no batch can be the first one, if the store has lost or replaced the batch that was applied
-    /// last, or if a copy of this target has lost its rows.
+    /// Fails if no batch can be the first one, or if the store has lost or replaced the batch that was
+    /// applied last.
     pub fn new(target: &'a str, store: &'a dyn Store) -> Result<Backlog<'a>> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
-        if last.is_some()
-            && let Some(table) = catalog::emptied_copy(target)?
-        {
-            return Err(ChainError::Emptied { table, target: target.to_owned() }.into());
-        }
         let after = last.as_ref().map_or(0, |last| last.0);
         let mut ahead = reader::numbers(store, target, after)?;
         ahead.reverse();

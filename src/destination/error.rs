@@ -1,6 +1,7 @@
 //! The errors of the destination.
 
 use pgrx::PgSqlErrorCode::*;
+use pgrx::spi::quote_identifier;
 
 use crate::catalog::Copy;
 use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, plain};
@@ -71,7 +72,18 @@ impl Report for ChainError {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     #[error("table \"{table}\" does not exist here")]
-    NoDestination { table: TableName, target: String, batch: u64, is_full: bool },
+    NoDestination {
+        table: TableName,
+        target: String,
+        batch: u64,
+        is_full: bool,
+        /// What makes it, if its types exist here.
+        definition: Option<String>,
+    },
+    #[error("schema \"{schema}\" does not exist")]
+    NoSchema { schema: String },
+    #[error("permission denied for schema \"{schema}\"")]
+    NoSchemaPrivilege { schema: String, role: String },
     #[error("permission denied for function tx_import")]
     MayNotImport,
     #[error("\"{table}\" cannot be protected")]
@@ -107,22 +119,42 @@ pub enum ImportError {
     Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
 }
 
+impl ImportError {
+    /// Writes the CREATE SCHEMA for a schema that does not exist.
+    pub fn create_schema(schema: &str) -> String {
+        format!("CREATE SCHEMA {}", quote_identifier(schema))
+    }
+}
+
 impl Report for ImportError {
     fn facts(&self) -> Facts {
         match self {
-            ImportError::NoDestination { table, target, batch, is_full } => {
+            ImportError::NoDestination { table, target, batch, is_full, definition } => {
+                let create = match definition {
+                    Some(statement) => format!("Run: {statement}"),
+                    None => "Create it with what tx_ddl() returns at the source.".to_owned(),
+                };
                 plain(ERRCODE_UNDEFINED_TABLE).detail(format!("It is in batch {batch}.")).hint(if *is_full {
-                    "Create it with what tx_ddl() returns at the source.".to_owned()
+                    create
                 } else {
                     // A new table lacks the rows that came before this batch.
                     format!(
-                        "Create it with what tx_ddl() returns at the source. \
-                         To have all its rows sent again, run at the source: SELECT tx_reset({}, {});",
+                        "{create} To have all its rows sent again, run at the source: SELECT tx_reset({}, {});",
                         literal(target),
                         table.literal()
                     )
                 })
             }
+            ImportError::NoSchema { schema } => {
+                plain(ERRCODE_INVALID_SCHEMA_NAME).run(ImportError::create_schema(schema))
+            }
+            ImportError::NoSchemaPrivilege { schema, role } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .detail("The caller needs CREATE and USAGE on it.")
+                .run(format!(
+                    "GRANT CREATE, USAGE ON SCHEMA {} TO {}",
+                    quote_identifier(schema),
+                    quote_identifier(role)
+                )),
             ImportError::MayNotImport => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(
                 "Who maps a table of a target to a table here reads its rows, as who imports it does.",
             ),
@@ -295,9 +327,13 @@ impl Report for ValueError {
                      In format binary the source's type must exist here as well, with the same definition."
                 ))
                 .hint("Create that type here, or export in format text."),
-            ValueError::OtherAttributes { theirs, own, .. } => plain(ERRCODE_DATATYPE_MISMATCH)
+            ValueError::OtherAttributes { table, column, theirs, own } => plain(ERRCODE_DATATYPE_MISMATCH)
                 .detail(format!("They are ({theirs}) at the source, and ({own}) here."))
-                .hint("Give the type here the attributes of the source's type, in the same order."),
+                .hint(format!(
+                    "Give the type here the attributes of the source's type, in the same order. To keep the \
+                     values as text, run: {};",
+                    table.alter("ALTER", column, "TYPE text")
+                )),
             ValueError::Misfit { table, column, value, source_type, own, fitting } => {
                 let what = match value {
                     None => format!("The source sent it as {source_type}, and {own} changes or refuses it"),

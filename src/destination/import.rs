@@ -1,7 +1,8 @@
 //! An import: applies the batches of a target that have not been applied here, in order, each as a whole.
 //!
 //! Input: a target and a store. Output: what each applied batch did. [`crate::destination::chain`] says which
-//! batch is next, [`crate::destination::apply`] writes its rows.
+//! batch is next, [`crate::destination::apply`] writes its rows. [`crate::destination::plan`] goes through
+//! the same batches, and applies none.
 //!
 //! Invariant: a batch is checked before its first row changes, except for the hashes of its files. Those are
 //! checked while the files stream; a wrong hash rolls the whole import back.
@@ -12,11 +13,12 @@ use crate::catalog::{self, AppliedRow, DatabaseIdentity};
 use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::chain::{Backlog, Next};
 use crate::destination::error::ChainError;
+use crate::destination::obstacles::Obstacles;
 use crate::destination::receipt;
 use crate::error::Result;
 use crate::fault::{self, Point};
 use crate::guc;
-use crate::pg::transaction::{self, Obstacle};
+use crate::pg::transaction;
 use crate::pg::user::Caller;
 use batch::{Manifest, Publisher};
 use store::Store;
@@ -43,21 +45,11 @@ pub fn import(request: &Request, store: &dyn Store, caller: &Caller) -> Result<V
     Ok(imported)
 }
 
-/// What an import would do: the batches that it would apply, and the error that would stop it.
-pub type Plan = (Vec<Imported>, Option<Obstacle>);
-
-/// Runs the import and rolls it back. Only running it shows what constraints and later batches do with the
-/// rows.
-pub fn plan(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Plan> {
-    let mut imported = Vec::new();
-    let obstacle = transaction::dry_run(|| advance(request, store, caller, &mut imported));
-    Ok((imported, obstacle))
-}
-
 /// Applies the pending batches, and adds what each of them did to `imported`.
 ///
-/// An error leaves the batches before it in `imported`: [`plan`] shows them together with the error.
-fn advance(
+/// An error leaves the batches before it in `imported`: [`crate::destination::plan`] shows them together with
+/// the error.
+pub fn advance(
     request: &Request,
     store: &dyn Store,
     caller: &Caller,
@@ -65,19 +57,14 @@ fn advance(
 ) -> Result<()> {
     catalog::lock_target("import", request.target)?;
     fault::point(Point::ImportBegun);
-    let here = catalog::this_database()?;
     if guc::leave_receipts() {
-        receipt::leave(request.target, store, &here)?;
+        receipt::leave(request.target, store, &catalog::this_database()?)?;
         // The next import leaves the receipt for this one, which must be durable by then.
         transaction::force_sync_commit();
     }
-    let mut last = catalog::last_receipt(request.target)?.map(|receipt| receipt.publisher);
-    let mut chain = Backlog::new(request.target, store)?;
-    while request.max_batches.is_none_or(|max| (imported.len() as u64) < max)
-        && let Some(Next { manifest, id }) = chain.next_batch()?
-    {
-        refuse_own(&manifest, &here)?;
-        require_publisher(&manifest, last.as_ref())?;
+    let obstacles = &mut Obstacles::Raised;
+    let mut pending = Pending::new(request, store, obstacles)?;
+    while let Some(Next { manifest, id }) = pending.next_batch(obstacles)? {
         fault::point(Point::ImportBatchChosen);
         let parts = apply::apply(store, &manifest, request.options, caller)?;
         let receipt = receipt(&manifest, id, &parts);
@@ -85,11 +72,53 @@ fn advance(
         catalog::notify(&receipt)?;
         catalog::mark_not_sent(&manifest.target, manifest.number, manifest.tables())?;
         fault::point(Point::ImportReceiptWritten);
-        last = Some(manifest.source.publisher());
         imported.push(Imported { number: manifest.number, kind: manifest.kind.name(), parts });
     }
     fault::point(Point::ImportDone);
     Ok(())
+}
+
+/// The batches that are to be applied, one after the other.
+pub struct Pending<'a> {
+    chain: Backlog<'a>,
+    here: DatabaseIdentity,
+    /// The database that has published the batch before.
+    last: Option<Publisher>,
+    /// How many more are asked for.
+    left: Option<u64>,
+}
+
+impl<'a> Pending<'a> {
+    /// Looks for the batches of a target. A copy of it that has lost its rows is an obstacle.
+    pub fn new(
+        request: &Request<'a>,
+        store: &'a dyn Store,
+        obstacles: &mut Obstacles,
+    ) -> Result<Pending<'a>> {
+        let target = request.target;
+        let last = catalog::last_receipt(target)?.map(|receipt| receipt.publisher);
+        if last.is_some()
+            && let Some(table) = catalog::emptied_copy(target)?
+        {
+            obstacles.meet(ChainError::Emptied { table, target: target.to_owned() })?;
+        }
+        let (chain, here) = (Backlog::new(target, store)?, catalog::this_database()?);
+        Ok(Pending { chain, here, last, left: request.max_batches })
+    }
+
+    /// Returns the next batch. It must not be of this very database; that it is of another one than the batch
+    /// before is an obstacle.
+    pub fn next_batch(&mut self, obstacles: &mut Obstacles) -> Result<Option<Next>> {
+        if self.left == Some(0) {
+            return Ok(None);
+        }
+        let Some(next) = self.chain.next_batch()? else { return Ok(None) };
+        refuse_own(&next.manifest, &self.here)?;
+        obstacles.pass(require_publisher(&next.manifest, self.last.as_ref()))?;
+        self.last = Some(next.manifest.source.publisher());
+        self.left = self.left.map(|left| left - 1);
+        Ok(Some(next))
+    }
 }
 
 /// Refuses a batch of this very database: it would overwrite the source's tables with their own older state.

@@ -4,9 +4,12 @@
 
 pub mod error;
 pub mod import;
+pub mod plan;
+mod obstacles;
 pub mod chain;
 mod ownership;
 pub mod resolve;
+mod create;
 mod retyped;
 mod verify;
 pub mod apply;

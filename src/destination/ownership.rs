@@ -9,13 +9,13 @@
 
 use crate::catalog::{self, Copy};
 use crate::destination::error::OwnershipError;
-use crate::destination::resolve::Destination;
+use crate::destination::resolve::{self, Destination};
 use crate::error::{Error, Result, TableName};
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
 use crate::table::shape::Shape;
-use batch::{Kind, Manifest};
+use batch::{Kind, Manifest, Part};
 
 /// Requires that each table is the copy of the table of its part, or makes it that. Returns of each whether
 /// it has rows that no import has written: the part is merged with them if `adopt` allows it.
@@ -27,58 +27,125 @@ pub fn claim(
     adopt: bool,
     caller: &Caller,
 ) -> Result<Vec<bool>> {
-    let tables = destinations.iter().map(|Destination { table, part, .. }| {
-        let (target, schema, name) = (manifest.target.clone(), part.schema.clone(), part.name.clone());
-        (Copy { target, schema, name }, table.oid())
+    let tables = destinations
+        .iter()
+        .map(|Destination { table, part, .. }| (copy_for(part, manifest), Some(table.oid())));
+    let copies = Copies::default();
+    let batch = Batch { manifest, tables: tables.collect(), copies: &copies };
+    let have_own_rows = destinations.iter().map(|Destination { table, shape, part, .. }| {
+        if shape.is_in_partitions() && copies.of(table.oid())?.is_none() {
+            lock_root(table.oid())?;
+        }
+        batch.check(table, shape, part, adopt, caller)
     });
-    let batch = Batch { manifest, tables: tables.collect() };
-    let each = || destinations.iter().zip(&batch.tables);
-    let have_own_rows = each()
-        .map(|(destination, (of, _))| batch.check(destination, of, adopt, caller))
-        .collect::<Result<Vec<_>>>()?;
-    for (destination, (of, relation)) in each().filter(|(one, _)| one.part.kind == Kind::Full) {
-        if !catalog::claim_copy(*relation, of, manifest.number)? {
-            let other = catalog::copy(*relation)?;
-            let other = other.as_ref().map_or(of, |(other, _)| other);
-            return Err(copy_of_another(&destination.shape, destination.shape.qualified(), other, manifest));
+    let have_own_rows = have_own_rows.collect::<Result<Vec<_>>>()?;
+    for Destination { table, shape, part, .. } in
+        destinations.iter().filter(|one| one.part.kind == Kind::Full)
+    {
+        let (of, relation) = (copy_for(part, manifest), table.oid());
+        if !catalog::claim_copy(relation, &of, manifest.number)? {
+            let other = catalog::copy(relation)?;
+            let other = other.as_ref().map_or(&of, |(other, _)| other);
+            return Err(copy_of_another(shape, shape.qualified(), other, manifest));
         }
     }
     // Once more, for those that this batch itself has made copies.
-    destinations.iter().try_for_each(|destination| refuse_relatives(destination, manifest))?;
+    destinations.iter().try_for_each(|one| copies.refuse_relatives(one.table.oid(), &one.shape, manifest))?;
     Ok(have_own_rows)
+}
+
+/// Returns what the table of a part is the copy of.
+pub fn copy_for(part: &Part, manifest: &Manifest) -> Copy {
+    Copy { target: manifest.target.clone(), schema: part.schema.clone(), name: part.name.clone() }
 }
 
 fn copy_of_another(shape: &Shape, relative: String, other: &Copy, manifest: &Manifest) -> Error {
     OwnershipError::copy_of_another(shape.name_for_errors(), relative, other, &manifest.target).into()
 }
 
-/// The batch that is applied.
-struct Batch<'a> {
-    manifest: &'a Manifest,
-    /// The tables of its parts, each with the table here.
-    tables: Vec<(Copy, Oid)>,
+/// Which table is the copy of which: as it is recorded, and as the earlier batches of a plan would record it.
+#[derive(Default)]
+pub struct Copies {
+    /// The copies that batches of a plan would make, each with its table; `None` for a table that they would
+    /// create.
+    foreseen: Vec<(Copy, Option<Oid>)>,
+}
+
+impl Copies {
+    /// Foresees that a table becomes a copy by a full part, as [`catalog::claim_copy`] records it.
+    pub fn foresee(&mut self, of: Copy, relation: Option<Oid>) {
+        self.foreseen.retain(|(copy, here)| *copy != of && (here.is_none() || *here != relation));
+        self.foreseen.push((of, relation));
+    }
+
+    /// Returns what a table is the copy of, and whether it has received a full part.
+    fn of(&self, relation: Oid) -> Result<Option<(Copy, bool)>> {
+        match self.foreseen.iter().find(|(_, here)| *here == Some(relation)) {
+            Some((copy, _)) => Ok(Some((copy.clone(), true))),
+            None => Ok(catalog::copy(relation)?.filter(|(copy, _)| !self.has_moved(copy, relation))),
+        }
+    }
+
+    /// Says whether a batch would make another table the copy.
+    fn has_moved(&self, copy: &Copy, relation: Oid) -> bool {
+        self.foreseen.iter().any(|(moved, here)| moved == copy && *here != Some(relation))
+    }
+
+    /// Refuses a table if a partition or an ancestor of it is a copy as well: imports of the one would change
+    /// the rows of the other.
+    pub fn refuse_relatives(&self, relation: Oid, shape: &Shape, manifest: &Manifest) -> Result<()> {
+        if !shape.is_in_partitions() {
+            return Ok(());
+        }
+        let recorded = catalog::copies_of_relatives(relation)?;
+        let stays = |(copy, relative, _): &&(Copy, Oid, String)| !self.has_moved(copy, *relative);
+        if let Some((other, _, name)) = recorded.iter().find(stays) {
+            return Err(copy_of_another(shape, name.clone(), other, manifest));
+        }
+        if self.foreseen.is_empty() {
+            return Ok(());
+        }
+        for (relative, name) in relatives(relation)? {
+            if let Some((other, _)) = self.foreseen.iter().find(|(_, here)| *here == Some(relative)) {
+                return Err(copy_of_another(shape, name, other, manifest));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A batch whose tables are to be its copies.
+pub struct Batch<'a> {
+    pub manifest: &'a Manifest,
+    /// The tables of its parts, each with the table here; `None` if there is none yet.
+    pub tables: Vec<(Copy, Option<Oid>)>,
+    pub copies: &'a Copies,
 }
 
 impl Batch<'_> {
-    /// Requires that a table is, or may become, the copy of the table of its part. Returns whether it has
-    /// rows that no import has written.
-    fn check(&self, destination: &Destination, of: &Copy, adopt: bool, caller: &Caller) -> Result<bool> {
-        let Destination { table, shape, part, .. } = destination;
-        let target = self.manifest.target.clone();
-        let source_table = TableName::new(&of.schema, &of.name);
+    /// Requires that a table is, or may become, the copy of the table of a part. Returns whether it has rows
+    /// that no import has written.
+    pub fn check(
+        &self,
+        table: &Table,
+        shape: &Shape,
+        part: &Part,
+        adopt: bool,
+        caller: &Caller,
+    ) -> Result<bool> {
+        let of = copy_for(part, self.manifest);
+        let (target, source_table) = (of.target.clone(), TableName::new(&of.schema, &of.name));
         let refuse = |other: &Copy, relative| Err(copy_of_another(shape, relative, other, self.manifest));
-        let owner = catalog::copy(table.oid())?;
+        let owner = self.copies.of(table.oid())?;
         let is_new = owner.is_none();
-        if is_new && shape.is_in_partitions() {
-            lock_root(table.oid())?;
-        }
-        refuse_relatives(destination, self.manifest)?;
-        let is_second = |(other, relation): &&(Copy, Oid)| *relation == table.oid() && other != of;
+        self.copies.refuse_relatives(table.oid(), shape, self.manifest)?;
+        let is_second = |(other, here): &&(Copy, Option<Oid>)| *here == Some(table.oid()) && *other != of;
         if let Some((other, _)) = self.tables.iter().find(is_second) {
             return refuse(other, shape.qualified());
         }
-        let has_full_part = owner.as_ref().is_some_and(|(owner, has_one)| owner == of && *has_one);
-        if let Some((other, _)) = owner.filter(|(owner, _)| owner != of && !self.has_left(owner, table.oid()))
+        let has_full_part = owner.as_ref().is_some_and(|(owner, has_one)| *owner == of && *has_one);
+        if let Some((other, _)) =
+            owner.filter(|(owner, _)| *owner != of && !self.has_left(owner, table.oid()))
         {
             return refuse(&other, shape.qualified());
         }
@@ -87,7 +154,8 @@ impl Batch<'_> {
             let refused = OwnershipError::NotACopy { table: table_name, source_table, target };
             return if has_full_part { Ok(false) } else { Err(refused.into()) };
         }
-        let has_own_rows = is_new && caller.as_owner(table, || destination.has_rows())?;
+        let shows_rows = !table.hides_rows_from(table.owner());
+        let has_own_rows = is_new && shows_rows && caller.as_owner(table, || resolve::has_rows(shape))?;
         if has_own_rows && !adopt {
             return Err(OwnershipError::HasOwnRows { table: table_name, source_table, target }.into());
         }
@@ -98,21 +166,20 @@ impl Batch<'_> {
     /// that one, or its copy is another table now.
     fn has_left(&self, former: &Copy, relation: Oid) -> bool {
         let is_named = self.manifest.tables().any(|table| table == (&former.schema, &former.name));
-        let moved = self.tables.iter().any(|(copy, here)| copy == former && *here != relation);
+        let moved = self.tables.iter().any(|(copy, here)| copy == former && *here != Some(relation));
         former.target == self.manifest.target && (!is_named || moved)
     }
 }
 
-/// Refuses a table if a partition or an ancestor of it is a copy as well: imports of the one would change the
-/// rows of the other.
-fn refuse_relatives(Destination { table, shape, .. }: &Destination, manifest: &Manifest) -> Result<()> {
-    if !shape.is_in_partitions() {
-        return Ok(());
-    }
-    match catalog::copies_of_relatives(table.oid())?.into_iter().next() {
-        Some((other, relative)) => Err(copy_of_another(shape, relative, &other, manifest)),
-        None => Ok(()),
-    }
+/// Returns the partitions and the partitioned ancestors of a table, each with its qualified name.
+fn relatives(relation: Oid) -> Result<Vec<(Oid, String)>> {
+    let sql = "SELECT r.relid::pg_catalog.oid, r.relid
+                 FROM (SELECT relid FROM pg_catalog.pg_partition_ancestors($1)
+                        UNION
+                       SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS r
+                WHERE r.relid <> $1 ORDER BY r.relid::pg_catalog.text";
+    let relative = |row: &query::Row| Ok((Oid::from(row.get::<u32>(0)?), row.get(1)?));
+    query::now(sql, &[&relation])?.iter().map(relative).collect()
 }
 
 /// Locks the root of a partition until the transaction ends, against other imports that make one of its

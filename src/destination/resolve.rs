@@ -1,27 +1,24 @@
-//! Where a part goes: the table of its name, or the table that it is mapped to, locked and compared with the
-//! manifest.
+//! Where a part goes: the table of its name, or the table that it is mapped to, compared with the manifest.
 //!
-//! Input: a part, and what the import may change. Output: a [`Destination`]. Where the table differs from the
-//! part, the import is refused, or the table is created, or its missing columns are added or ignored.
-//!
-//! Invariant: a statement contains nothing of a manifest except quoted names. No type is used that would let
-//! another role's code run, because a manifest names it, with rights which that role lacks.
+//! Input: a part, and what the import may change. Output: a [`Destination`], locked. Where the table differs
+//! from the part, the import is refused, or the table is created, or its missing columns are added or
+//! ignored. A plan makes the same checks, and only foresees what would be created or added.
 
 use std::collections::BTreeMap;
 
 use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
+use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
+use crate::destination::{create, verify};
 use crate::error::{Result, TableName};
-use crate::pg;
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, query, settings};
-use crate::table::ddl;
+use crate::pg::{Oid, query};
 use crate::table::error::TableError;
+use crate::table::intercept;
 use crate::table::shape::{self, Shape};
-use crate::table::untrusted;
 use batch::{Format, Kind, Manifest, Part};
 
 /// What an import may do to tables that differ from those of the source.
@@ -73,136 +70,256 @@ pub struct Destination {
 impl Destination {
     /// Says whether the table has any row.
     pub fn has_rows(&self) -> Result<bool> {
-        let rows = query::now(&format!("SELECT EXISTS (SELECT FROM {})", self.shape.as_from_item()), &[])?;
-        Ok(rows.first().is_some_and(|row| row.flag(0)))
+        has_rows(&self.shape)
     }
 }
 
-/// Returns the table of a part, locked, as the part needs it: created or completed where that is allowed.
-/// `rights` are those that the caller must have on the table, as text for the error and as a list.
-pub fn resolve(
-    manifest: &Manifest,
-    part: &Part,
-    allowed: Allowed,
-    rights: (&'static str, &[Right]),
-    caller: &Caller,
-) -> Result<Destination> {
-    let found = find(manifest, part, allowed.create_tables, caller)?;
-    let mut destination = complete(found, manifest, allowed.new_columns, caller)?;
-    if allowed.new_columns == NewColumns::Ignore {
-        destination.ignored = ignore(&mut destination.part, &destination.shape)?;
-    }
-    destination.retyped = check(&destination, rights, caller)?;
-    Ok(destination)
+/// Says whether a table has any row.
+pub fn has_rows(shape: &Shape) -> Result<bool> {
+    let rows = query::now(&format!("SELECT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
-/// Finds the table of a part by its mapping or its name, or creates it, and locks it.
-fn find(manifest: &Manifest, part: &Part, create_tables: bool, caller: &Caller) -> Result<Destination> {
+/// Where a part goes.
+pub struct Place {
+    /// The part, with the names that its columns have here.
+    pub part: Part,
+    /// The table; `None` if there is none.
+    pub oid: Option<Oid>,
+    is_mapped: bool,
+}
+
+/// Finds the place of a part by its mapping or its name.
+pub fn place(target: &str, part: &Part) -> Result<Place> {
     // Not as the transaction's snapshot has it, which may be older than the last tx_map().
-    let mapping = snapshot::latest(|| catalog::mapping(&manifest.target, &part.schema, &part.name))?;
-    let mapped = mapping.as_ref().map(|mapping| mapping.relation);
-    let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
-    let missing = || no_destination(manifest, &part);
-    let oid = match mapped {
-        Some(oid) => oid,
-        None => match table::find_named(&part.schema, &part.name)? {
+    match snapshot::latest(|| catalog::mapping(target, &part.schema, &part.name))? {
+        Some(mapping) => {
+            let part = renamed(part, &mapping.columns);
+            Ok(Place { part, oid: Some(mapping.relation), is_mapped: true })
+        }
+        None => {
+            let oid = table::find_named(&part.schema, &part.name)?;
+            Ok(Place { part: part.clone(), oid, is_mapped: false })
+        }
+    }
+}
+
+/// What a batch asks of the tables that it goes to.
+pub struct Demands<'a> {
+    pub manifest: &'a Manifest,
+    pub allowed: Allowed,
+    /// The rights that the caller must have on them, as text for the error and as a list.
+    pub rights: (&'static str, &'static [Right]),
+    pub caller: &'a Caller,
+}
+
+impl Demands<'_> {
+    /// Returns the table of a part, locked, as the part needs it: created or completed where that is allowed.
+    pub fn resolve(&self, part: &Part) -> Result<Destination> {
+        let obstacles = &mut Obstacles::Raised;
+        let place = place(&self.manifest.target, part)?;
+        let oid = match place.oid {
             Some(oid) => oid,
-            // A table created for changes would lack the rows of earlier batches.
-            None if create_tables && part.kind == Kind::Full => create(&part, caller)?,
-            None => return Err(missing().into()),
-        },
-    };
-    let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
-    let shape = shape_now(oid)?.ok_or_else(missing)?;
-    if let Some(what) = shape.not_a_table() {
-        return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
+            None => {
+                let shape = self.new_table(&place, obstacles)?;
+                create::create_table(&shape, &place.part.key, self.caller)?
+            }
+        };
+        let (table, shape) = self.open(oid, &place, Lock::Write)?;
+        let (table, shape) = self.complete(table, shape, &place)?;
+        let mut part = place.part;
+        let ignored = self.ignore(&mut part, &shape, obstacles)?;
+        if !ignored.is_empty() {
+            let names = ignored.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
+            let table = shape.name_for_errors();
+            pgrx::warning!("ignoring columns that table \"{table}\" does not have: {names}");
+        }
+        let ignored = ignored.into_iter().map(|(place, _)| place).collect();
+        let retyped = self.check(&part, Some(&table), &shape, obstacles)?;
+        Ok(Destination { table, shape, part, ignored, retyped })
     }
-    if let Some(extension) = shape.extension.clone().filter(|_| mapped.is_none()) {
-        let (table, target) = (shape.name_for_errors(), manifest.target.clone());
-        return Err(OwnershipError::OfExtension { table, target, extension }.into());
-    }
-    Ok(Destination { table, shape, part, ignored: Vec::new(), retyped: Vec::new() })
-}
 
-fn no_destination(manifest: &Manifest, part: &Part) -> ImportError {
-    ImportError::NoDestination {
-        table: TableName::new(&part.schema, &part.name),
-        target: manifest.target.clone(),
-        batch: manifest.number,
-        is_full: part.kind == Kind::Full,
+    /// Makes the checks of [`Demands::resolve`], and changes nothing. Returns the table, and what its shape
+    /// would be: no table, if it would be created. `before` is the shape that earlier batches of a plan would
+    /// have given it.
+    pub fn foresee(
+        &self,
+        place: &Place,
+        before: Option<&Shape>,
+        obstacles: &mut Obstacles,
+    ) -> Result<(Option<Table>, Shape)> {
+        let mut part = place.part.clone();
+        let (table, mut shape) = match (place.oid, before) {
+            (Some(oid), _) => {
+                let (table, shape) = self.open(oid, place, Lock::Read)?;
+                (Some(table), before.cloned().unwrap_or(shape))
+            }
+            (None, Some(before)) => (None, before.clone()),
+            (None, None) => {
+                let created = self.new_table(place, obstacles)?;
+                // Those that it could not be given have been met as obstacles.
+                part.columns.retain(|column| !created.lacks(&column.name));
+                (None, created)
+            }
+        };
+        let added = self.new_columns(&part, table.as_ref(), &shape, obstacles)?;
+        shape.columns.extend(added);
+        if self.allowed.new_columns == NewColumns::Add {
+            part.columns.retain(|column| !shape.lacks(&column.name));
+        }
+        self.ignore(&mut part, &shape, obstacles)?;
+        self.check(&part, table.as_ref(), &shape, obstacles)?;
+        Ok((table, shape))
     }
-}
 
-/// Adds the columns that a table lacks, if that is allowed. Then opens the table and reads its shape again.
-fn complete(
-    found: Destination,
-    manifest: &Manifest,
-    new_columns: NewColumns,
-    caller: &Caller,
-) -> Result<Destination> {
-    let lines = columns_to_add(&found, new_columns)?;
-    if lines.is_empty() {
-        return Ok(found);
+    /// Returns the table that would be created for a part, if that is allowed.
+    fn new_table(&self, place: &Place, obstacles: &mut Obstacles) -> Result<Shape> {
+        // A table created for changes would lack the rows of earlier batches.
+        if self.allowed.create_tables && place.part.kind == Kind::Full {
+            create::new_table(&place.part, self.caller, obstacles)
+        } else {
+            Err(self.missing(place)?.into())
+        }
     }
-    let Destination { table, shape: former, part, ignored, retyped } = found;
-    if !caller.owns(&table) {
-        return Err(TableError::NotOwner { table: former.name_for_errors() }.into());
-    }
-    let (oid, owner) = (table.oid(), table.owner());
-    // Closed, its lock kept: ALTER TABLE refuses a table that is open.
-    drop(table);
-    let sql = format!("ALTER TABLE {} {}", former.quoted(), lines.join(", "));
-    caller.as_role(owner, || run_ddl(&sql))?;
-    let missing = || no_destination(manifest, &part);
-    // ALTER TABLE has changed the table: the former shape is no longer used.
-    let completed = shape_now(oid)?.ok_or_else(missing)?;
-    if part.kind == Kind::Changes {
-        warn_of_missing_values(manifest, &part);
-    }
-    let table = Table::open(oid, Lock::Write).ok_or_else(missing)?;
-    Ok(Destination { table, shape: completed, part, ignored, retyped })
-}
 
-fn is_missing(column: &batch::Column, shape: &Shape) -> bool {
-    shape.columns.iter().all(|ours| ours.name != column.name)
-}
+    fn missing(&self, place: &Place) -> Result<ImportError> {
+        let part = &place.part;
+        // A mapped table that is gone is not the one of that name.
+        let definition = if place.is_mapped { None } else { create::by_hand(part, self.caller)? };
+        Ok(ImportError::NoDestination {
+            table: TableName::new(&part.schema, &part.name),
+            target: self.manifest.target.clone(),
+            batch: self.manifest.number,
+            is_full: part.kind == Kind::Full,
+            definition,
+        })
+    }
 
-/// Removes the columns that do not exist here from a part, and returns the places of their fields.
-fn ignore(part: &mut Part, shape: &Shape) -> Result<Vec<usize>> {
-    let (ignored, kept) =
-        part.columns.drain(..).enumerate().partition::<Vec<_>, _>(|(_, column)| is_missing(column, shape));
-    part.columns = kept.into_iter().map(|(_, column)| column).collect();
-    if ignored.is_empty() {
-        return Ok(Vec::new());
+    /// Locks and opens the table of a part, and requires that it is one that imports may write to.
+    fn open(&self, oid: Oid, place: &Place, lock: Lock) -> Result<(Table, Shape)> {
+        let (Some(table), Some(shape)) = (Table::open(oid, lock), shape_now(oid)?) else {
+            return Err(self.missing(place)?.into());
+        };
+        if let Some(what) = shape.not_a_table() {
+            return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
+        }
+        if let Some(extension) = shape.extension.clone().filter(|_| !place.is_mapped) {
+            let (table, target) = (shape.name_for_errors(), self.manifest.target.clone());
+            return Err(OwnershipError::OfExtension { table, target, extension }.into());
+        }
+        Ok((table, shape))
     }
-    let names = ignored.iter().map(|(_, column)| column.name.clone()).collect::<Vec<_>>();
-    let table = shape.name_for_errors();
-    if let Some(column) = names.iter().find(|name| part.key.contains(name)) {
-        return Err(TableError::NoColumn { table, column: column.clone(), definition: None }.into());
-    }
-    if part.format != Format::Text {
-        return Err(ImportError::CannotIgnore { table, columns: names, format: part.format.name() }.into());
-    }
-    pgrx::warning!("ignoring columns that table \"{table}\" does not have: {}", names.join(", "));
-    Ok(ignored.into_iter().map(|(place, _)| place).collect())
-}
 
-/// Requires that the caller may write the table, and that its columns can hold those of the part. Returns
-/// those that have another type.
-fn check(
-    destination: &Destination,
-    (privilege, rights): (&'static str, &[Right]),
-    caller: &Caller,
-) -> Result<Vec<Retyped>> {
-    let Destination { table, shape, part, .. } = destination;
-    if !table.allows(caller.role(), rights) {
-        return Err(TableError::NoPrivilege { table: shape.name_for_errors(), privilege }.into());
+    /// Returns the columns that would be added to a table, if that is allowed. Without a table they would be
+    /// added to one that the caller has created.
+    fn new_columns(
+        &self,
+        part: &Part,
+        table: Option<&Table>,
+        shape: &Shape,
+        obstacles: &mut Obstacles,
+    ) -> Result<Vec<shape::Column>> {
+        let lacks_any = part.columns.iter().any(|column| shape.lacks(&column.name));
+        if self.allowed.new_columns != NewColumns::Add || !lacks_any {
+            return Ok(Vec::new());
+        }
+        if table.is_some_and(|table| !self.caller.owns(table)) {
+            obstacles.meet(TableError::NotOwner { table: shape.name_for_errors() })?;
+        }
+        create::new_columns(part, shape, self.owner(table), obstacles)
     }
-    if table.hides_rows_from(caller.role()) || table.hides_rows_from(table.owner()) {
-        return Err(TableError::RowSecurity { table: shape.name_for_errors(), doing: "Import" }.into());
+
+    /// Adds the columns that a table lacks, if that is allowed. Then opens the table and reads its shape
+    /// again.
+    fn complete(&self, table: Table, shape: Shape, place: &Place) -> Result<(Table, Shape)> {
+        let part = &place.part;
+        let added = self.new_columns(part, Some(&table), &shape, &mut Obstacles::Raised)?;
+        if added.is_empty() {
+            return Ok((table, shape));
+        }
+        let (oid, owner) = (table.oid(), table.owner());
+        // Closed, its lock kept: ALTER TABLE refuses a table that is open.
+        drop(table);
+        create::add_columns(&shape, &added, owner, self.caller)?;
+        if part.kind == Kind::Changes {
+            warn_of_missing_values(self.manifest, part);
+        }
+        // ALTER TABLE has changed the table: the former shape is no longer used.
+        match (Table::open(oid, Lock::Write), shape_now(oid)?) {
+            (Some(table), Some(completed)) => Ok((table, completed)),
+            _ => Err(self.missing(place)?.into()),
+        }
     }
-    let compare = |column| compare(column, shape, table.owner(), part.format).transpose();
-    snapshot::latest(|| part.columns.iter().filter_map(compare).collect())
+
+    /// Removes the columns that do not exist here from a part, if that is allowed, and returns the places of
+    /// their fields, and their names.
+    fn ignore(
+        &self,
+        part: &mut Part,
+        shape: &Shape,
+        obstacles: &mut Obstacles,
+    ) -> Result<Vec<(usize, String)>> {
+        if self.allowed.new_columns != NewColumns::Ignore {
+            return Ok(Vec::new());
+        }
+        let columns = std::mem::take(&mut part.columns);
+        let (ignored, kept): (Vec<_>, Vec<_>) =
+            columns.into_iter().enumerate().partition(|(_, column)| shape.lacks(&column.name));
+        part.columns = kept.into_iter().map(|(_, column)| column).collect();
+        let table = shape.name_for_errors();
+        if let Some((_, column)) = ignored.iter().find(|(_, column)| part.key.contains(&column.name)) {
+            let (table, column) = (table.clone(), column.name.clone());
+            obstacles.meet(TableError::NoColumn { table, column, definition: None })?;
+        }
+        let ignored = ignored.into_iter().map(|(place, column)| (place, column.name)).collect::<Vec<_>>();
+        if !ignored.is_empty() && part.format != Format::Text {
+            let columns = ignored.iter().map(|(_, name)| name.clone()).collect();
+            obstacles.meet(ImportError::CannotIgnore { table, columns, format: part.format.name() })?;
+        }
+        Ok(ignored)
+    }
+
+    /// Requires that the caller may write the table, that its columns can hold those of the part, and that no
+    /// trigger may fire at the commit. Returns the columns that have another type.
+    fn check(
+        &self,
+        part: &Part,
+        table: Option<&Table>,
+        shape: &Shape,
+        obstacles: &mut Obstacles,
+    ) -> Result<Vec<Retyped>> {
+        if let Some(table) = table {
+            self.check_rights(table, shape, obstacles)?;
+            let interceptors = intercept::interceptors(table.oid())?;
+            obstacles.pass(verify::refuse_deferrable(&interceptors, shape))?;
+        }
+        let owner = self.owner(table);
+        let mut retyped = Vec::new();
+        snapshot::latest(|| {
+            for column in &part.columns {
+                retyped.extend(obstacles.pass(compare(column, shape, owner, part.format))?.flatten());
+            }
+            Ok(retyped)
+        })
+    }
+
+    fn check_rights(&self, table: &Table, shape: &Shape, obstacles: &mut Obstacles) -> Result<()> {
+        let (privilege, rights) = self.rights;
+        let (name, role) = (shape.name_for_errors(), self.caller.role());
+        if !table.allows(role, rights) {
+            let (table, role) = (name.clone(), self.caller.name()?);
+            obstacles.meet(TableError::NoPrivilege { table, privilege, role })?;
+        }
+        if table.hides_rows_from(role) || table.hides_rows_from(table.owner()) {
+            obstacles.meet(TableError::RowSecurity { table: name, doing: "Import" })?;
+        }
+        Ok(())
+    }
+
+    /// Returns the owner of a table: the caller, of one that does not exist yet.
+    fn owner(&self, table: Option<&Table>) -> Oid {
+        table.map_or(self.caller.role(), Table::owner)
+    }
 }
 
 /// Reads the shape that a table has at this moment.
@@ -221,72 +338,6 @@ fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     part.columns.iter_mut().for_each(|column| rename(&mut column.name));
     part.key.iter_mut().for_each(rename);
     part
-}
-
-fn create(part: &Part, caller: &Caller) -> Result<Oid> {
-    let name = TableName::new(&part.schema, &part.name);
-    let lines = snapshot::latest(|| {
-        let definition = |column| definition(column, &name, caller.role(), |_| CREATE_YOURSELF.to_owned());
-        part.columns.iter().map(definition).collect::<Result<Vec<_>, _>>()
-    })?;
-    let sql = ddl::statement(&query::quote_qualified(&part.schema, &part.name), lines, &part.key);
-    caller.as_caller(|| run_ddl(&sql))?;
-    let made = table::find_named(&part.schema, &part.name)?;
-    Ok(made.ok_or_else(|| pg::Error::Internal("CREATE TABLE has made no table".into()))?)
-}
-
-/// Runs DDL as if the session had no part in replication: other event triggers may audit or refuse it.
-fn run_ddl(sql: &str) -> Result<()> {
-    let _settings = settings::pin_origin_role();
-    query::now(sql, &[])?;
-    Ok(())
-}
-
-/// What to do if the table is not created because of a type.
-const CREATE_YOURSELF: &str = "create the table with what tx_ddl() returns at the source.";
-
-/// Returns the definition of a column for CREATE TABLE and ALTER TABLE. Its type and collation must exist,
-/// and the type must belong to roles that may act as `owner`, the owner of the table. `remedy` says how to
-/// use the type nevertheless.
-fn definition(
-    column: &batch::Column,
-    table: &TableName,
-    owner: Oid,
-    remedy: impl FnOnce(&str) -> String,
-) -> Result<String> {
-    let missing =
-        || TableError::NoColumn { table: table.clone(), column: column.name.clone(), definition: None };
-    let known = shape::known_type(&column.type_name, column.typmod)?.ok_or_else(missing)?;
-    if let Some(untrusted) = untrusted::part(known.oid, owner)? {
-        let (table, column, remedy) = (table.clone(), column.name.clone(), remedy(&known.written));
-        return Err(ImportError::UntrustedType { table, column, untrusted, remedy }.into());
-    }
-    let collation = match &column.collation {
-        Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| ImportError::NoCollation {
-            table: table.clone(),
-            column: column.name.clone(),
-            collation: name.clone(),
-        })?),
-        None => None,
-    };
-    Ok(ddl::column(&column.name, &known.written, collation.as_deref(), column.not_null))
-}
-
-/// Returns the actions of ALTER TABLE that add the missing columns. They are nullable, as the table may have
-/// rows.
-fn columns_to_add(found: &Destination, new_columns: NewColumns) -> Result<Vec<String>> {
-    if new_columns != NewColumns::Add {
-        return Ok(Vec::new());
-    }
-    let Destination { table, shape, part, .. } = found;
-    let name = shape.name_for_errors();
-    let missing = part.columns.iter().filter(|column| is_missing(column, shape));
-    let actions = missing.map(|column| {
-        let nullable = batch::Column { not_null: false, ..column.clone() };
-        let remedy = |type_name: &str| format!("run: {};", name.alter("ADD", &column.name, type_name));
-        Ok(format!("ADD COLUMN {}", definition(&nullable, &name, table.owner(), remedy)?))
-    });
-    snapshot::latest(|| actions.collect())
 }
 
 /// Warns that unchanged rows lack the values of added columns: the source does not send those rows again.

@@ -21,22 +21,22 @@ pub struct Verify<'a> {
     pub shows_rows: bool,
 }
 
-impl Verify<'_> {
-    /// Refuses triggers that may fire at the commit: no check could follow. They would also have the rights
-    /// of the caller then, not those of the owner of the table.
-    pub fn require_not_deferrable(&self) -> Result<()> {
-        let deferrable = self.interceptors.iter().filter(|one| one.is_deferrable).collect::<Vec<_>>();
-        if deferrable.is_empty() {
-            return Ok(());
-        }
-        Err(ValueError::Deferrable {
-            table: self.shape.name_for_errors(),
-            triggers: list(&deferrable, |one| &one.shown, ", "),
-            disable: list(&deferrable, |one| &one.disable, "; "),
-        }
-        .into())
+/// Refuses triggers that may fire at the commit: no check could follow. They would also have the rights of
+/// the caller then, not those of the owner of the table.
+pub fn refuse_deferrable(interceptors: &[Interceptor], shape: &Shape) -> Result<()> {
+    let deferrable = interceptors.iter().filter(|one| one.is_deferrable).collect::<Vec<_>>();
+    if deferrable.is_empty() {
+        return Ok(());
     }
+    Err(ValueError::Deferrable {
+        table: shape.name_for_errors(),
+        triggers: list(&deferrable, |one| &one.shown, ", "),
+        disable: list(&deferrable, |one| &one.disable, "; "),
+    }
+    .into())
+}
 
+impl Verify<'_> {
     /// Requires that rows with these keys are gone; without keys, all rows.
     pub fn deleted(&self, merge: &Merge, keys: Option<&Staged>) -> Result<()> {
         if self.interceptors.is_empty() || keys.is_some_and(|keys| keys.rows() == 0) {

@@ -14,6 +14,7 @@ use pgrx::spi::quote_identifier;
 
 use crate::pg::error::report;
 pub use crate::pg::error::{Facts, Report, plain};
+use crate::pg::transaction::Obstacle;
 pub use shared::{Shared, copy_or_reset};
 pub use store::COPY_AGAIN;
 
@@ -39,6 +40,12 @@ impl From<io::Error> for Error {
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> ErrorReport {
         report(error.0.as_ref())
+    }
+}
+
+impl From<Error> for Obstacle {
+    fn from(error: Error) -> Obstacle {
+        ErrorReport::from(error).into()
     }
 }
 
@@ -78,6 +85,12 @@ impl TableName {
     /// Returns the name as a literal, for an argument of type regclass.
     pub fn literal(&self) -> String {
         literal(&self.quoted)
+    }
+
+    /// Writes a GRANT of privileges, named in a list for readers, to a role.
+    pub fn grant(&self, privileges: &str, role: &str) -> String {
+        let privileges = privileges.replace(" and ", ", ");
+        format!("GRANT {privileges} ON {} TO {}", self.quoted, quote_identifier(role))
     }
 
     /// Writes an ALTER TABLE for a column.

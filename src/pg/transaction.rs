@@ -84,12 +84,24 @@ pub fn wait() {
     unsafe { pgrx::direct_function_call::<()>(pg_sys::pg_sleep, &[pgrx::IntoDatum::into_datum(f64::MAX)]) };
 }
 
-/// Why something could not be done.
+/// Why something could not be done: what an error says.
 pub struct Obstacle {
-    /// The error.
     pub message: String,
-    /// What could be done about it.
+    pub detail: Option<String>,
     pub hint: Option<String>,
+}
+
+impl Obstacle {
+    fn new(message: &str, detail: Option<&str>, hint: Option<&str>) -> Obstacle {
+        let [detail, hint] = [detail, hint].map(|text| text.map(str::to_owned));
+        Obstacle { message: message.to_owned(), detail, hint }
+    }
+}
+
+impl From<ErrorReport> for Obstacle {
+    fn from(error: ErrorReport) -> Obstacle {
+        Obstacle::new(error.message(), error.detail(), error.hint())
+    }
 }
 
 /// Runs a closure in a subtransaction and rolls it back. Returns the error that the closure met; an error
@@ -117,17 +129,14 @@ fn nested<E: Into<ErrorReport>>(
         pg_sys::MemoryContextSwitchTo(before.0);
         before
     };
-    let obstacle = |message: &str, hint: Option<&str>| {
-        Some(Obstacle { message: message.to_owned(), hint: hint.map(str::to_owned) })
-    };
-    let ours = |error: E| {
-        let report = error.into();
-        obstacle(report.message(), report.hint())
-    };
-    let met = PgTryBuilder::new(AssertUnwindSafe(|| Ok(run().err().and_then(ours))))
+    let ours = |error: E| Obstacle::from(error.into());
+    let met = PgTryBuilder::new(AssertUnwindSafe(|| Ok(run().err().map(ours))))
         .catch_others(|error| match error {
-            CaughtError::PostgresError(report) if !ends_statement(report.sql_error_code()) => {
-                Ok(obstacle(report.message(), report.hint()))
+            // The second is one of PostgreSQL that has been given a DETAIL on its way: see pg/report.rs.
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if !ends_statement(report.sql_error_code()) =>
+            {
+                Ok(Some(Obstacle::new(report.message(), report.detail(), report.hint())))
             }
             other => Err(other),
         })

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys::{self, Oid};
 
+use crate::pg::encoding;
 use crate::pg::error::Error;
 use crate::pg::table::Table;
 
@@ -38,6 +39,12 @@ impl Caller {
     /// Returns the role that has called.
     pub fn role(&self) -> Oid {
         self.role
+    }
+
+    /// Returns the name of the role that has called.
+    pub fn name(&self) -> Result<String, Error> {
+        // SAFETY: a palloc'd string; an unknown role is an error.
+        encoding::from_server(unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(self.role, false)) })
     }
 
     /// Says whether the caller has the rights of a table's owner.

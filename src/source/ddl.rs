@@ -10,7 +10,7 @@ use crate::source::error::TrackError;
 use crate::table::ddl;
 use crate::table::error::TableError;
 use crate::table::key::{self, Key};
-use crate::table::shape::{Column, Shape};
+use crate::table::shape::Shape;
 
 /// Returns a CREATE TABLE with the same columns, types, collations and key; without defaults, sequences,
 /// generation expressions or other constraints, because values arrive as they are.
@@ -28,10 +28,7 @@ fn definition(table: &Table) -> Result<String> {
     let tracked = catalog::tracked_table(relation)?;
     let columns = tracked.map(|tracked| tracked.key.columns(table)).transpose()?.flatten();
     let key = key::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;
-    let columns =
-        shape.columns.iter().map(|Column { name, type_with_modifier, collation, not_null, .. }| {
-            ddl::column(name, type_with_modifier, collation.as_deref(), *not_null)
-        });
+    let columns = shape.columns.iter().map(ddl::column);
     let key = key.into_iter().map(|column| column.name).collect::<Vec<_>>();
     Ok(ddl::statement(&shape.quoted(), columns.collect(), &key))
 }

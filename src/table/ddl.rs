@@ -1,6 +1,7 @@
 //! The text of CREATE TABLE. The parts that come in are SQL already, except the names of columns.
 
 use crate::pg::query::quote_identifier;
+use crate::table::shape::Column;
 
 /// Returns the CREATE TABLE for a table, its name quoted, with columns that [`column`] has written. The
 /// fillfactor leaves room in pages, so that an update by an import stays in its page and touches no index
@@ -13,9 +14,9 @@ pub fn statement(table: &str, mut lines: Vec<String>, key: &[String]) -> String 
     format!("CREATE TABLE {table} (\n    {}\n) WITH (fillfactor = 80);", lines.join(",\n    "))
 }
 
-/// Returns the definition of a column. The type and the collation are as SQL writes them.
-pub fn column(name: &str, type_with_modifier: &str, collation: Option<&str>, not_null: bool) -> String {
-    let collate = collation.map(|name| format!(" COLLATE {name}")).unwrap_or_default();
-    let not_null = if not_null { " NOT NULL" } else { "" };
-    format!("{} {type_with_modifier}{collate}{not_null}", quote_identifier(name))
+/// Returns the definition of a column: its name, type and collation, and whether it is NOT NULL.
+pub fn column(column: &Column) -> String {
+    let collate = column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+    let not_null = if column.not_null { " NOT NULL" } else { "" };
+    format!("{} {}{collate}{not_null}", column.quoted(), column.type_with_modifier)
 }

@@ -20,7 +20,7 @@ pub enum TableError {
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
     NoColumn { table: TableName, column: String, definition: Option<String> },
     #[error("permission denied for table \"{table}\"")]
-    NoPrivilege { table: TableName, privilege: &'static str },
+    NoPrivilege { table: TableName, privilege: &'static str, role: String },
     #[error("row security would hide rows of table \"{table}\"")]
     RowSecurity { table: TableName, doing: &'static str },
 }
@@ -45,9 +45,9 @@ impl Report for TableError {
                     plain(ERRCODE_UNDEFINED_COLUMN).run(table.alter("ADD", column, definition))
                 }
             },
-            TableError::NoPrivilege { privilege, .. } => {
-                plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(format!("The caller needs {privilege} on it."))
-            }
+            TableError::NoPrivilege { table, privilege, role } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .detail(format!("The caller needs {privilege} on it."))
+                .run(table.grant(privilege, role)),
             TableError::RowSecurity { doing, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).hint(format!(
                 "{doing} as a role that row security does not apply to. \
                  It must not apply to the owner of the table either."

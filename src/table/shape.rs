@@ -12,6 +12,7 @@ use crate::table::error::TableError;
 use batch::Definition;
 
 /// What a table is.
+#[derive(Clone)]
 pub struct Shape {
     /// pg_namespace.nspname
     pub schema: String,
@@ -32,8 +33,9 @@ pub struct Shape {
 }
 
 /// One column.
+#[derive(Clone)]
 pub struct Column {
-    /// pg_attribute.attnum
+    /// pg_attribute.attnum, 0 for a column that is yet to be made
     pub attnum: i16,
     /// pg_attribute.attname
     pub name: String,
@@ -74,6 +76,20 @@ impl Shape {
         }))
     }
 
+    /// Returns the shape of an ordinary table that is yet to be made.
+    pub fn new(schema: &str, name: &str, columns: Vec<Column>) -> Shape {
+        Shape {
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+            kind: 'r',
+            persistence: 'p',
+            is_system: false,
+            is_partition: false,
+            extension: None,
+            columns,
+        }
+    }
+
     /// Returns what it is, for an error, if it is not a table of a user.
     pub fn not_a_table(&self) -> Option<&'static str> {
         match self.kind {
@@ -98,6 +114,11 @@ impl Shape {
             column: name.to_owned(),
             definition: None,
         })
+    }
+
+    /// Says whether it has no column of that name.
+    pub fn lacks(&self, column: &str) -> bool {
+        self.columns.iter().all(|ours| ours.name != column)
     }
 
     /// Returns the qualified name, quoted.

@@ -25,6 +25,7 @@ mod model;
 mod names;
 mod near_keys;
 mod ownership;
+mod plan;
 mod protection;
 mod restrictions;
 mod rights;

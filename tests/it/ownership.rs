@@ -99,6 +99,8 @@ fn rows_that_no_import_has_written_are_replaced_only_if_the_caller_says_so() {
             .expect("55000", &["has rows that no import has written", "adopt => true", hint]);
         let plan = format!("SELECT obstacle FROM tx_plan{}", mirror.arguments("copy", &asked));
         assert!(mirror.copy.text(&plan).contains("has rows that no import has written"));
+        let adopts = mirror.arguments("copy", &format!("{asked}, adopt => true"));
+        assert_eq!(mirror.copy.text(&format!("SELECT obstacle FROM tx_plan{adopts}")), "");
         let adopt = mirror.arguments("copy", &format!("{asked}, adopt => true"));
         let done = format!("SELECT deleted, updated, inserted, unchanged FROM tx_import{adopt}");
         assert_eq!(mirror.copy.text(&done), "997|1|1|1", "merged in either mode");

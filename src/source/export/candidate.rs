@@ -149,7 +149,7 @@ pub(super) fn require_readable(
     let (read, reader) = seen.map_or((table, caller.role()), |seen| (&seen.view, table.owner()));
     if !read.allows(caller.role(), &[Right::Select]) {
         let table = seen.map_or(name, |seen| &seen.name).clone();
-        return Err(TableError::NoPrivilege { table, privilege: "SELECT" }.into());
+        return Err(TableError::NoPrivilege { table, privilege: "SELECT", role: caller.name()? }.into());
     }
     if table.hides_rows_from(reader) || table.hides_rows_from(table.owner()) {
         return Err(TableError::RowSecurity { table: name.clone(), doing: "Export" }.into());

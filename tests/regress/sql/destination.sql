@@ -14,8 +14,9 @@ SELECT batch, table_name, kind, records FROM tx_export('destination');
 
 \c :destination
 -- What an import would do; nothing is left of it.
-SELECT batch, table_name, kind, deleted, updated, inserted, unchanged, obstacle FROM tx_plan('destination');
+SELECT batch, table_name, kind, deleted, updated, inserted, unchanged, obstacle, hint FROM tx_plan('destination');
 SELECT batch, table_name, kind, deleted, updated, inserted, unchanged, bytes > 0 AS bytes, obstacle FROM tx_plan('destination', create_tables => true);
+SELECT batch, table_name, kind, deleted, updated, inserted, unchanged, bytes > 0 AS bytes, obstacle FROM tx_plan('destination', create_tables => true, try_rows => true);
 SELECT * FROM tx_receipts;
 SELECT to_regclass('users');
 
@@ -35,7 +36,7 @@ ALTER TABLE users ADD COLUMN seen timestamp(3) with time zone DEFAULT '2020-02-0
 SELECT batch, table_name, kind, records FROM tx_export('destination');
 \c :destination
 SELECT tx_import('destination');
-SELECT obstacle FROM tx_plan('destination');
+SELECT obstacle, hint FROM tx_plan('destination') WHERE obstacle IS NOT NULL;
 BEGIN;
 SELECT batch, table_name, kind, deleted, updated, inserted, unchanged FROM tx_import('destination', new_columns => 'ignore');
 ROLLBACK;
@@ -77,7 +78,7 @@ SELECT batch, table_name, kind, ids, records FROM tx_export('destination');
 \c :destination
 SET pg_table_export.delete_limit = 50;
 SELECT tx_import('destination');
-SELECT obstacle FROM tx_plan('destination');
+SELECT obstacle, hint FROM tx_plan('destination', try_rows => true) WHERE obstacle IS NOT NULL;
 SELECT tx_import('destination', delete_limit => 101);
 SELECT tx_import('destination', delete_limit => 59);
 SELECT count(*) FROM users;
