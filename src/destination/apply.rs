@@ -14,7 +14,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::catalog;
-use crate::destination::error::ImportError;
+use crate::destination::error::RowsError;
 use crate::destination::ownership;
 use crate::destination::part::{self, Changed, Incoming};
 use crate::destination::resolve::{Allowed, Demands, Destination};
@@ -187,7 +187,7 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()>
     let left = query::now(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
         let table = shape.name_for_errors();
-        return Err(ImportError::TooManyDeleted { table, deleted: gone, left, limit }.into());
+        return Err(RowsError::TooManyDeleted { table, deleted: gone, left, limit }.into());
     }
     Ok(())
 }

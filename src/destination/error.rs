@@ -104,19 +104,8 @@ pub enum ImportError {
     },
     #[error("table \"{table}\" of target \"{target}\" is not mapped to another one")]
     NotMapped { target: String, table: String },
-    #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
-    TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
     #[error("column \"{column}\" of table \"{table}\" is generated here")]
     GeneratedColumn { table: TableName, column: String },
-    #[error("two keys of table \"{table}\" are one here{}", shown_keys(keys.as_ref()))]
-    EqualKeys {
-        table: TableName,
-        /// None if the caller may not read the table.
-        keys: Option<[String; 2]>,
-        index: String,
-    },
-    #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
-    Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
 }
 
 impl ImportError {
@@ -179,18 +168,41 @@ impl Report for ImportError {
                     ))
                     .hint(format!("If role \"{owner}\" may do that, {remedy}"))
             }
-            ImportError::TooManyDeleted { deleted, left, .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+            ImportError::GeneratedColumn { table, column } => {
+                plain(ERRCODE_GENERATED_ALWAYS).run(table.alter("ALTER", column, "DROP EXPRESSION"))
+            }
+        }
+    }
+}
+
+/// What keeps the rows of a part from being written.
+#[derive(Debug, thiserror::Error)]
+pub enum RowsError {
+    #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
+    TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
+    #[error("two keys of table \"{table}\" are one here{}", shown_keys(keys.as_ref()))]
+    EqualKeys {
+        table: TableName,
+        /// None if the caller may not read the table.
+        keys: Option<[String; 2]>,
+        index: String,
+    },
+    #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
+    Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
+}
+
+impl Report for RowsError {
+    fn facts(&self) -> Facts {
+        match self {
+            RowsError::TooManyDeleted { deleted, left, .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
                 .detail(format!(
                     "{deleted} rows would be deleted, and {left} would stay. Nothing was changed."
                 ))
                 .hint("If the deletion is intended, import with delete_limit => 100."),
-            ImportError::GeneratedColumn { table, column } => {
-                plain(ERRCODE_GENERATED_ALWAYS).run(table.alter("ALTER", column, "DROP EXPRESSION"))
-            }
-            ImportError::EqualKeys { index, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
+            RowsError::EqualKeys { index, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
                 .detail(format!("Index {index} takes them for equal. Nothing was changed."))
                 .hint("Give the index here the collation and the operator class that it has at the source."),
-            ImportError::Count { .. } => {
+            RowsError::Count { .. } => {
                 plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(COPY_AGAIN)
             }
         }

@@ -13,7 +13,7 @@
 
 use std::ffi::CStr;
 
-use crate::destination::error::ImportError;
+use crate::destination::error::RowsError;
 use crate::error::Result;
 use crate::pg::staged::Staged;
 use crate::pg::table::Table;
@@ -133,7 +133,7 @@ impl<'a> Merge<'a> {
         );
         match query::now_with(&sql, &staged)?.first() {
             None => Ok(()),
-            Some(row) => Err(ImportError::EqualKeys {
+            Some(row) => Err(RowsError::EqualKeys {
                 table: self.shape.name_for_errors(),
                 keys: shows_rows.then(|| row.json(0)).transpose()?,
                 index: index.to_owned(),

@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::io::Read;
 
-use crate::destination::error::ImportError;
+use crate::destination::error::RowsError;
 use crate::destination::merge::Merge;
 use crate::destination::resolve::Destination;
 use crate::destination::retyped;
@@ -115,7 +115,7 @@ impl Incoming<'_> {
             return Ok(());
         }
         let table = self.destination.shape.name_for_errors();
-        Err(ImportError::Count { table, number: self.manifest.number, what, declared, found }.into())
+        Err(RowsError::Count { table, number: self.manifest.number, what, declared, found }.into())
     }
 }
 
