@@ -19,6 +19,7 @@ CREATE EVENT TRIGGER pg_table_export_rewrite ON table_rewrite
     EXECUTE FUNCTION table_export.capture_rewrite();
 CREATE EVENT TRIGGER pg_table_export_members ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER',
+                 'ALTER FOREIGN TABLE', 'CREATE FOREIGN TABLE',
                  'ALTER SUBSCRIPTION', 'CREATE SUBSCRIPTION')
     EXECUTE FUNCTION table_export.follow_members();
 ALTER EVENT TRIGGER pg_table_export_rewrite ENABLE ALWAYS;

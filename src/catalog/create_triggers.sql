@@ -1,5 +1,5 @@
 -- The statements that create the triggers of one member of a tracked table: $1 = id of the tracked table,
--- $2 = the member, $3 = whether its triggers must be FOR EACH ROW. They replace none that is somebody's.
+-- $2 = the member, $3 = what they capture: statements, rows or truncate. They replace none that is somebody's.
 WITH member AS (
     SELECT format('%I.%I', n.nspname, c.relname) AS name,
            CASE WHEN c.oid <> t.relation THEN '_' || t.id ELSE '' END AS suffix
@@ -14,7 +14,9 @@ WITH member AS (
 SELECT format('CREATE %sTRIGGER %I AFTER %s ON %s %s EXECUTE FUNCTION table_export.capture(%L)',
               CASE WHEN o.tgname IS NOT NULL THEN 'OR REPLACE ' END,
               'pg_table_export_' || g.event || m.suffix, g.event, m.name,
-              CASE WHEN $3 AND g.event <> 'truncate' THEN 'FOR EACH ROW' ELSE g.transition END, $1)
+              CASE WHEN $3 = 'rows' AND g.event <> 'truncate' THEN 'FOR EACH ROW'
+                   WHEN $3 = 'truncate' THEN 'FOR EACH STATEMENT'
+                   ELSE g.transition END, $1)
   FROM member AS m
  CROSS JOIN trigger AS g
   LEFT JOIN pg_trigger AS o

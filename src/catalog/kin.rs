@@ -7,7 +7,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::catalog::tracked_column;
+use crate::catalog::{Captures, tracked_column};
 use crate::pg;
 use crate::pg::installed::{self, Installed};
 use crate::pg::relatives::{self, Facts};
@@ -33,7 +33,10 @@ pub struct Look {
     by_relation: Oid,
     capture: Oid,
     has_subscriptions: OnceCell<bool>,
+    above_foreign_tables: OnceCell<HashSet<Oid>>,
     ancestors: RefCell<HashMap<Oid, Rc<HashSet<Oid>>>>,
+    captured: RefCell<HashMap<Oid, Rc<Vec<Installed>>>>,
+    near_foreign_tables: RefCell<HashMap<i32, bool>>,
 }
 
 /// A member without the triggers that it needs, or a former member with triggers.
@@ -44,12 +47,22 @@ pub struct Stray {
     pub tracked: Oid,
     /// The member.
     pub relation: Oid,
-    /// It has become a member.
+    /// How many ancestors the member has.
+    depth: usize,
+    /// It has become a member, or must have other triggers.
     pub joins: bool,
-    /// Its triggers must be FOR EACH ROW.
-    pub by_row: bool,
+    /// What its triggers must capture.
+    pub captures: Captures,
     /// Rows may have come with it that no trigger has seen.
     pub holds_rows: bool,
+}
+
+impl Stray {
+    /// The order in which members are changed: tables above others first, as PostgreSQL locks them. So no
+    /// statement waits for a member below while we wait for one above.
+    pub fn order(&self) -> (usize, u32, i32) {
+        (self.depth, self.relation.to_u32(), self.id)
+    }
 }
 
 impl Look {
@@ -62,7 +75,10 @@ impl Look {
             by_relation: find(c"tracked_relation_key")?,
             capture: installed::function(c"capture")?,
             has_subscriptions: OnceCell::new(),
+            above_foreign_tables: OnceCell::new(),
             ancestors: RefCell::default(),
+            captured: RefCell::default(),
+            near_foreign_tables: RefCell::default(),
         })
     }
 
@@ -84,10 +100,31 @@ impl Look {
     }
 
     /// Says whether a table has the triggers of the tracked tables that its parent is a partition of, and no
-    /// others, and no subscription can write to it.
+    /// others, and neither a subscription nor a foreign table requires row triggers.
     pub fn is_settled(&self, table: Oid, ids: &BTreeSet<i32>) -> bool {
         let captured = self.captured(table).iter().map(|one| one.argument).collect::<BTreeSet<_>>();
-        captured == *ids && !self.has_subscriptions()
+        let is_near_foreign_table =
+            |id| self.relation(id).is_some_and(|relation| self.is_near_foreign_table(id, relation));
+        captured == *ids && !self.has_subscriptions() && !ids.iter().any(|&id| is_near_foreign_table(id))
+    }
+
+    /// Says whether rows of a tracked table must be captured by row triggers from now on, because a foreign
+    /// table has come below it, or below one of its ancestors.
+    pub fn must_capture_rows(&self, id: i32, relation: Oid) -> bool {
+        let sees_statements =
+            |table| of(&self.captured(table), id).iter().any(|one| one.has_transition_tables());
+        self.is_near_foreign_table(id, relation) && self.itself_and_above(relation).any(sees_statements)
+    }
+
+    /// Returns the members of a tracked table for which something must be done.
+    pub fn members_to_change(&self, id: i32, relation: Oid) -> Vec<Stray> {
+        let below = match relatives::facts(relation) {
+            Some(Facts { kind: 'p', .. }) => relatives::descendants(relation),
+            _ => Vec::new(),
+        };
+        let members = self.itself_and_above(relation).chain(below);
+        let seen = members.filter_map(|table| self.see(table)).collect::<Vec<_>>();
+        seen.iter().filter_map(|seen| self.stray(seen, id, relation)).collect()
     }
 
     /// Returns the ids of the tracked tables that a table is, or is a partition of.
@@ -129,36 +166,72 @@ impl Look {
     /// Returns what a table is to tracked tables, of those for which something must be done: to its kin, and
     /// to others that it may be an ancestor of.
     pub fn strays(&self, table: Oid, others: &Kin) -> Vec<Stray> {
-        let facts = relatives::facts(table).filter(|facts| matches!(facts.kind, 'r' | 'p'));
-        let Some(facts) = facts else { return Vec::new() };
-        let seen = Seen { table, facts, triggers: self.captured(table), held: self.held(table) };
+        let Some(seen) = self.see(table) else { return Vec::new() };
         let mut kin = self.named_by(&seen.held, &seen.triggers);
         kin.extend(others);
         kin.into_iter().filter_map(|(id, relation)| self.stray(&seen, id, relation)).collect()
+    }
+
+    /// Looks at a table; `None` if it can be no member.
+    fn see(&self, table: Oid) -> Option<Seen> {
+        let facts = relatives::facts(table).filter(|facts| matches!(facts.kind, 'r' | 'p'))?;
+        Some(Seen { table, facts, triggers: self.captured(table), held: self.held(table) })
     }
 
     fn stray(&self, seen: &Seen, id: i32, relation: Oid) -> Option<Stray> {
         let table = seen.table;
         let triggers = of(&seen.triggers, id);
         let held = seen.held.iter().find(|held| held.id == id);
-        let by_row = held.is_some_and(|held| held.has_rows) && self.is_written_by_row(table, &seen.facts);
+        let has_rows = seen.facts.kind == 'r' && held.is_some_and(|held| held.has_rows);
+        let is_subscribed = has_rows && self.is_written_by_row(table, &seen.facts);
+        let is_near_foreign_table = self.is_near_foreign_table(id, relation);
+        let captures = if is_subscribed || (is_near_foreign_table && has_rows) {
+            Captures::Rows
+        } else if is_near_foreign_table {
+            Captures::Truncate
+        } else {
+            Captures::Statements
+        };
         let stray = |joins| Stray {
             id,
             tracked: relation,
             relation: table,
+            depth: self.ancestors(table).len(),
             joins,
-            by_row,
-            holds_rows: joins && (by_row || brings_rows(table, relation)),
+            captures,
+            holds_rows: joins && (is_subscribed || brings_rows(table, relation)),
         };
         if held.is_none() && !self.ancestors(relation).contains(&table) {
             return (!triggers.is_empty()).then(|| stray(false));
         }
-        let lacks_row_triggers = by_row && !installed::capture_each_row(&triggers);
+        let lacks_row_triggers = is_subscribed && !installed::capture_each_row(&triggers);
+        let is_unfit =
+            || triggers.iter().any(|one| !fits(one, captures)) && !self.is_being_restored(id, relation);
         // A tracked table without triggers stays without them: if they have been dropped, changes were lost,
         // and creating them again would hide that. While a dump is restored, it has none yet, and neither
         // have its members.
         let comes = || installed::has_all(&of(&self.captured(relation), id));
-        (lacks_row_triggers || (triggers.is_empty() && table != relation && comes())).then(|| stray(true))
+        let joins = lacks_row_triggers || is_unfit() || (triggers.is_empty() && table != relation && comes());
+        joins.then(|| stray(true))
+    }
+
+    /// Says whether a foreign table is below a tracked table or one of its ancestors, or was when their
+    /// triggers were made: nothing tells when it goes.
+    fn is_near_foreign_table(&self, id: i32, relation: Oid) -> bool {
+        if let Some(&is_near) = self.near_foreign_tables.borrow().get(&id) {
+            return is_near;
+        }
+        let foreign = self.above_foreign_tables.get_or_init(relatives::above_foreign_tables);
+        let sees_no_rows =
+            |table| of(&self.captured(table), id).iter().any(|one| !fits(one, Captures::Statements));
+        let is_near =
+            self.itself_and_above(relation).any(|table| foreign.contains(&table) || sees_no_rows(table));
+        self.near_foreign_tables.borrow_mut().insert(id, is_near);
+        is_near
+    }
+
+    fn itself_and_above(&self, table: Oid) -> impl Iterator<Item = Oid> {
+        std::iter::once(table).chain(self.ancestors(table).iter().copied().collect::<Vec<_>>())
     }
 
     fn held(&self, table: Oid) -> Vec<Held> {
@@ -183,8 +256,10 @@ impl Look {
         scan::by_id(self.tracked, self.by_id, id, |row| row.oid(tracked_column::RELATION)).flatten()
     }
 
-    fn captured(&self, table: Oid) -> Vec<Installed> {
-        installed::installed(table, self.capture)
+    fn captured(&self, table: Oid) -> Rc<Vec<Installed>> {
+        let mut known = self.captured.borrow_mut();
+        let look = || Rc::new(installed::installed(table, self.capture));
+        known.entry(table).or_insert_with(look).clone()
     }
 
     fn ancestors(&self, table: Oid) -> Rc<HashSet<Oid>> {
@@ -210,12 +285,21 @@ impl Look {
 struct Seen {
     table: Oid,
     facts: Facts,
-    triggers: Vec<Installed>,
+    triggers: Rc<Vec<Installed>>,
     held: Vec<Held>,
 }
 
 fn of(triggers: &[Installed], id: i32) -> Vec<&Installed> {
     triggers.iter().filter(|one| one.argument == id).collect()
+}
+
+/// Says whether a trigger captures what it must, or TRUNCATE.
+fn fits(trigger: &Installed, captures: Captures) -> bool {
+    match captures {
+        Captures::Statements => !trigger.is_for_statement() || trigger.has_transition_tables(),
+        Captures::Rows => !trigger.is_for_statement(),
+        Captures::Truncate => !trigger.has_transition_tables(),
+    }
 }
 
 /// Says whether rows may come with a new member. An ancestor brings none, but rows could be written through

@@ -1,6 +1,7 @@
 //! The members of tracked tables and their triggers, in the active snapshot.
 
 use crate::error::Result;
+use crate::pg;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, latest, now};
 
@@ -8,20 +9,46 @@ use crate::pg::query::{Row, in_snapshot, latest, now};
 pub struct Member {
     /// The table that a statement may name.
     pub relation: Oid,
-    /// pg_class.relpersistence
-    pub persistence: char,
-    /// A subscription writes to it, so its triggers must be FOR EACH ROW.
-    pub by_row: bool,
+    /// What its triggers must capture.
+    pub captures: Captures,
+}
+
+/// What the triggers of a member capture.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Captures {
+    /// Statements on the member, by transition tables.
+    Statements,
+    /// Each row of the member, whichever table the statement names.
+    Rows,
+    /// TRUNCATE only. No trigger has transition tables.
+    Truncate,
+}
+
+impl Captures {
+    const ALL: [Captures; 3] = [Captures::Statements, Captures::Rows, Captures::Truncate];
+
+    fn name(self) -> &'static str {
+        match self {
+            Captures::Statements => "statements",
+            Captures::Rows => "rows",
+            Captures::Truncate => "truncate",
+        }
+    }
+
+    fn named(name: &str) -> Result<Captures> {
+        let found = Captures::ALL.into_iter().find(|one| one.name() == name);
+        Ok(found.ok_or_else(|| pg::Error::Internal(format!("a member captures {name}")))?)
+    }
 }
 
 /// Returns the members of a tracked table.
 pub fn members(id: i32) -> Result<Vec<Member>> {
-    let sql = "SELECT m.relation::oid, c.relpersistence, m.by_row
+    let sql = "SELECT m.relation::oid, m.captures
                  FROM table_export.member AS m JOIN pg_class AS c ON c.oid = m.relation
                 WHERE m.tracked = $1 ORDER BY m.relation";
     let member = |row: &Row| {
-        let (relation, persistence) = (Oid::from(row.get::<u32>(0)?), row.get(1)?);
-        Ok(Member { relation, persistence, by_row: row.flag(2) })
+        let (relation, captures) = (Oid::from(row.get::<u32>(0)?), row.get::<String>(1)?);
+        Ok(Member { relation, captures: Captures::named(&captures)? })
     };
     in_snapshot(sql, &[&id])?.iter().map(member).collect()
 }
@@ -42,8 +69,8 @@ const CAPTURE_TRIGGERS: &str = "
      AND ($2 IS NULL OR g.tgrelid = $2)";
 
 /// Creates the triggers of one member of a tracked table, which capture nothing until they are enabled.
-pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
-    run_each(&in_snapshot(include_str!("create_triggers.sql"), &[&id, &relation, &by_row])?)
+pub fn create_triggers(id: i32, relation: Oid, captures: Captures) -> Result<()> {
+    run_each(&in_snapshot(include_str!("create_triggers.sql"), &[&id, &relation, &captures.name()])?)
 }
 
 /// Makes the triggers of one member ENABLE ALWAYS, so that they fire for writes under

@@ -27,7 +27,7 @@ pub use applied::{
     forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, may_import, notify, put_copy,
     put_mapping, remove_copies, remove_copy, remove_mapping, require_full_part,
 };
-pub use member::{create_triggers, drop_triggers, enable_triggers, members, renew_key};
+pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
     published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,

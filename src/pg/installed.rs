@@ -15,6 +15,7 @@ pub struct Installed {
     /// The bits of tgtype for INSERT, DELETE, UPDATE and TRUNCATE (pg_trigger.h).
     events: i16,
     is_for_each_row: bool,
+    has_transition_tables: bool,
     is_always: bool,
     /// It has no WHEN, and UPDATE names no columns.
     is_unconditional: bool,
@@ -49,6 +50,9 @@ fn read(row: &scan::Tuple) -> Option<Installed> {
         argument: argument.parse().ok()?,
         events: kind & EVENTS,
         is_for_each_row: kind & pg_sys::TRIGGER_TYPE_ROW as i16 != 0,
+        has_transition_tables: [pg_sys::Anum_pg_trigger_tgoldtable, pg_sys::Anum_pg_trigger_tgnewtable]
+            .into_iter()
+            .any(|column| row.value(column as i32).is_some()),
         is_always: row.char(pg_sys::Anum_pg_trigger_tgenabled as i32)? == 'A',
         is_unconditional: !names_columns && !has_condition,
     })
@@ -63,6 +67,19 @@ const EVENTS: i16 = (pg_sys::TRIGGER_TYPE_INSERT
 pub fn has_all(triggers: &[&Installed]) -> bool {
     let always = triggers.iter().filter(|one| one.is_always);
     always.fold(0, |events, one| events | one.events) == EVENTS
+}
+
+impl Installed {
+    /// Says whether it fires once for a statement, and not for TRUNCATE.
+    pub fn is_for_statement(&self) -> bool {
+        !self.is_for_each_row && self.events & pg_sys::TRIGGER_TYPE_TRUNCATE as i16 == 0
+    }
+
+    /// Says whether it sees the rows of a statement. PostgreSQL refuses statements on a table that has such a
+    /// trigger if they change rows of a foreign table below (trigger.c).
+    pub fn has_transition_tables(&self) -> bool {
+        self.has_transition_tables
+    }
 }
 
 /// Says whether they capture what a subscription writes: it fires no statement triggers but those of

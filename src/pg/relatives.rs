@@ -2,6 +2,8 @@
 //!
 //! Everything is read in the newest state. A look-up costs microseconds, however many tables there are.
 
+use std::collections::HashSet;
+
 use pgrx::pg_sys::{self, Oid};
 
 use crate::pg::scan;
@@ -11,11 +13,16 @@ const INHERITS: (u32, u32, u32) = (2611, 2680, 2187);
 /// pg_subscription_rel, and its index over the table (pg_subscription_rel.h).
 const SUBSCRIPTION_REL: (u32, u32) = (6102, 6117);
 
+/// pg_foreign_table (pg_foreign_table.h).
+const FOREIGN_TABLE: u32 = 3118;
+
 /// What pg_class says of a table.
 #[derive(Clone, Copy)]
 pub struct Facts {
     /// pg_class.relkind
     pub kind: char,
+    /// pg_class.relpersistence
+    pub persistence: char,
     /// It is a partition.
     pub is_partition: bool,
     /// It has triggers, or had some.
@@ -34,6 +41,7 @@ pub fn facts(table: Oid) -> Option<Facts> {
         let class = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
         let facts = Facts {
             kind: char::from(class.relkind as u8),
+            persistence: char::from(class.relpersistence as u8),
             is_partition: class.relispartition,
             has_triggers: class.relhastriggers,
         };
@@ -71,9 +79,16 @@ pub fn descendants(table: Oid) -> Vec<Oid> {
     reachable(table, |table| children(table).into_iter().flatten().collect())
 }
 
+/// Returns the tables that have foreign tables among their partitions or children, at any depth. It looks at
+/// each foreign table of the database.
+pub fn above_foreign_tables() -> HashSet<Oid> {
+    let tables = scan::all(FOREIGN_TABLE.into(), |row| row.oid(1));
+    tables.into_iter().flatten().flat_map(ancestors).collect()
+}
+
 fn reachable(table: Oid, next: impl Fn(Oid) -> Vec<Oid>) -> Vec<Oid> {
     let mut found = next(table);
-    let mut seen = found.iter().copied().collect::<std::collections::HashSet<_>>();
+    let mut seen = found.iter().copied().collect::<HashSet<_>>();
     let mut looked_at = 0;
     while let Some(&table) = found.get(looked_at) {
         looked_at += 1;

@@ -1,9 +1,24 @@
 //! The errors of the source.
 
+use std::fmt;
+
 use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
 use crate::error::{Facts, Report, TableName, literal, plain};
+
+/// A partition whose rows can change without a trigger.
+#[derive(Debug)]
+pub struct UnfitPartition {
+    pub name: TableName,
+    pub what: &'static str,
+}
+
+impl fmt::Display for UnfitPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Its partition \"{}\" is {}.", self.name, self.what)
+    }
+}
 
 /// What keeps a table from being tracked, or a tracked one from being exported.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +27,10 @@ pub enum TrackError {
     NotExtensionOwner,
     #[error("table \"{table}\" cannot be exported any more")]
     NoLongerTrackable { table: TableName, what: &'static str },
+    #[error("table \"{table}\" cannot be exported any more")]
+    GotUnfitPartition { table: TableName, partition: UnfitPartition },
+    #[error("\"{table}\" cannot be tracked")]
+    UnfitPartition { table: TableName, partition: UnfitPartition },
     #[error("\"{table}\" is not a table")]
     NotATable { table: TableName },
     #[error("table \"{table}\" has no key to track it by")]
@@ -37,12 +56,14 @@ impl Report for TrackError {
         match self {
             TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
             TrackError::NoLongerTrackable { table, what } => {
-                plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(format!(
-                    "Undo that, and the next export sends the table in full. \
-                     To stop tracking it, run: SELECT tx_untrack({});",
-                    table.literal()
-                ))
+                plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(undo_or_untrack(table))
             }
+            TrackError::GotUnfitPartition { table, partition } => {
+                plain(ERRCODE_WRONG_OBJECT_TYPE).detail(partition.to_string()).hint(undo_or_untrack(table))
+            }
+            TrackError::UnfitPartition { partition, .. } => plain(ERRCODE_WRONG_OBJECT_TYPE)
+                .detail(partition.to_string())
+                .hint("Track the other partitions, each by itself."),
             TrackError::NotATable { .. } => plain(ERRCODE_WRONG_OBJECT_TYPE),
             TrackError::NoKey { index, .. } => plain(ERRCODE_INVALID_TABLE_DEFINITION)
                 .detail(match index {
@@ -86,6 +107,14 @@ impl Report for TrackError {
             )),
         }
     }
+}
+
+fn undo_or_untrack(table: &TableName) -> String {
+    format!(
+        "Undo that, and the next export sends the table in full. \
+         To stop tracking it, run: SELECT tx_untrack({});",
+        table.literal()
+    )
 }
 
 /// What keeps a batch from being exported.

@@ -8,14 +8,13 @@
 //! and the user's DDL goes on. It fails only where neither would show what was missed.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use crate::catalog;
 use crate::catalog::error::CatalogError;
 use crate::catalog::kin::{Kin, Look, Stray};
+use crate::catalog::{self, Captures};
 use crate::error::Result;
 use crate::pg::commands::{self, Altered, Commands};
-use crate::pg::transaction::Obstacle;
 use crate::pg::{Oid, relatives, snapshot, transaction};
 use crate::source::shadow::Op;
 use crate::source::shadow::record::{Recorder, Shadow};
@@ -49,9 +48,9 @@ pub fn is_own_ddl() -> bool {
 }
 
 /// Creates the triggers of one member of a tracked table.
-pub fn create_triggers(id: i32, relation: Oid, by_row: bool) -> Result<()> {
+pub fn create_triggers(id: i32, relation: Oid, captures: Captures) -> Result<()> {
     let _own = OwnDdl::begin();
-    snapshot::latest(|| catalog::create_triggers(id, relation, by_row))
+    snapshot::latest(|| catalog::create_triggers(id, relation, captures))
 }
 
 /// Makes the triggers of one member capture. Their rows in PostgreSQL's catalog are written by this
@@ -82,8 +81,10 @@ pub struct Work {
     /// Tracked tables whose changes may escape through a table that lacks some of its triggers. A witness
     /// does not show that they were away within one transaction.
     disarmed: Kin,
-    /// Tables that have come or gone.
-    strays: BTreeMap<(u32, i32), Stray>,
+    /// Tables that have come or gone, the highest first.
+    strays: BTreeMap<(usize, u32, i32), Stray>,
+    /// Tracked tables, by the foreign tables that have become partitions of theirs.
+    foreign: BTreeMap<(u32, i32), Oid>,
 }
 
 /// Finds out what the DDL command that has just ended has left to do; `None` if nothing.
@@ -103,7 +104,10 @@ pub fn examine(commands: &Commands) -> Option<Work> {
             }
         }
     }
-    let is_nothing = work.renamed.is_empty() && work.disarmed.is_empty() && work.strays.is_empty();
+    let is_nothing = work.renamed.is_empty()
+        && work.disarmed.is_empty()
+        && work.strays.is_empty()
+        && work.foreign.is_empty();
     (!is_nothing).then_some(work)
 }
 
@@ -111,11 +115,16 @@ impl Work {
     /// Adds what is to do about a table that a command created or altered.
     ///
     /// A tracked table below it, or below one that it has been attached to, has all tables above as members;
-    /// one above has all partitions below.
+    /// one above has all partitions below. A foreign table matters to all that are below one of its
+    /// ancestors.
     fn add(&mut self, altered: &Altered, look: &Look) {
         let near = std::iter::once(altered.table).chain(altered.relatives.iter().copied());
         let near = near.collect::<Vec<_>>();
-        let kin = near.iter().flat_map(|&table| look.kin(table)).collect::<Kin>();
+        let mut kin = near.iter().flat_map(|&table| look.kin(table)).collect::<Kin>();
+        if !altered.relatives.is_empty() || is_foreign(altered.table) {
+            let above = near.iter().flat_map(|&table| relatives::ancestors(table)).collect::<HashSet<_>>();
+            kin.extend(above.into_iter().flat_map(|table| look.kin(table)));
+        }
         if kin.is_empty() {
             return;
         }
@@ -131,6 +140,14 @@ impl Work {
                 self.add_strays(look.strays(table, &kin));
             }
         }
+        for (&id, &relation) in kin.iter().filter(|&(&id, &relation)| look.must_capture_rows(id, relation)) {
+            self.add_strays(look.members_to_change(id, relation));
+        }
+        let below = altered.relatives.iter().flat_map(|&table| relatives::descendants(table));
+        for table in near.iter().copied().chain(below).filter(|&table| is_foreign(table)) {
+            let holders = look.holders(table).into_iter();
+            self.foreign.extend(holders.map(|(id, tracked)| ((table.to_u32(), id), tracked)));
+        }
         let own = altered.itself.then_some(&altered.table);
         for &top in own.into_iter().chain(&altered.relatives) {
             if relatives::facts(top).is_some_and(|facts| facts.kind == 'p') {
@@ -144,7 +161,7 @@ impl Work {
     }
 
     fn add_strays(&mut self, strays: Vec<Stray>) {
-        self.strays.extend(strays.into_iter().map(|stray| ((stray.relation.to_u32(), stray.id), stray)));
+        self.strays.extend(strays.into_iter().map(|stray| (stray.order(), stray)));
     }
 
     /// Gives triggers to new members of tracked tables, takes them from former ones, and records that rows
@@ -155,7 +172,7 @@ impl Work {
     pub fn settle(self) -> Result<()> {
         for (id, tracked) in self.renamed {
             let renew = || snapshot::latest(|| catalog::renew_key(id));
-            warn(tracked, transaction::attempt(renew));
+            warn(tracked, attempt(renew));
         }
         // Nothing else would show it. If the shadow cannot be written to, no write to the table succeeds
         // either.
@@ -165,11 +182,11 @@ impl Work {
         for stray in self.strays.into_values() {
             let Stray { id, tracked, relation, .. } = stray;
             if !stray.joins {
-                warn(tracked, transaction::attempt(|| drop_triggers(id, Some(relation))));
+                warn(tracked, attempt(|| drop_triggers(id, Some(relation))));
                 continue;
             }
-            let failed = transaction::attempt(|| {
-                create_triggers(id, relation, stray.by_row)?;
+            let failed = attempt(|| {
+                create_triggers(id, relation, stray.captures)?;
                 rehearse_enabling(id, relation)?;
                 if stray.holds_rows { record(id, tracked) } else { Ok(()) }
             });
@@ -177,6 +194,10 @@ impl Work {
                 None => enable_triggers(id, relation)?,
                 failed => warn(tracked, failed),
             }
+        }
+        for ((foreign, _), tracked) in self.foreign {
+            let foreign = name(Oid::from(foreign));
+            warn(tracked, Some(format!("its partition \"{foreign}\" is a foreign table")));
         }
         Ok(())
     }
@@ -203,10 +224,23 @@ fn record(id: i32, tracked: Oid) -> Result<()> {
     recorder.finish()
 }
 
+/// Runs a step that must not make the command fail. Returns the message of its error.
+fn attempt(step: impl FnOnce() -> Result<()>) -> Option<String> {
+    transaction::attempt(step).map(|obstacle| obstacle.message)
+}
+
+fn is_foreign(table: Oid) -> bool {
+    relatives::facts(table).is_some_and(|facts| facts.kind == 'f')
+}
+
 /// Warns that something could not be done for a tracked table.
-fn warn(tracked: Oid, failed: Option<Obstacle>) {
-    let Some(Obstacle { message, .. }) = failed else { return };
-    let shape = snapshot::latest(|| Shape::of(tracked)).ok().flatten();
-    let table = shape.map_or_else(|| tracked.to_u32().to_string(), |shape| shape.qualified());
-    pgrx::warning!("this command could not be followed for tracked table \"{table}\": {message}");
+fn warn(tracked: Oid, reason: Option<String>) {
+    let Some(reason) = reason else { return };
+    let table = name(tracked);
+    pgrx::warning!("this command could not be followed for tracked table \"{table}\": {reason}");
+}
+
+fn name(table: Oid) -> String {
+    let shape = snapshot::latest(|| Shape::of(table)).ok().flatten();
+    shape.map_or_else(|| table.to_u32().to_string(), |shape| shape.qualified())
 }

@@ -1,12 +1,12 @@
 //! Tracking: from a plain table to one whose changes are captured, and back.
 
-use crate::catalog::{self, Tracked};
+use crate::catalog::{self, Member, Tracked};
 use crate::error::Result;
-use crate::pg::Oid;
-use crate::pg::snapshot;
+use crate::pg::relatives::{self, Facts};
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
-use crate::source::error::TrackError;
+use crate::pg::{Oid, snapshot};
+use crate::source::error::{TrackError, UnfitPartition};
 use crate::source::{follow, shadow};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
@@ -34,9 +34,12 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let table = lock_own(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     let shape = snapshot::latest(|| Shape::of(relation))?;
     let shape = shape.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-    let refused = |what| Err(TableError::WrongKind { table: shape.name_for_errors(), what }.into());
     if let Some(what) = untrackable(&shape) {
-        return refused(what);
+        return Err(TableError::WrongKind { table: shape.name_for_errors(), what }.into());
+    }
+    table::lock_descendants(relation, Lock::Alter);
+    if let Some(partition) = unfit_partition(relation)? {
+        return Err(TrackError::UnfitPartition { table: shape.name_for_errors(), partition }.into());
     }
     if let Some(tracked) = snapshot::latest(|| catalog::tracked_table(relation))? {
         return snapshot::latest(|| already_tracked(&tracked, &table, &shape, key_index));
@@ -48,9 +51,10 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     drop(table);
     let id = catalog::put_tracked(relation, &key)?;
     shadow::create(id, &key, &owner)?;
-    table::lock_descendants(relation, Lock::Alter);
-    if let Some(what) = uncapturable(id, &shape)? {
-        return refused(what);
+    owned_members(id, caller)?;
+    // So that no foreign table comes below an ancestor, unseen, before the triggers are there.
+    for ancestor in relatives::ancestors(relation) {
+        table::lock_descendants(ancestor, Lock::ShareUpdateExclusive);
     }
     create_triggers(id, caller)?;
     Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })
@@ -84,11 +88,23 @@ pub fn untrackable(shape: &Shape) -> Option<&'static str> {
     })
 }
 
-/// Says what is wrong with the members of a tracked table: a crash takes rows of theirs away.
-pub fn uncapturable(id: i32, shape: &Shape) -> Result<Option<&'static str>> {
-    let is_unlogged = shape.kind == 'p'
-        && snapshot::latest(|| catalog::members(id))?.iter().any(|member| member.persistence == 'u');
-    Ok(is_unlogged.then_some("a partitioned table with an unlogged partition"))
+/// Returns a partition that keeps a table from being tracked: a crash takes the rows of an unlogged one away,
+/// and those of a foreign one change elsewhere.
+pub fn unfit_partition(relation: Oid) -> Result<Option<UnfitPartition>> {
+    if relatives::facts(relation).is_none_or(|facts| facts.kind != 'p') {
+        return Ok(None);
+    }
+    let unfit = relatives::descendants(relation).into_iter().find_map(|table| {
+        let what = match relatives::facts(table)? {
+            Facts { kind: 'f', .. } => "a foreign table",
+            Facts { persistence: 'u', .. } => "an unlogged table",
+            _ => return None,
+        };
+        Some((table, what))
+    });
+    let Some((table, what)) = unfit else { return Ok(None) };
+    let shape = snapshot::latest(|| Shape::of(table))?;
+    Ok(shape.map(|shape| UnfitPartition { name: shape.name_for_errors(), what }))
 }
 
 /// Returns the key of a table, all its columns NOT NULL.
@@ -136,8 +152,16 @@ fn already_tracked(
     Ok(Tracking { table: shape.qualified(), key: names(&key), id: tracked.id, already: true })
 }
 
-/// Makes the triggers of a table's members, all of which the caller must own.
 fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
+    for member in owned_members(id, caller)? {
+        follow::create_triggers(id, member.relation, member.captures)?;
+        follow::enable_triggers(id, member.relation)?;
+    }
+    Ok(())
+}
+
+/// Returns the members of a tracked table, all of which the caller must own.
+fn owned_members(id: i32, caller: &Caller) -> Result<Vec<Member>> {
     let members = snapshot::latest(|| catalog::members(id))?;
     for member in &members {
         let table = Table::open(member.relation, Lock::Read);
@@ -147,11 +171,7 @@ fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
             return Err(table.map_or(gone, |table| TableError::NotOwner { table }).into());
         }
     }
-    for member in &members {
-        follow::create_triggers(id, member.relation, member.by_row)?;
-        follow::enable_triggers(id, member.relation)?;
-    }
-    Ok(())
+    Ok(members)
 }
 
 fn names(key: &[KeyColumn]) -> Vec<String> {

@@ -9,11 +9,13 @@ use crate::cluster::mirror::Mirror;
 use crate::cluster::{Cluster, SOURCE, Store};
 
 /// DDL that has nothing to do with tracked tables.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 7] = [
     "CREATE TEMP TABLE z (i int)",
     "CREATE TABLE n (id int PRIMARY KEY, v text)",
     "ALTER TABLE n ADD COLUMN w int",
     "CREATE TABLE parts (id int) PARTITION BY RANGE (id); CREATE TABLE part_1 PARTITION OF parts DEFAULT",
+    "CREATE FOREIGN TABLE far (id int) SERVER nowhere",
+    "ALTER TABLE parts DETACH PARTITION part_1; ALTER TABLE parts ATTACH PARTITION far FOR VALUES FROM (1) TO (2)",
     "ALTER TABLE n ALTER COLUMN v TYPE int USING 0",
 ];
 
@@ -23,6 +25,7 @@ fn tracking(name: &str, tables: i32) -> Database {
     database.run(&format!(
         "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
          SELECT tx_track('root');
+         CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
          DO $$ BEGIN FOR i IN 1..{tables} LOOP
              EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY)', i);
              PERFORM tx_track(format('many_%s', i)::regclass);

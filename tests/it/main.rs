@@ -17,6 +17,7 @@ mod docs;
 mod dump;
 mod extension;
 mod faults;
+mod foreign;
 mod forks;
 mod hidden;
 mod keys;

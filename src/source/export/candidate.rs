@@ -107,8 +107,11 @@ fn check(
         None => Vec::new(),
     };
     let read_with = read_with.into_iter().collect();
-    if let Some(what) = track::untrackable(&shape).or(track::uncapturable(tracked.id, &shape)?) {
+    if let Some(what) = track::untrackable(&shape) {
         return Err(TrackError::NoLongerTrackable { table: name, what }.into());
+    }
+    if let Some(partition) = track::unfit_partition(tracked.relation)? {
+        return Err(TrackError::GotUnfitPartition { table: name, partition }.into());
     }
     let changed = || TrackError::KeyChanged { table: name.clone() };
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;

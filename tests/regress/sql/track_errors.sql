@@ -39,6 +39,13 @@ CREATE UNLOGGED TABLE an_unlogged_partition PARTITION OF a_partitioned_table FOR
 SELECT tx_track('a_partitioned_table');
 SELECT tx_track('an_unlogged_partition');
 
+CREATE TABLE partly_foreign (id integer) PARTITION BY RANGE (id);
+CREATE FOREIGN TABLE "Far Part" PARTITION OF partly_foreign FOR VALUES FROM (0) TO (10) SERVER nowhere;
+CREATE TABLE near_part PARTITION OF partly_foreign (PRIMARY KEY (id)) FOR VALUES FROM (10) TO (20);
+SELECT tx_track('partly_foreign');
+SELECT tracked, key FROM tx_track('near_part');
+SELECT tx_untrack('near_part');
+
 -- Without a usable key.
 CREATE TABLE keyless (id integer, code text, part text NOT NULL);
 SELECT tx_track('keyless');
