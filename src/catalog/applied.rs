@@ -114,32 +114,32 @@ pub fn forget_receipts(target: &str) -> Result<bool> {
     Ok(!now(sql, &[&target])?.is_empty())
 }
 
-/// A table of a target: what a table here is the copy of.
+/// A table at the source, as a target names it: what a table here is the copy of.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Copy {
+pub struct SourceTable {
     pub target: String,
     /// Its schema and its name at the source.
     pub schema: String,
     pub name: String,
 }
 
-impl Copy {
-    fn from_row(row: &Row) -> Result<Copy> {
-        Ok(Copy { target: row.get(0)?, schema: row.get(1)?, name: row.get(2)? })
+impl SourceTable {
+    fn from_row(row: &Row) -> Result<SourceTable> {
+        Ok(SourceTable { target: row.get(0)?, schema: row.get(1)?, name: row.get(2)? })
     }
 }
 
 /// Returns what a table is the copy of, if it is one, and whether it has received the full part that changes
 /// build on.
-pub fn copy(relation: Oid) -> Result<Option<(Copy, bool)>> {
+pub fn copy(relation: Oid) -> Result<Option<(SourceTable, bool)>> {
     let sql = "SELECT target, schema, name, since IS NOT NULL FROM table_export.copy WHERE relation = $1";
-    let copy = |row: &Row| Ok((Copy::from_row(row)?, row.flag(3)));
+    let copy = |row: &Row| Ok((SourceTable::from_row(row)?, row.flag(3)));
     now(sql, &[&relation])?.first().map(copy).transpose()
 }
 
 /// Returns what the copies among the partitions and the partitioned ancestors of a table are copies of, each
 /// with its OID and its qualified name: writes to one of them are writes to the other.
-pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, Oid, String)>> {
+pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(SourceTable, Oid, String)>> {
     let sql = "SELECT c.target, c.schema, c.name, c.relation::oid, c.relation
                  FROM table_export.copy AS c
                 WHERE c.relation <> $1
@@ -147,7 +147,7 @@ pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, Oid, String)>> {
                                       UNION ALL
                                      SELECT relid FROM pg_partition_tree($1))
                 ORDER BY c.relation::text";
-    let copy = |row: &Row| Ok((Copy::from_row(row)?, Oid::from(row.get::<u32>(3)?), row.get(4)?));
+    let copy = |row: &Row| Ok((SourceTable::from_row(row)?, Oid::from(row.get::<u32>(3)?), row.get(4)?));
     now(sql, &[&relation])?.iter().map(copy).collect()
 }
 
@@ -155,10 +155,10 @@ pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(Copy, Oid, String)>> {
 /// none any more. Returns whether the table is the copy now: not if another session has made it that of
 /// another table.
 ///
-/// Only a full part claims a table, before its rows are written. [`put_copy`] follows each part, full or not,
-/// when its rows are written.
-pub fn claim_copy(relation: Oid, of: &Copy, number: u64) -> Result<bool> {
-    let Copy { target, schema, name } = of;
+/// Only a full part claims a table, before its rows are written. [`advance_copy`] follows each part, full or
+/// not, when its rows are written.
+pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64) -> Result<bool> {
+    let SourceTable { target, schema, name } = of;
     let former = "DELETE FROM table_export.copy
                    WHERE target = $1 AND schema = $2 AND name = $3 AND relation <> $4";
     now(former, &[target, schema, name, &relation])?;
@@ -174,7 +174,7 @@ pub fn claim_copy(relation: Oid, of: &Copy, number: u64) -> Result<bool> {
 
 /// Records that a copy shows what a batch of its target holds. Of an unlogged table this is recorded in an
 /// unlogged table as well: a crash empties both.
-pub fn put_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<()> {
+pub fn advance_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64) -> Result<()> {
     if is_unlogged {
         let sql = "INSERT INTO table_export.unlogged_copy (target, relation) VALUES ($1, $2::regclass)
                    ON CONFLICT DO NOTHING";
@@ -213,7 +213,7 @@ pub fn has_copies(target: &str) -> Result<bool> {
 }
 
 /// Makes the copy of a table of a target need a full part again.
-pub fn require_full_part(copy: &Copy) -> Result<()> {
+pub fn require_full_part(copy: &SourceTable) -> Result<()> {
     let sql = "UPDATE table_export.copy SET since = NULL WHERE target = $1 AND schema = $2 AND name = $3";
     now(sql, &[&copy.target, &copy.schema, &copy.name])?;
     Ok(())

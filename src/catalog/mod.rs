@@ -23,8 +23,8 @@ use crate::pg::query::{in_snapshot, now};
 use batch::Publisher;
 
 pub use applied::{
-    AppliedRow, Copy, Mapping, add_receipt, claim_copy, copies_of_relatives, copy, emptied_copy,
-    forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, may_import, notify, put_copy,
+    AppliedRow, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies_of_relatives, copy,
+    emptied_copy, forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, may_import, notify,
     put_mapping, remove_copies, remove_copy, remove_mapping, require_full_part,
 };
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};

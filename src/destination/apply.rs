@@ -130,7 +130,7 @@ pub fn apply(
                 })
             })?;
             let Destination { table, shape, .. } = destination;
-            catalog::put_copy(&manifest.target, table.oid(), shape.persistence == 'u', manifest.number)?;
+            catalog::advance_copy(&manifest.target, table.oid(), shape.persistence == 'u', manifest.number)?;
             Ok(applied)
         })
         .collect()

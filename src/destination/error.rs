@@ -3,7 +3,7 @@
 use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
-use crate::catalog::Copy;
+use crate::catalog::SourceTable;
 use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, plain};
 use crate::table::untrusted::Untrusted;
 
@@ -232,7 +232,12 @@ pub enum OwnershipError {
 impl OwnershipError {
     /// Says that a table cannot become a copy of `target`, because `relative`, which is the table itself or a
     /// partition or ancestor of it, is another copy.
-    pub fn copy_of_another(table: TableName, relative: String, other: &Copy, target: &str) -> OwnershipError {
+    pub fn copy_of_another(
+        table: TableName,
+        relative: String,
+        other: &SourceTable,
+        target: &str,
+    ) -> OwnershipError {
         OwnershipError::CopyOfAnother {
             table,
             relative,

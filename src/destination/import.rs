@@ -1,8 +1,9 @@
 //! An import: applies the batches of a target that have not been applied here, in order, each as a whole.
 //!
 //! Input: a target and a store. Output: what each applied batch did. [`crate::destination::chain`] says which
-//! batch is next, [`crate::destination::apply`] writes its rows. [`crate::destination::plan`] goes through
-//! the same batches, and applies none.
+//! batch is next. [`crate::destination::apply`] locks its tables and chooses how each part is applied, `part`
+//! appends or merges a part, and `merge` has the statements that write rows. [`crate::destination::plan`]
+//! goes through the same batches, and applies none.
 //!
 //! Invariant: a batch is checked before its first row changes, except for the hashes of its files. Those are
 //! checked while the files stream; a wrong hash rolls the whole import back.

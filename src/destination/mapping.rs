@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::catalog::{self, Copy, Mapping};
+use crate::catalog::{self, Mapping, SourceTable};
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::error::{Result, Shared};
 use crate::pg::snapshot;
@@ -52,7 +52,7 @@ pub fn map(
             }
             .into());
         }
-        let of = Copy { target: target.to_owned(), schema, name };
+        let of = SourceTable { target: target.to_owned(), schema, name };
         if let Some((other, _)) = catalog::copy(relation)?.filter(|(other, _)| other.target != of.target) {
             let (table, relative) = (shape.name_for_errors(), shape.qualified());
             return Err(OwnershipError::copy_of_another(table, relative, &other, target).into());
@@ -75,7 +75,7 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
         let unknown =
             || ImportError::NotMapped { target: target.to_owned(), table: format!("{schema}.{name}") };
         let mapping = catalog::mapping(target, &schema, &name)?.ok_or_else(unknown)?;
-        let of = Copy { target: target.to_owned(), schema: schema.clone(), name: name.clone() };
+        let of = SourceTable { target: target.to_owned(), schema: schema.clone(), name: name.clone() };
         move_copy(&of, Some(&mapping), unmapped(&of)?.as_ref(), caller)?;
         catalog::remove_mapping(target, &schema, &name)?;
         Ok(format!("{schema}.{name}"))
@@ -83,14 +83,14 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
 }
 
 /// Returns where the rows of a table of the source are written to without a mapping.
-fn unmapped(of: &Copy) -> Result<Option<Mapping>> {
+fn unmapped(of: &SourceTable) -> Result<Option<Mapping>> {
     let relation = table::find_named(&of.schema, &of.name)?;
     Ok(relation.map(|relation| Mapping { relation, columns: BTreeMap::new() }))
 }
 
 /// Records that the rows of a table of the source are written to another place. The table that they were
 /// written to must be the caller's own, as it receives nothing any more.
-fn move_copy(of: &Copy, from: Option<&Mapping>, to: Option<&Mapping>, caller: &Caller) -> Result<()> {
+fn move_copy(of: &SourceTable, from: Option<&Mapping>, to: Option<&Mapping>, caller: &Caller) -> Result<()> {
     let Some(from) = from else { return Ok(()) };
     own::open_own(from.relation, caller)?;
     own::lock_own(from.relation, caller)?;

@@ -37,7 +37,7 @@ pub struct Merge<'a> {
 }
 
 /// The rows to process, one field for each [`Set`].
-pub struct Plan {
+pub struct RowSets {
     /// Keys of rows to delete.
     pub gone: Staged,
     /// Records of rows to update.
@@ -189,7 +189,7 @@ impl<'a> Merge<'a> {
 
     /// Compares records with the table. With `ids`, the rows of those ids that have no record are gone;
     /// without, all rows that have no record are.
-    pub fn plan(&self, ids: Option<Staged>, records: &Staged) -> Result<Plan> {
+    pub fn row_sets(&self, ids: Option<Staged>, records: &Staged) -> Result<RowSets> {
         let not_updatable = ColumnsNotUpdatable::of(self.table.oid(), &self.part.key)?;
         let (join, matches) = match self.part.kind {
             Kind::Full => (
@@ -229,7 +229,7 @@ impl<'a> Merge<'a> {
             Some(ids) if ids.rows() > records.rows() => self.without_record(ids, records)?,
             Some(_) | None => gone,
         };
-        Ok(Plan { gone, changed, replaced, new, not_updatable })
+        Ok(RowSets { gone, changed, replaced, new, not_updatable })
     }
 
     /// Returns the ids that have no record: no key of a record is equal to them for the index.
@@ -259,13 +259,13 @@ impl<'a> Merge<'a> {
     }
 
     /// Updates the changed rows in place, and returns how many.
-    pub fn update(&self, plan: &Plan) -> Result<u64> {
-        if plan.changed.rows() == 0 {
+    pub fn update(&self, sets: &RowSets) -> Result<u64> {
+        if sets.changed.rows() == 0 {
             return Ok(0);
         }
         let assignments = (1..)
             .zip(&self.columns)
-            .filter(|(_, column)| !plan.not_updatable.has(&column.name))
+            .filter(|(_, column)| !sets.not_updatable.has(&column.name))
             .map(|(n, column)| format!("{} = s.c{n}", column.quoted()))
             .collect::<Vec<_>>()
             .join(", ");
@@ -275,20 +275,20 @@ impl<'a> Merge<'a> {
         if !self.table.is_partitioned() {
             let sql = format!("{sql} AND d.ctid OPERATOR(pg_catalog.=) s.place");
             let _settings = settings::pin_nested_loops();
-            let updated = query::modify(&sql, &[&plan.changed])?;
-            if updated == plan.changed.rows() {
+            let updated = query::modify(&sql, &[&sets.changed])?;
+            if updated == sets.changed.rows() {
                 return Ok(updated);
             }
             // Other transactions have updated some of the rows since the comparison, which changed their
             // ctid.
         }
-        Ok(query::modify(&sql, &[&plan.changed])?)
+        Ok(query::modify(&sql, &[&sets.changed])?)
     }
 
     /// Deletes rows and inserts them again, keeping the values of the columns that the part does not have.
     /// All are deleted before the first is inserted, so that rows that swap a unique value do not conflict.
-    pub fn replace(&self, plan: &Plan) -> Result<u64> {
-        if plan.replaced.rows() == 0 {
+    pub fn replace(&self, sets: &RowSets) -> Result<u64> {
+        if sets.replaced.rows() == 0 {
             return Ok(0);
         }
         let is_own =
@@ -302,7 +302,7 @@ impl<'a> Merge<'a> {
             matches = self.keys_match(),
             fields = self.column_list(|_, n| format!("s.c{n}")),
         );
-        let [back] = query::stage(&sql, &[&plan.replaced], [c"back"])?;
+        let [back] = query::stage(&sql, &[&sets.replaced], [c"back"])?;
         let own_names = own.iter().map(|column| format!("{}, ", column.quoted())).collect::<String>();
         let own_fields = (1..=own.len()).map(|n| format!("s.o{n}, ")).collect::<String>();
         self.insert_from(&back, "back AS s", &own_names, &own_fields)

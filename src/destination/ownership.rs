@@ -7,7 +7,7 @@
 //! Invariant: changes are applied only to a table that has received the full part that they build on. Rows
 //! that no import has written are replaced only if the caller allows it.
 
-use crate::catalog::{self, Copy};
+use crate::catalog::{self, SourceTable};
 use crate::destination::error::OwnershipError;
 use crate::destination::resolve::{self, Destination};
 use crate::error::{Error, Result, TableName};
@@ -55,11 +55,11 @@ pub fn claim(
 }
 
 /// Returns what the table of a part is the copy of.
-pub fn copy_for(part: &Part, manifest: &Manifest) -> Copy {
-    Copy { target: manifest.target.clone(), schema: part.schema.clone(), name: part.name.clone() }
+pub fn copy_for(part: &Part, manifest: &Manifest) -> SourceTable {
+    SourceTable { target: manifest.target.clone(), schema: part.schema.clone(), name: part.name.clone() }
 }
 
-fn copy_of_another(shape: &Shape, relative: String, other: &Copy, manifest: &Manifest) -> Error {
+fn copy_of_another(shape: &Shape, relative: String, other: &SourceTable, manifest: &Manifest) -> Error {
     OwnershipError::copy_of_another(shape.name_for_errors(), relative, other, &manifest.target).into()
 }
 
@@ -68,18 +68,18 @@ fn copy_of_another(shape: &Shape, relative: String, other: &Copy, manifest: &Man
 pub struct Copies {
     /// The copies that batches of a plan would make, each with its table; `None` for a table that they would
     /// create.
-    foreseen: Vec<(Copy, Option<Oid>)>,
+    foreseen: Vec<(SourceTable, Option<Oid>)>,
 }
 
 impl Copies {
     /// Foresees that a table becomes a copy by a full part, as [`catalog::claim_copy`] records it.
-    pub fn foresee(&mut self, of: Copy, relation: Option<Oid>) {
+    pub fn foresee(&mut self, of: SourceTable, relation: Option<Oid>) {
         self.foreseen.retain(|(copy, here)| *copy != of && (here.is_none() || *here != relation));
         self.foreseen.push((of, relation));
     }
 
     /// Returns what a table is the copy of, and whether it has received a full part.
-    fn of(&self, relation: Oid) -> Result<Option<(Copy, bool)>> {
+    fn of(&self, relation: Oid) -> Result<Option<(SourceTable, bool)>> {
         match self.foreseen.iter().find(|(_, here)| *here == Some(relation)) {
             Some((copy, _)) => Ok(Some((copy.clone(), true))),
             None => Ok(catalog::copy(relation)?.filter(|(copy, _)| !self.has_moved(copy, relation))),
@@ -87,7 +87,7 @@ impl Copies {
     }
 
     /// Says whether a batch would make another table the copy.
-    fn has_moved(&self, copy: &Copy, relation: Oid) -> bool {
+    fn has_moved(&self, copy: &SourceTable, relation: Oid) -> bool {
         self.foreseen.iter().any(|(moved, here)| moved == copy && *here != Some(relation))
     }
 
@@ -98,7 +98,7 @@ impl Copies {
             return Ok(());
         }
         let recorded = catalog::copies_of_relatives(relation)?;
-        let stays = |(copy, relative, _): &&(Copy, Oid, String)| !self.has_moved(copy, *relative);
+        let stays = |(copy, relative, _): &&(SourceTable, Oid, String)| !self.has_moved(copy, *relative);
         if let Some((other, _, name)) = recorded.iter().find(stays) {
             return Err(copy_of_another(shape, name.clone(), other, manifest));
         }
@@ -118,7 +118,7 @@ impl Copies {
 pub struct Batch<'a> {
     pub manifest: &'a Manifest,
     /// The tables of its parts, each with the table here; `None` if there is none yet.
-    pub tables: Vec<(Copy, Option<Oid>)>,
+    pub tables: Vec<(SourceTable, Option<Oid>)>,
     pub copies: &'a Copies,
 }
 
@@ -135,11 +135,13 @@ impl Batch<'_> {
     ) -> Result<bool> {
         let of = copy_for(part, self.manifest);
         let (target, source_table) = (of.target.clone(), TableName::new(&of.schema, &of.name));
-        let refuse = |other: &Copy, relative| Err(copy_of_another(shape, relative, other, self.manifest));
+        let refuse =
+            |other: &SourceTable, relative| Err(copy_of_another(shape, relative, other, self.manifest));
         let owner = self.copies.of(table.oid())?;
         let is_new = owner.is_none();
         self.copies.refuse_relatives(table.oid(), shape, self.manifest)?;
-        let is_second = |(other, here): &&(Copy, Option<Oid>)| *here == Some(table.oid()) && *other != of;
+        let is_second =
+            |(other, here): &&(SourceTable, Option<Oid>)| *here == Some(table.oid()) && *other != of;
         if let Some((other, _)) = self.tables.iter().find(is_second) {
             return refuse(other, shape.qualified());
         }
@@ -164,7 +166,7 @@ impl Batch<'_> {
 
     /// Says whether a table here is not the copy of a table of the target any more: the target does not get
     /// that one, or its copy is another table now.
-    fn has_left(&self, former: &Copy, relation: Oid) -> bool {
+    fn has_left(&self, former: &SourceTable, relation: Oid) -> bool {
         let is_named = self.manifest.tables().any(|table| table == (&former.schema, &former.name));
         let moved = self.tables.iter().any(|(copy, here)| copy == former && *here != Some(relation));
         former.target == self.manifest.target && (!is_named || moved)

@@ -163,14 +163,14 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
         surplus += merge.delete_without_key()?;
         verify.deleted_without_key(&merge)?;
     }
-    let plan = merge.plan(ids, &records)?;
-    let deleted = surplus + merge.delete(&plan.gone)?;
-    verify.deleted(&merge, Some(&plan.gone))?;
+    let sets = merge.row_sets(ids, &records)?;
+    let deleted = surplus + merge.delete(&sets.gone)?;
+    verify.deleted(&merge, Some(&sets.gone))?;
     fault::point(Point::ImportRowsDeleted);
-    let updated = merge.update(&plan)? + merge.replace(&plan)?;
+    let updated = merge.update(&sets)? + merge.replace(&sets)?;
     fault::point(Point::ImportRowsUpdated);
-    let inserted = merge.insert(&plan.new)?;
-    for written in [&plan.changed, &plan.replaced, &plan.new] {
+    let inserted = merge.insert(&sets.new)?;
+    for written in [&sets.changed, &sets.replaced, &sets.new] {
         verify.written(&merge, &format!("{} AS s", written.name()), written)?;
     }
     fault::point(Point::ImportRecordsInserted);

@@ -71,8 +71,8 @@ pub fn ancestors(table: Oid) -> Vec<Oid> {
 }
 
 /// Returns all tables that inherit from a table, at any distance, each once. The table itself is not among
-/// them, but partitions are whose DETACH CONCURRENTLY has begun: [`crate::pg::table::descendants`] leaves out
-/// those, as PostgreSQL does (pg_inherits.c, find_inheritance_children).
+/// them, but partitions are whose DETACH CONCURRENTLY has begun: [`crate::pg::table::with_descendants`]
+/// leaves out those, as PostgreSQL does (pg_inherits.c, find_inheritance_children).
 pub fn descendants(table: Oid) -> Vec<Oid> {
     let (inherits, _, by_parent) = INHERITS;
     let children = |table| scan::by_oid(inherits.into(), by_parent.into(), 2, table, |row| row.oid(1));

@@ -220,12 +220,12 @@ impl Right {
 }
 
 /// Returns a table and all that inherit from it, partitions included, at any depth.
-pub fn descendants(table: Oid) -> Vec<Oid> {
+pub fn with_descendants(table: Oid) -> Vec<Oid> {
     inheritors(table, pg_sys::NoLock as i32)
 }
 
 /// Locks a table and all that inherit from it, in the order in which PostgreSQL does, and returns them.
-pub fn lock_descendants(table: Oid, lock: Lock) -> Vec<Oid> {
+pub fn lock_with_descendants(table: Oid, lock: Lock) -> Vec<Oid> {
     inheritors(table, lock.mode())
 }
 

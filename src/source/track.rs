@@ -37,7 +37,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     if let Some(what) = untrackable(&shape) {
         return Err(TableError::WrongKind { table: shape.name_for_errors(), what }.into());
     }
-    table::lock_descendants(relation, Lock::Alter);
+    table::lock_with_descendants(relation, Lock::Alter);
     if let Some(partition) = unfit_partition(relation)? {
         return Err(TrackError::UnfitPartition { table: shape.name_for_errors(), partition }.into());
     }
@@ -54,7 +54,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     owned_members(id, caller)?;
     // So that no foreign table comes below an ancestor, unseen, before the triggers are there.
     for ancestor in relatives::ancestors(relation) {
-        table::lock_descendants(ancestor, Lock::ShareUpdateExclusive);
+        table::lock_with_descendants(ancestor, Lock::ShareUpdateExclusive);
     }
     create_triggers(id, caller)?;
     Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })

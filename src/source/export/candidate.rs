@@ -58,7 +58,7 @@ impl Candidate {
     /// conflict with no lock of a reader.
     pub(super) fn require_same_relatives(&self) -> Result<()> {
         let is_same = self.read_with.is_empty()
-            || table::descendants(self.tracked.relation).iter().all(|one| self.read_with.contains(one));
+            || table::with_descendants(self.tracked.relation).iter().all(|one| self.read_with.contains(one));
         let attached = || ExportError::RelativeCame { table: self.shape.name_for_errors() }.into();
         if is_same { Ok(()) } else { Err(attached()) }
     }
@@ -102,8 +102,8 @@ fn check(
 ) -> Result<Candidate> {
     let name = shape.name_for_errors();
     let read_with = match view {
-        _ if table.is_partitioned() => table::lock_descendants(tracked.relation, Lock::Read),
-        Some(_) => table::descendants(tracked.relation),
+        _ if table.is_partitioned() => table::lock_with_descendants(tracked.relation, Lock::Read),
+        Some(_) => table::with_descendants(tracked.relation),
         None => Vec::new(),
     };
     let read_with = read_with.into_iter().collect();

@@ -50,8 +50,10 @@ impl Shadow {
             Some(names.map(|names| (table, TrackedKey { relation, attnums, names }, segment)))
         });
         let Some((relation, key, current)) = tracked.flatten().transpose()? else { return Ok((None, table)) };
-        let is_relative =
-            || table::descendants(relation).contains(&table) || table::descendants(table).contains(&relation);
+        let is_relative = || {
+            table::with_descendants(relation).contains(&table)
+                || table::with_descendants(table).contains(&relation)
+        };
         if relation != table && !is_relative() {
             return Ok((None, relation));
         }
