@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::catalog;
 use crate::destination::error::RowsError;
-use crate::destination::ownership;
+use crate::destination::ownership::{self, Copies, FullAhead};
 use crate::destination::part::{self, Changed, Incoming};
-use crate::destination::resolve::{Allowed, Demands, Destination};
+use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
 use crate::destination::verify;
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
@@ -83,12 +83,12 @@ pub struct AppliedPart {
     pub shows_rows: bool,
 }
 
-/// Returns the parts of a batch, in the order in which all imports lock their tables, so that two imports
-/// never deadlock.
-pub fn in_order(manifest: &Manifest) -> Vec<&Part> {
+/// Returns where the parts of a batch go, in the order in which all imports lock their tables, so that two
+/// imports never deadlock.
+pub fn places(manifest: &Manifest) -> Result<Vec<Place>> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     parts.sort_by_key(|part| (&part.schema, &part.name));
-    parts
+    parts.into_iter().map(|part| resolve::place(&manifest.target, part)).collect()
 }
 
 /// Returns what a batch asks of its tables.
@@ -96,15 +96,17 @@ pub fn demands<'a>(manifest: &'a Manifest, options: Options, caller: &'a Caller)
     Demands { manifest, allowed: options.allowed, rights: options.mode.rights(), caller }
 }
 
-/// Applies all parts of a batch, and returns what each of them did.
+/// Applies the parts of a batch, and returns what each of them did.
 pub fn apply(
     store: &dyn Store,
     manifest: &Manifest,
+    full_ahead: FullAhead,
     options: Options,
     caller: &Caller,
 ) -> Result<Vec<AppliedPart>> {
     let demands = demands(manifest, options, caller);
-    let destinations = in_order(manifest).into_iter().map(|part| demands.resolve(part));
+    let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), full_ahead)?;
+    let destinations = places.into_iter().map(|place| demands.resolve(place));
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
     let are_adopted = ownership::claim(manifest, &destinations, options.adopt, caller)?;
     fault::point(Point::ImportTablesLocked);

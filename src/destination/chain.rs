@@ -7,6 +7,7 @@
 //! compacted batch is returned in place of the batches that it stands for.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -100,6 +101,15 @@ impl<'a> Backlog<'a> {
             _ => manifest.into(),
         };
         Ok(Some(self.step(next)))
+    }
+
+    /// Returns the tables, by schema and name, that batches after the last returned one hold in full. A
+    /// manifest that cannot be read raises its error in its turn.
+    pub fn full_ahead(&self) -> HashSet<(String, String)> {
+        let manifests =
+            self.ahead.iter().filter_map(|&number| reader::manifest(self.store, self.target, number).ok());
+        let parts = manifests.flat_map(|manifest| manifest.parts).filter(|part| part.kind == Kind::Full);
+        parts.map(|part| (part.schema, part.name)).collect()
     }
 
     /// Skips the batches that the latest full batch replaces, even where one of them is missing or damaged.

@@ -8,6 +8,8 @@
 //! Invariant: a batch is checked before its first row changes, except for the hashes of its files. Those are
 //! checked while the files stream; a wrong hash rolls the whole import back.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use crate::catalog::{self, AppliedRow, DatabaseIdentity};
@@ -67,7 +69,8 @@ pub fn advance(
     let mut pending = Pending::new(request, store, obstacles)?;
     while let Some(Next { manifest, id }) = pending.next_batch(obstacles)? {
         fault::point(Point::ImportBatchChosen);
-        let parts = apply::apply(store, &manifest, request.options, caller)?;
+        let full_ahead = || pending.full_ahead();
+        let parts = apply::apply(store, &manifest, &full_ahead, request.options, caller)?;
         let receipt = receipt(&manifest, id, &parts);
         catalog::add_receipt(&receipt, &store.url())?;
         catalog::notify(&receipt)?;
@@ -119,6 +122,11 @@ impl<'a> Pending<'a> {
         self.last = Some(next.manifest.source.publisher());
         self.left = self.left.map(|left| left - 1);
         Ok(Some(next))
+    }
+
+    /// Returns the tables, by schema and name, that later batches hold in full.
+    pub fn full_ahead(&self) -> HashSet<(String, String)> {
+        self.chain.full_ahead()
     }
 }
 

@@ -7,15 +7,48 @@
 //! Invariant: changes are applied only to a table that has received the full part that they build on. Rows
 //! that no import has written are replaced only if the caller allows it.
 
+use std::collections::HashSet;
+
 use crate::catalog::{self, SourceTable};
 use crate::destination::error::OwnershipError;
-use crate::destination::resolve::{self, Destination};
+use crate::destination::resolve::{self, Destination, Place};
 use crate::error::{Error, Result, TableName};
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
+
+/// Returns the tables, by schema and name at the source, that later batches hold in full. Reads manifests.
+pub type FullAhead<'a> = &'a dyn Fn() -> HashSet<(String, String)>;
+
+/// Leaves out changes of tables that have not received the full part that they build on, if a later batch has
+/// it: that replaces all rows.
+pub fn leave_out(
+    places: Vec<Place>,
+    manifest: &Manifest,
+    copies: &Copies,
+    full_ahead: FullAhead,
+) -> Result<Vec<Place>> {
+    let mut known = None;
+    let mut kept = Vec::new();
+    for place in places {
+        let of = copy_for(&place.part, manifest);
+        if place.part.kind == Kind::Changes && !copies.have_full_part(&of, place.oid)? {
+            let later = known.get_or_insert_with(full_ahead);
+            if later.contains(&(of.schema, of.name)) {
+                pgrx::notice!(
+                    "changes of table \"{}\" in batch {} are left out, because a later batch has it in full",
+                    place.part.table(),
+                    manifest.number
+                );
+                continue;
+            }
+        }
+        kept.push(place);
+    }
+    Ok(kept)
+}
 
 /// Requires that each table is the copy of the table of its part, or makes it that. Returns of each whether
 /// it has rows that no import has written: the part is merged with them if `adopt` allows it.
@@ -84,6 +117,14 @@ impl Copies {
             Some((copy, _)) => Ok(Some((copy.clone(), true))),
             None => Ok(catalog::copy(relation)?.filter(|(copy, _)| !self.has_moved(copy, relation))),
         }
+    }
+
+    /// Says whether a table here is the copy of a table of a target, and has received its full part.
+    fn have_full_part(&self, of: &SourceTable, relation: Option<Oid>) -> Result<bool> {
+        Ok(match relation {
+            Some(relation) => self.of(relation)?.is_some_and(|(copy, has_one)| copy == *of && has_one),
+            None => self.foreseen.iter().any(|(copy, here)| copy == of && here.is_none()),
+        })
     }
 
     /// Says whether a batch would make another table the copy.

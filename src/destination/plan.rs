@@ -13,9 +13,9 @@ use crate::destination::apply::{self, AppliedPart};
 use crate::destination::chain::Next;
 use crate::destination::import::{self, Imported, Pending, Request};
 use crate::destination::obstacles::Obstacles;
-use crate::destination::ownership::{Batch, Copies, copy_for};
+use crate::destination::ownership::{self, Batch, Copies, copy_for};
 use crate::destination::part::Changed;
-use crate::destination::resolve::{self, Demands, Place};
+use crate::destination::resolve::{Demands, Place};
 use crate::error::{Error, Result};
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
@@ -128,16 +128,17 @@ impl Outlook {
         while let Some(Next { manifest, .. }) = pending.next_batch(&mut obstacles)? {
             self.plan.add_all(Some(manifest.number), None, obstacles.take());
             let demands = apply::demands(&manifest, request.options, caller);
-            self.look_at_batch(&demands, request.options.adopt)?;
+            let places = ownership::leave_out(apply::places(&manifest)?, &manifest, &self.copies, &|| {
+                pending.full_ahead()
+            })?;
+            self.look_at_batch(&demands, places, request.options.adopt)?;
         }
         Ok(())
     }
 
     /// Looks at the tables of a batch, then foresees what it does.
-    fn look_at_batch(&mut self, demands: &Demands, adopt: bool) -> Result<()> {
+    fn look_at_batch(&mut self, demands: &Demands, places: Vec<Place>, adopt: bool) -> Result<()> {
         let manifest = demands.manifest;
-        let places = apply::in_order(manifest).into_iter().map(|part| resolve::place(&manifest.target, part));
-        let places = places.collect::<Result<Vec<_>>>()?;
         let tables = places.iter().map(|place| (copy_for(&place.part, manifest), place.oid)).collect();
         let batch = Batch { manifest, tables, copies: &self.copies };
         let mut parts = Vec::new();

@@ -115,9 +115,8 @@ pub struct Demands<'a> {
 
 impl Demands<'_> {
     /// Returns the table of a part, locked, as the part needs it: created or completed where that is allowed.
-    pub fn resolve(&self, part: &Part) -> Result<Destination> {
+    pub fn resolve(&self, place: Place) -> Result<Destination> {
         let obstacles = &mut Obstacles::Raised;
-        let place = place(&self.manifest.target, part)?;
         let oid = match place.oid {
             Some(oid) => oid,
             None => {

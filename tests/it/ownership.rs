@@ -34,6 +34,30 @@ fn needs_a_full_part(mirror: &Mirror, compared: &str) {
 }
 
 #[test]
+fn changes_are_left_out_if_a_later_batch_has_the_table_in_full() {
+    let two =
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 5) i;
+               CREATE TABLE other (LIKE t INCLUDING ALL); INSERT INTO other SELECT * FROM t";
+    let mirror = Mirror::tracking("left_out", two, &["t", "other"]);
+    mirror.copy.run("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v int)");
+    mirror.publish("UPDATE t SET v = 20 WHERE id = 2; DELETE FROM other WHERE id = 1");
+    mirror.publish("DELETE FROM t WHERE id = 3; INSERT INTO other VALUES (6, 6)");
+    let refusal = refused(&mirror, "");
+    let reset = "SELECT tx_reset('copy', 'public.t');";
+    refusal.expect("55000", &["table \"public.t\" is not the copy", reset]);
+    mirror.source.run(reset);
+    mirror.publish("UPDATE t SET v = 50 WHERE id = 5; UPDATE other SET v = 0 WHERE id = 4");
+    // Batch by batch: until its full part comes, the table stays as it is, and its changes are refused.
+    let import =
+        format!("SELECT batch, table_name FROM tx_import{}", mirror.arguments("copy", ", max_batches => 1"));
+    assert_eq!(mirror.copy.text(&import), "2|public.other");
+    assert_eq!(mirror.copy.text("SELECT count(*) FROM t"), "0");
+    assert_eq!(mirror.copy.text(&import), "3|public.other");
+    assert_eq!(mirror.copy.text(&import), "4|public.other\n4|public.t");
+    mirror.assert_same_tables(&["t", "other"]);
+}
+
+#[test]
 fn a_table_made_anew_gets_no_changes() {
     let mirror = copied("made_anew");
     mirror.copy.run("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v int)");

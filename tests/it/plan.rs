@@ -161,9 +161,8 @@ fn every_obstacle_is_told_at_once_with_what_ends_it() {
             _ => mirror.copy.run(obstacle.statements()),
         }
     }
-    // The batch with the changes is passed over by one that has the full part instead.
+    // Then the changes are left out, because the next batch has the table in full.
     mirror.export("");
-    mirror.source.run(&format!("SELECT FROM tx_compact{}", mirror.arguments("copy", ", first => 2")));
     expect(&plan(&mirror, &importer, ", adopt => true"), &[]);
     let mut client = mirror.copy.client();
     let import = format!("SELECT FROM tx_import{}", mirror.arguments("copy", ", adopt => true"));
