@@ -148,6 +148,7 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
     })
 }
 
+/// Applies a part to its table, as the owner of the table.
 fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
     let Incoming { store, manifest, part, destination, is_adopted, .. } = *incoming;

@@ -1,8 +1,9 @@
 //! The tables and columns that a part needs and that do not exist here: what they would be, whether they may
 //! be made, and the DDL that makes them.
 //!
-//! Invariant: a statement contains nothing of a manifest except quoted names. No type is used that would let
-//! another role's code run, because a manifest names it, with rights which that role lacks.
+//! Invariant: a statement contains nothing of a manifest except quoted names. A type that a manifest names is
+//! used only if its owner may act as the owner of the table. Otherwise code of the type could run with rights
+//! that its owner lacks.
 
 use crate::destination::error::ImportError;
 use crate::destination::obstacles::Obstacles;

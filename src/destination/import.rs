@@ -71,9 +71,9 @@ pub fn advance(
         fault::point(Point::ImportBatchChosen);
         let full_ahead = || pending.full_ahead();
         let parts = apply::apply(store, &manifest, &full_ahead, request.options, caller)?;
-        let receipt = receipt(&manifest, id, &parts);
-        catalog::add_receipt(&receipt, &store.url())?;
-        catalog::notify(&receipt)?;
+        let applied = applied_row(&manifest, id, &parts);
+        catalog::add_receipt(&applied, &store.url())?;
+        catalog::notify(&applied)?;
         catalog::mark_not_sent(&manifest.target, manifest.number, manifest.tables())?;
         fault::point(Point::ImportReceiptWritten);
         imported.push(Imported { number: manifest.number, kind: manifest.kind.name(), parts });
@@ -156,7 +156,8 @@ fn require_publisher(manifest: &Manifest, last: Option<&Publisher>) -> Result<()
     }
 }
 
-fn receipt<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> AppliedRow<'a> {
+/// Returns what the catalog records of a batch that has been applied.
+fn applied_row<'a>(manifest: &'a Manifest, id: Uuid, applied: &[AppliedPart]) -> AppliedRow<'a> {
     AppliedRow {
         target: &manifest.target,
         number: manifest.number,
