@@ -1,5 +1,6 @@
 -- The locks that an export of a target, $1, holds in the end: those of its tables, their partitions and
--- indexes, and of two segments for each table. Then how many the lock table has room for, and the least
+-- indexes, and of two segments for each table. Queries of the catalogs, PostgreSQL's and ours, keep about a
+-- hundred more. Then how many the lock table has room for, and the least
 -- max_locks_per_transaction that suffices. PostgreSQL reserves that many for each process and each prepared
 -- transaction (lock.c, NLOCKENTS). Who else holds locks is only asked if this may matter.
 WITH RECURSIVE given AS (
@@ -16,7 +17,7 @@ WITH RECURSIVE given AS (
       JOIN pg_class AS c ON c.oid = r.oid AND c.relkind = 'p'
       JOIN pg_inherits AS i ON i.inhparent = r.oid
 ), held AS (
-    SELECT 2 * (SELECT count(*) FROM given) + (SELECT count(*) FROM read)
+    SELECT 150 + 2 * (SELECT count(*) FROM given) + (SELECT count(*) FROM read)
            + (SELECT count(*) FROM read AS r JOIN pg_index AS i ON i.indrelid = r.oid) AS locks
 ), size AS (
     SELECT sum(setting::bigint) + 1 AS processes

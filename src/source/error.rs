@@ -163,7 +163,7 @@ impl Report for ExportError {
                 ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             )
             .detail(format!(
-                "It locks {held} tables, partitions, indexes and shadows, and there is room for {room}."
+                "It locks {held} tables and indexes, those of the catalogs among them; there is room for {room}."
             ))
             .hint(format!(
                 "Restart the server after you have run: \
