@@ -23,8 +23,8 @@ pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String> {
     change(relation, caller, catalog::drop_protection)
 }
 
-/// Protects the partitions that a DDL command has given to protected copies. The command does not fail if that
-/// does: it belongs to somebody else.
+/// Protects the partitions that a DDL command has given to protected copies. The command does not fail if
+/// that does: it belongs to somebody else.
 pub fn follow_command() {
     if let Some(obstacle) = transaction::attempt(catalog::protect_new_partitions) {
         let why = obstacle.message;
