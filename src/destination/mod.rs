@@ -16,3 +16,4 @@ pub mod mapping;
 pub mod protect;
 pub mod receipt;
 pub mod pending;
+pub mod health;

@@ -18,6 +18,7 @@ mod dump;
 mod extension;
 mod faults;
 mod forks;
+mod health;
 mod hidden;
 mod keys;
 mod members;
