@@ -44,6 +44,7 @@ COMMENT ON COLUMN table_export.tracked.tracked_at   IS 'when tracking began';
 CREATE TABLE table_export.target (
     name              text    PRIMARY KEY CHECK (name <> ''),
     position          pg_snapshot,
+    position_at       timestamptz,
     written_by        xid8,
     system_identifier text,
     database          oid,
@@ -58,6 +59,8 @@ COMMENT ON COLUMN table_export.target.name              IS 'any name, by custom 
 COMMENT ON COLUMN table_export.target.position          IS
     'the snapshot up to which the target has been exported; NULL: the next batch is full and takes '
     'the target over';
+COMMENT ON COLUMN table_export.target.position_at       IS
+    'when that snapshot was taken; an export that finds nothing to send moves both';
 COMMENT ON COLUMN table_export.target.written_by        IS
     'the transaction that has written the position; if it is not the xmin of the row, the row came with a '
     'dump, and the position means nothing';

@@ -170,6 +170,15 @@ COMMENT ON FUNCTION tx_status(text, text) IS
 'lists the destinations that have left a receipt in the store, what each has applied, and how many '
 'batches it has not';
 
+CREATE FUNCTION tx_health(read_stores boolean DEFAULT true,
+                          OUT severity text, OUT object text, OUT problem text, OUT detail text,
+                          OUT since timestamptz, OUT hint text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_health_wrapper';
+COMMENT ON FUNCTION tx_health(boolean) IS
+'lists what is wrong in this database, the worst first, and what to type; no row: all is well';
+
 CREATE FUNCTION tx_protect(relation regclass)
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -245,7 +254,7 @@ REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
-    tx_status(text, text), tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
+    tx_status(text, text), tx_health(boolean), tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
     table_export.capture(), table_export.shadow_size(integer), table_export.pending_changes(text),
     table_export.pending_batches(text), table_export.series(integer, integer),
     table_export.series(bigint, bigint)

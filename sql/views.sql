@@ -121,5 +121,5 @@ COMMENT ON COLUMN tx_freshness.not_sent_since IS
     'or the target is restricted to others; null: it is sent';
 
 GRANT SELECT ON tx_tracked, tx_targets, tx_restrictions, tx_batches, tx_receipts, tx_freshness TO pg_monitor;
-GRANT EXECUTE ON FUNCTION table_export.shadow_size(integer), table_export.pending_changes(text),
-    table_export.pending_batches(text) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION tx_health(boolean), table_export.shadow_size(integer),
+    table_export.pending_changes(text), table_export.pending_batches(text) TO pg_monitor;

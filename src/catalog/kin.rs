@@ -146,6 +146,13 @@ impl Look {
         !own.is_empty() && !installed::has_all(&own) && self.is_member(table, id, relation)
     }
 
+    /// Says whether a table that is no member of a tracked table any more lacks some of the triggers that it
+    /// needed as one. A foreign table never had them.
+    pub fn was_disarmed(&self, table: Oid, id: i32, relation: Oid) -> bool {
+        let triggers = self.captured(table);
+        !self.is_member(table, id, relation) && !installed::has_all(&of(&triggers, id))
+    }
+
     fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
         self.ancestors(relation).contains(&table) || self.held_by(table).contains(&id)
     }
@@ -221,11 +228,16 @@ impl Look {
         if let Some(&is_near) = self.near_foreign_tables.borrow().get(&id) {
             return is_near;
         }
-        let foreign = self.above_foreign_tables.get_or_init(relatives::above_foreign_tables);
+        // A table without relatives need not wait until all foreign tables have been looked at.
+        let has_relatives =
+            !self.ancestors(relation).is_empty() || !relatives::descendants(relation).is_empty();
+        let foreign = |table| {
+            let above = || self.above_foreign_tables.get_or_init(relatives::above_foreign_tables);
+            has_relatives && above().contains(&table)
+        };
         let sees_no_rows =
             |table| of(&self.captured(table), id).iter().any(|one| !fits(one, Captures::Statements));
-        let is_near =
-            self.itself_and_above(relation).any(|table| foreign.contains(&table) || sees_no_rows(table));
+        let is_near = self.itself_and_above(relation).any(|table| foreign(table) || sees_no_rows(table));
         self.near_foreign_tables.borrow_mut().insert(id, is_near);
         is_near
     }

@@ -7,6 +7,7 @@
 
 mod applied;
 pub mod error;
+pub mod health;
 pub mod kin;
 pub mod position;
 mod member;

@@ -137,11 +137,13 @@ pub fn remove_target(name: &str) -> Result<bool> {
     Ok(!latest("DELETE FROM table_export.target WHERE name = $1 RETURNING name", &[&name])?.is_empty())
 }
 
-/// Moves the position of a target that needs nothing of what lies between.
-pub fn move_position(name: &str, position: &Position) -> Result<()> {
-    let sql = "UPDATE table_export.target SET position = $2::pg_snapshot, written_by = $3::xid8
+/// Moves the position of a target that needs nothing of what lies between. `at` is the instant of its
+/// snapshot, in ISO 8601.
+pub fn move_position(name: &str, position: &Position, at: &str) -> Result<()> {
+    let sql = "UPDATE table_export.target
+                  SET position = $2::pg_snapshot, position_at = $3::timestamptz, written_by = $4::xid8
                 WHERE name = $1";
-    latest(sql, &[&name, &position.to_string(), &transaction::nested_xid().to_string()])?;
+    latest(sql, &[&name, &position.to_string(), &at, &transaction::nested_xid().to_string()])?;
     Ok(())
 }
 

@@ -112,6 +112,22 @@ impl<'a> Backlog<'a> {
         parts.map(|part| (part.schema, part.name)).collect()
     }
 
+    /// Returns the error that the next import will raise because the store has lost its next batch, and has
+    /// no other way to go on.
+    pub fn missing_batch(&mut self) -> Result<Option<ChainError>> {
+        let (Some((last, _)), Some(&found)) = (self.last.clone(), self.ahead.last()) else { return Ok(None) };
+        if self.full.is_some() || found == last + 1 || self.shortcut(found)?.is_some() {
+            return Ok(None);
+        }
+        let may_restart = self.compacted_full()?.is_some();
+        let goes_on = may_restart && guc::restart_when_behind();
+        Ok((!goes_on).then(|| self.missing(last + 1, found, may_restart)))
+    }
+
+    fn missing(&self, expected: u64, found: u64, may_restart: bool) -> ChainError {
+        ChainError::MissingBatch { target: self.target.to_owned(), expected, found, may_restart }
+    }
+
     /// Skips the batches that the latest full batch replaces, even where one of them is missing or damaged.
     /// Where nothing has been applied yet, the full batch may be a compacted one.
     fn skip_to_latest_full(&mut self) -> Result<()> {
@@ -180,13 +196,7 @@ impl<'a> Backlog<'a> {
                 );
                 Ok(full)
             }
-            full => Err(ChainError::MissingBatch {
-                target,
-                expected: last + 1,
-                found,
-                may_restart: full.is_some(),
-            }
-            .into()),
+            full => Err(self.missing(last + 1, found, full.is_some()).into()),
         }
     }
 

@@ -19,3 +19,4 @@ pub mod mapping;
 pub mod protect;
 pub mod receipt;
 pub mod pending;
+pub mod health;

@@ -4,6 +4,7 @@
 //! happened and to which object. DETAIL says what is known about it. HINT says what to do; a statement in it
 //! can be pasted. Each stage has its own errors, in its `error.rs`.
 
+mod problem;
 mod shared;
 mod store;
 
@@ -15,6 +16,7 @@ use pgrx::spi::quote_identifier;
 use crate::pg::error::report;
 pub use crate::pg::error::{Facts, Report, plain};
 use crate::pg::transaction::Obstacle;
+pub use problem::Problem;
 pub use shared::{Shared, copy_or_reset};
 pub use store::COPY_AGAIN;
 
@@ -80,6 +82,11 @@ impl TableName {
     pub fn new(schema: &str, name: &str) -> TableName {
         let quoted = format!("{}.{}", quote_identifier(schema), quote_identifier(name));
         TableName { shown: format!("{schema}.{name}"), quoted }
+    }
+
+    /// Returns the name as a statement has it.
+    pub fn quoted(&self) -> &str {
+        &self.quoted
     }
 
     /// Returns the name as a literal, for an argument of type regclass.

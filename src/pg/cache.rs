@@ -30,11 +30,14 @@ pub fn listen() {
 }
 
 /// Returns what is remembered about a table under a number, or remembers what `build` makes of it and of
-/// another table, which it names.
+/// another table, which it names. Without such a table the result is not remembered.
 ///
 /// Locks that `build` takes bring news, which may be of these very tables: then the result is good for now,
-/// and is not remembered.
-pub fn remember<T: 'static, E>(key: Key, build: impl FnOnce() -> Result<(T, Oid), E>) -> Result<Rc<T>, E> {
+/// and is not remembered either.
+pub fn remember<T: 'static, E>(
+    key: Key,
+    build: impl FnOnce() -> Result<(T, Option<Oid>), E>,
+) -> Result<Rc<T>, E> {
     let known = ENTRIES.with_borrow(|entries| entries.get(&ordered(key)).map(|entry| entry.value.clone()));
     if let Some(value) = known.and_then(|value| value.downcast::<T>().ok()) {
         return Ok(value);
@@ -42,7 +45,9 @@ pub fn remember<T: 'static, E>(key: Key, build: impl FnOnce() -> Result<(T, Oid)
     let before = FORGOTTEN.get();
     let (value, origin) = build()?;
     let value = Rc::new(value);
-    if FORGOTTEN.get() == before {
+    if let Some(origin) = origin
+        && FORGOTTEN.get() == before
+    {
         ENTRIES
             .with_borrow_mut(|entries| entries.insert(ordered(key), Entry { value: value.clone(), origin }));
     }

@@ -1,5 +1,6 @@
 //! What the DDL command has done for which an event trigger fires.
 
+use pgrx::pg_sys::AlterTableType as Kind;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{PgList, is_a};
 
@@ -26,12 +27,21 @@ impl Commands {
 }
 
 /// A table that a command created or altered.
+#[derive(Default)]
 pub struct Altered {
     pub table: Oid,
     /// Tables that became a relative of it, or were one.
     pub relatives: Vec<Oid>,
+    /// Of these, those that are none any more.
+    pub left: Vec<Left>,
     /// Something else than its relatives was altered.
     pub itself: bool,
+}
+
+/// A table that has left one that it inherited from, or was a partition of.
+pub struct Left {
+    pub child: Oid,
+    pub parent: Oid,
 }
 
 /// Returns what the command did that has just ended. To be called by an event trigger ON ddl_command_end.
@@ -40,28 +50,28 @@ pub fn commands() -> Commands {
     for command in collected() {
         // SAFETY: event_trigger.c keeps the commands while event triggers run; `type_` says which part of the
         // union counts (deparse_utility.h).
-        let (class, object, altered) = unsafe {
+        let (class, altered) = unsafe {
             let command = &*command;
             match command.type_ {
                 pg_sys::CollectedCommandType::SCT_Simple => {
                     let address = command.d.simple.address;
-                    (address.classId, address.objectId, (Vec::new(), true))
+                    let table = address.objectId;
+                    (address.classId, Altered { table, itself: true, ..Altered::default() })
                 }
                 pg_sys::CollectedCommandType::SCT_AlterTable => {
                     let altered = &command.d.alterTable;
-                    (altered.classId, altered.objectId, relatives(altered.subcmds))
+                    (altered.classId, alterations(altered.objectId, altered.subcmds))
                 }
                 _ => continue,
             }
         };
-        if class == pg_sys::RelationRelationId {
-            let (relatives, itself) = altered;
-            done.tables.push(Altered { table: object, relatives, itself });
-        }
         if class == pg_sys::TriggerRelationId
-            && let Some(table) = installed::table_of(object)
+            && let Some(table) = installed::table_of(altered.table)
         {
-            done.tables.push(Altered { table, relatives: Vec::new(), itself: false });
+            done.tables.push(Altered { table, ..Altered::default() });
+        }
+        if class == pg_sys::RelationRelationId {
+            done.tables.push(altered);
         }
         done.about_subscription |= class == Oid::from(SUBSCRIPTION);
     }
@@ -74,38 +84,46 @@ pub fn rewritten() -> Option<Oid> {
     unsafe { pgrx::direct_function_call(pg_sys::pg_event_trigger_table_rewrite_oid, &[]) }
 }
 
-/// Returns the tables that subcommands of ALTER TABLE attached, detached, or the like, and whether there are
-/// subcommands of another kind.
+/// Returns what subcommands of ALTER TABLE did: the tables that they attached, detached, or the like, and
+/// whether there are subcommands of another kind.
 ///
 /// # Safety
 /// A list of subcommands as event_trigger.c collects them.
-unsafe fn relatives(subcommands: *mut pg_sys::List) -> (Vec<Oid>, bool) {
-    let (mut relatives, mut itself) = (Vec::new(), false);
+unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
+    let mut altered = Altered { table, ..Altered::default() };
     // SAFETY: the caller's promise; each has the parse tree of a subcommand, or none.
     for subcommand in unsafe { PgList::<pg_sys::CollectedATSubcmd>::from_pg(subcommands) }.iter_ptr() {
         // SAFETY: as above. Another event trigger can have given the name to another table since. Then the
         // table has no triggers, or gets them too late, and the witness shows that.
-        let relative = unsafe {
-            named_relative((*subcommand).parsetree).map(|name| {
+        let named = unsafe {
+            named_relative((*subcommand).parsetree).map(|(name, kind)| {
                 let option = pg_sys::RVROption::RVR_MISSING_OK;
                 let (no_lock, null) = (pg_sys::NoLock as i32, std::ptr::null_mut());
-                pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null)
+                (pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null), kind)
             })
         };
-        match relative {
-            Some(relative) => relatives.push(relative),
-            None => itself = true,
+        let Some((relative, kind)) = named else {
+            altered.itself = true;
+            continue;
+        };
+        altered.relatives.push(relative);
+        match kind {
+            Kind::AT_DropInherit => altered.left.push(Left { child: table, parent: relative }),
+            Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
+                altered.left.push(Left { child: relative, parent: table });
+            }
+            _ => {}
         }
     }
-    (relatives, itself)
+    altered
 }
 
-/// Returns the table that a subcommand names which makes it a relative, or none any more (gram.y).
+/// Returns the table that a subcommand names which makes it a relative, or none any more (gram.y), and the
+/// kind of the subcommand.
 ///
 /// # Safety
 /// A parse tree, or null.
-unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<*const pg_sys::RangeVar> {
-    use pg_sys::AlterTableType as Kind;
+unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<(*const pg_sys::RangeVar, Kind::Type)> {
     // SAFETY: the caller's promise; what `def` points to follows from the kind of subcommand.
     unsafe {
         if tree.is_null() || !is_a(tree, pg_sys::NodeTag::T_AlterTableCmd) {
@@ -114,9 +132,11 @@ unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<*const pg_sys::Range
         let command = &*tree.cast::<pg_sys::AlterTableCmd>();
         match command.subtype {
             Kind::AT_AttachPartition | Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
-                Some((*command.def.cast::<pg_sys::PartitionCmd>()).name.cast_const())
+                Some(((*command.def.cast::<pg_sys::PartitionCmd>()).name.cast_const(), command.subtype))
             }
-            Kind::AT_AddInherit | Kind::AT_DropInherit => Some(command.def.cast()),
+            Kind::AT_AddInherit | Kind::AT_DropInherit => {
+                Some((command.def.cast::<pg_sys::RangeVar>().cast_const(), command.subtype))
+            }
             _ => None,
         }
     }

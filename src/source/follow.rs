@@ -78,8 +78,9 @@ pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
 pub struct Work {
     /// Tracked tables whose key is remembered by names that its columns have no more.
     renamed: Kin,
-    /// Tracked tables whose changes may escape through a table that lacks some of its triggers. A witness
-    /// does not show that they were away within one transaction.
+    /// Tracked tables whose changes may escape, or have escaped, through a table that lacks some of its
+    /// triggers. A witness does not show that they were away within one transaction, or on a table that is no
+    /// member any more.
     disarmed: Kin,
     /// Tables that have come or gone, the highest first.
     strays: BTreeMap<(usize, u32, i32), Stray>,
@@ -134,6 +135,12 @@ impl Work {
                 self.renamed.extend(look.has_new_key(id, relation).then_some((id, relation)));
                 self.disarmed.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
             }
+        }
+        for left in &altered.left {
+            self.disarmed.extend(look.kin(left.child).into_iter().filter(|&(id, tracked)| {
+                let above = std::iter::once(left.parent).chain(relatives::ancestors(left.parent));
+                above.into_iter().any(|table| look.was_disarmed(table, id, tracked))
+            }));
         }
         for &table in &near {
             for table in std::iter::once(table).chain(relatives::ancestors(table)) {
@@ -192,7 +199,11 @@ impl Work {
             });
             match failed {
                 None => enable_triggers(id, relation)?,
-                failed => warn(tracked, failed),
+                failed => {
+                    // Exports are refused only as long as the table is a member.
+                    record(id, tracked)?;
+                    warn(tracked, failed);
+                }
             }
         }
         for ((foreign, _), tracked) in self.foreign {

@@ -11,4 +11,5 @@ pub mod follow;
 pub mod fork;
 pub mod restriction;
 pub mod prune;
+pub mod health;
 pub mod ddl;

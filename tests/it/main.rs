@@ -19,6 +19,7 @@ mod extension;
 mod faults;
 mod foreign;
 mod forks;
+mod health;
 mod hidden;
 mod keys;
 mod members;

@@ -3,6 +3,7 @@
 //! A statement fires the triggers of the table that it names. By each way to a row the change must be
 //! captured, and source and copy be equal afterwards.
 
+use crate::cluster::database::query;
 use crate::cluster::mirror::Mirror;
 
 fn mirror(name: &str, ddl: &str) -> Mirror {
@@ -212,4 +213,85 @@ fn triggers_go_with_tracking() {
     assert_eq!(mirror.source.text(ours), "12");
     mirror.source.run("SELECT tx_untrack('events_east_low')");
     assert_eq!(mirror.source.text(ours), "0");
+}
+
+/// A tracked child, exported, and `base`, which is about to be its parent.
+fn child_of_base(name: &str) -> Mirror {
+    let ddl = "CREATE TABLE base (id int PRIMARY KEY, body text);
+               CREATE TABLE child (LIKE base INCLUDING ALL); INSERT INTO child VALUES (1, 'first'), (2, 'first')";
+    Mirror::tracking(name, ddl, &["child"])
+}
+
+#[test]
+fn what_was_written_through_a_parent_without_triggers_is_sent_when_it_has_gone() {
+    let mirror = child_of_base("lost_parent");
+    // The triggers of the parent are gone, and exports are refused while it is one.
+    mirror.source.run("ALTER TABLE child INHERIT base");
+    mirror.follow("");
+    mirror.source.run(
+        "DO $$ DECLARE t name; BEGIN
+             FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'base'::regclass LOOP
+                 EXECUTE format('DROP TRIGGER %I ON base', t); END LOOP; END $$",
+    );
+    mirror.source.run("UPDATE base SET body = 'written unseen' WHERE id = 1");
+    mirror.source.run("ALTER TABLE child NO INHERIT base");
+    assert_eq!(kinds(&mirror), ["full"]);
+    mirror.import();
+    mirror.assert_same_tables(&["child"]);
+    // The parent could not be given triggers.
+    let (mut client, warnings) = mirror.source.watched();
+    query(
+        &mut client,
+        "BEGIN; DECLARE c CURSOR FOR SELECT FROM base; FETCH c;
+         ALTER TABLE child INHERIT base; CLOSE c;
+         UPDATE base SET body = 'written unseen' WHERE id = 2;
+         ALTER TABLE child NO INHERIT base; COMMIT",
+    )
+    .unwrap();
+    assert!(warnings.lock().unwrap().iter().any(|one| one.contains("could not be followed")));
+    assert_eq!(kinds(&mirror), ["full"]);
+    mirror.import();
+    mirror.assert_same_tables(&["child"]);
+    // A parent that leaves with its triggers has hidden nothing.
+    mirror.source.run("ALTER TABLE child INHERIT base");
+    mirror.follow("");
+    mirror.source.run("UPDATE base SET body = 'seen'; ALTER TABLE child NO INHERIT base");
+    assert_eq!(kinds(&mirror), ["changes"]);
+    mirror.import();
+    mirror.assert_same_tables(&["child"]);
+}
+
+#[test]
+fn a_tracked_table_that_is_dropped_leaves_its_relatives_writable() {
+    let mirror = mirror(
+        "dropped_leaf",
+        "CREATE TABLE m (id int NOT NULL, body text) PARTITION BY RANGE (id);
+         CREATE TABLE m20 PARTITION OF m (PRIMARY KEY (id)) FOR VALUES FROM (20) TO (30);
+         CREATE TABLE m30 PARTITION OF m (PRIMARY KEY (id)) FOR VALUES FROM (30) TO (40);
+         CREATE TABLE base (id int PRIMARY KEY); CREATE TABLE child (PRIMARY KEY (id)) INHERITS (base);
+         SELECT tx_track('m20'); SELECT tx_track('child'); DROP TABLE m20, child",
+    );
+    mirror.source.run(
+        "INSERT INTO m VALUES (31, 'x'); UPDATE m SET body = 'y'; DELETE FROM m; TRUNCATE m;
+         INSERT INTO base VALUES (1); UPDATE base SET id = 2; TRUNCATE base",
+    );
+}
+
+#[test]
+fn a_table_that_becomes_a_relative_again_is_captured_by_sessions_that_knew_it_as_none() {
+    let mirror = child_of_base("relative_again");
+    let mut writer = mirror.source.client();
+    // The trigger is left over: its table is the parent of no tracked table.
+    mirror.source.run("ALTER TABLE child INHERIT base");
+    mirror.follow("");
+    mirror.source.run("ALTER EVENT TRIGGER pg_table_export_members DISABLE; ALTER TABLE child NO INHERIT base");
+    query(&mut writer, "UPDATE base SET body = 'nothing'").unwrap();
+    mirror
+        .source
+        .run("ALTER TABLE child INHERIT base; ALTER EVENT TRIGGER pg_table_export_members ENABLE ALWAYS");
+    mirror.source.run("SELECT tx_reset('copy')");
+    mirror.follow("");
+    query(&mut writer, "UPDATE base SET body = 'captured'").unwrap();
+    mirror.follow("");
+    mirror.assert_same_tables(&["child"]);
 }

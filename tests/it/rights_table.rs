@@ -31,6 +31,7 @@ const ONE: &str = "`tx_restrict`, `tx_unrestrict` of one table";
 const ALL: &str = "the first `tx_restrict` of a target, `tx_unrestrict` of all";
 const TARGETS: &str = "`tx_reset`, `tx_forget`, `tx_prune`";
 const STORE: &str = "`tx_compact`, `tx_expire`, `tx_status`";
+const VIEWS: &str = "`tx_health`, the views";
 const ELSEWHERE: &str = "an argument `store`";
 
 const AT_THE_SOURCE: &[Call] = &[
@@ -66,12 +67,9 @@ const AT_THE_SOURCE: &[Call] = &[
         "SELECT FROM tx_expire('copy', store => '/tmp')",
         &["GRANT EXECUTE ON FUNCTION tx_expire TO r", "GRANT pg_write_server_files TO r"],
     ),
-    call(
-        "the views",
-        "TABLE tx_tracked; TABLE tx_targets; TABLE tx_restrictions",
-        &["GRANT pg_monitor TO r"],
-    ),
-    call("the views", "TABLE tx_batches; TABLE tx_receipts; TABLE tx_freshness", &["GRANT pg_monitor TO r"]),
+    call(VIEWS, "SELECT * FROM tx_health()", &["GRANT pg_monitor TO r"]),
+    call(VIEWS, "TABLE tx_tracked; TABLE tx_targets; TABLE tx_restrictions", &["GRANT pg_monitor TO r"]),
+    call(VIEWS, "TABLE tx_batches; TABLE tx_receipts; TABLE tx_freshness", &["GRANT pg_monitor TO r"]),
 ];
 
 const WRITE: [&str; 3] = [

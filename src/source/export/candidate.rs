@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::catalog::position::Position;
 use crate::catalog::{self, Locks, Tracked, Witness};
 use crate::error::{Result, TableName};
 use crate::pg::snapshot;
@@ -48,11 +47,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Says whether a position keeps a sealed segment from being truncated.
-    pub(super) fn holds_back(&self, position: &Position) -> bool {
-        self.tracked.segments.sealed_by.is_some_and(|xid| !position.sees(xid))
-    }
-
     /// Makes sure, after the table has been read in the active snapshot, that no partition or child came
     /// meanwhile: it may have been read although the snapshot does not have it. ATTACH PARTITION and INHERIT
     /// conflict with no lock of a reader.

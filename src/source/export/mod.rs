@@ -26,7 +26,7 @@ use crate::pg::user::Caller;
 use crate::pg::{Oid, report, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
-use crate::source::export::plan::{Replay, current_moment, plan, renewed, usable_position};
+use crate::source::export::plan::{Moment, Replay, current_moment, plan, renewed, usable_position};
 use crate::source::export::publish::{Written, publish, rotate_at_commit};
 use crate::source::export::write::{header, write_part};
 use crate::source::fork::{self, Fork};
@@ -69,8 +69,8 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         snapshot::latest(|| write(request, &source, target.as_ref(), fork, candidates, store, caller))?;
     let Some((written, exported)) = seen.written else {
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
-        if seen.holds_back || !seen.renewed.is_empty() {
-            catalog::move_position(request.target, &seen.position)?;
+        if seen.moves {
+            catalog::move_position(request.target, &seen.moment.position, &seen.moment.time)?;
             catalog::renew_witnesses(request.target, &seen.renewed)?;
         }
         rotate_at_commit(seen.shadows);
@@ -84,11 +84,12 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
 
 /// What an export has seen in its snapshot.
 struct Seen {
-    position: Position,
+    /// Its snapshot.
+    moment: Moment,
     /// The ids of the shadows, each with its table.
     shadows: Vec<(i32, Oid)>,
-    /// The target's position keeps a segment from being truncated.
-    holds_back: bool,
+    /// The target has a position, which moves to this snapshot.
+    moves: bool,
     /// The witnesses that differ from those of the last export.
     renewed: Vec<(i32, Witness)>,
     /// `None` if there is nothing to publish.
@@ -117,13 +118,13 @@ fn write(
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let named = named(&candidates);
     let has_same_tables = names_same_tables(target, &fork, &named);
-    let holds_back = since.is_some_and(|since| candidates.iter().any(|one| one.holds_back(since)));
+    let moves = since.is_some();
     // Read again: the target may have been released while its export waited for the locks.
     let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
     let renewed = renewed(&candidates, &known);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {
-        return Ok(Seen { position: moment.position, shadows, holds_back, renewed, written: None });
+        return Ok(Seen { moment, shadows, moves, renewed, written: None });
     }
     let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
     let (exported, parts) = write_parts(&writer, fork.next, &planned, since, request.format, caller)?;
@@ -146,7 +147,7 @@ fn write(
         follows: replay.map_or_else(Vec::new, |replay| replay.follows(&fork)),
     };
     let written = Some((written, exported));
-    Ok(Seen { position: moment.position, shadows, holds_back, renewed, written })
+    Ok(Seen { moment, shadows, moves, renewed, written })
 }
 
 /// Returns the tables that the batch names, changed or not: the id and the name of each.

@@ -14,7 +14,7 @@ use crate::pg;
 use crate::pg::heap_insert::Append;
 use crate::pg::keys::Column;
 use crate::pg::table::{self, Lock, Table};
-use crate::pg::{Datum, Oid, cache, scan, transaction};
+use crate::pg::{Datum, Oid, cache, relatives, scan, transaction};
 use crate::source::shadow::{Op, has_runs, same_types, segment_table};
 
 /// What a writing backend knows of a shadow, and keeps until the tracked table changes.
@@ -37,8 +37,9 @@ impl Shadow {
         cache::remember((table, id), || Shadow::look_up(table, id))
     }
 
-    /// Returns the shadow, and the tracked table.
-    fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Oid)> {
+    /// Returns the shadow, and the table whose changes are news of it. That a table is no relative is not to
+    /// be remembered: it becomes one without any news of itself or of the tracked table.
+    fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Option<Oid>)> {
         let missing = || CatalogError::ShadowMissing { id };
         let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
         let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
@@ -49,13 +50,19 @@ impl Shadow {
             let names = row.texts(tracked_column::KEY_NAMES).transpose()?;
             Some(names.map(|names| (table, TrackedKey { relation, attnums, names }, segment)))
         });
-        let Some((relation, key, current)) = tracked.flatten().transpose()? else { return Ok((None, table)) };
+        let Some((relation, key, current)) = tracked.flatten().transpose()? else {
+            return Ok((None, Some(table)));
+        };
+        if relatives::facts(relation).is_none() {
+            // It has been dropped, and its triggers on tables above have stayed.
+            return Ok((None, None));
+        }
         let is_relative = || {
             table::with_descendants(relation).contains(&table)
                 || table::with_descendants(table).contains(&relation)
         };
         if relation != table && !is_relative() {
-            return Ok((None, relation));
+            return Ok((None, None));
         }
         let segment = segment_table(id, current, Lock::Read)?;
         let open_table = Table::open(table, Lock::Read).ok_or_else(missing)?;
@@ -68,7 +75,7 @@ impl Shadow {
         let fits = same_types(&segment, &open_table, &key);
         let has_runs = has_runs(&segment);
         let key = key.iter().filter_map(|&attnum| open_table.column_storage(attnum)).collect();
-        Ok((Some(Shadow { table, id, current: segment.oid(), key, fits, has_runs }), relation))
+        Ok((Some(Shadow { table, id, current: segment.oid(), key, fits, has_runs }), Some(relation)))
     }
 
     /// Opens the current segment, which stays current until the transaction ends, or at least is not sealed

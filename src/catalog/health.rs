@@ -1,0 +1,220 @@
+//! What the extension's own tables, and PostgreSQL's catalog, tell of problems. Each is one query about all
+//! tables or targets, which writes nothing and runs on a standby as well.
+
+use crate::error::Result;
+use crate::pg;
+use crate::pg::query::{Row, in_snapshot};
+use batch::Publisher;
+
+/// This database, as far as a standby can tell.
+pub struct Here {
+    /// The cluster and the database.
+    pub publisher: Publisher,
+    /// The name of the database.
+    pub name: String,
+    /// The server is a hot standby.
+    pub is_standby: bool,
+}
+
+/// Returns what this database is, on a standby as well.
+pub fn here() -> Result<Here> {
+    let sql = "SELECT (SELECT system_identifier FROM pg_control_system()), oid, datname, pg_is_in_recovery()
+                 FROM pg_database WHERE datname = current_database()";
+    let rows = in_snapshot(sql, &[])?;
+    let row =
+        rows.first().ok_or_else(|| pg::Error::Internal("this database is not in pg_database".into()))?;
+    let publisher = Publisher { system_identifier: row.get(0)?, database_oid: row.get(1)? };
+    Ok(Here { publisher, name: row.get(2)?, is_standby: row.flag(3) })
+}
+
+/// A tracked table that cannot be exported any more.
+pub struct Unexportable {
+    /// The id of the tracked table.
+    pub id: i32,
+    /// Its OID.
+    pub oid: u32,
+    /// Its schema and its name, unless it has been dropped.
+    pub name: Option<(String, String)>,
+    /// Why, in a word of `unexportable.sql`.
+    pub reason: String,
+    /// What differs in its shadow.
+    pub difference: Option<String>,
+}
+
+/// Returns the tracked tables that cannot be exported any more.
+pub fn unexportable() -> Result<Vec<Unexportable>> {
+    let sql = concat!(
+        "WITH altered (id, difference) AS (\n",
+        include_str!("altered_shadow.sql"),
+        ")\n",
+        include_str!("unexportable.sql")
+    );
+    let table = |row: &Row| {
+        let name = row.optional(2)?.zip(row.optional(3)?);
+        let (id, oid, reason, difference) = (row.get(0)?, row.get(1)?, row.get(4)?, row.optional(5)?);
+        Ok(Unexportable { id, oid, name, reason, difference })
+    };
+    in_snapshot(sql, &[])?.iter().map(table).collect()
+}
+
+/// A shadow that is nearly as large as it may be, or larger.
+pub struct LargeShadow {
+    /// The schema and the name of its table.
+    pub name: (String, String),
+    /// How much of the limit it fills.
+    pub percent: u64,
+    /// The targets that would be released.
+    pub needed_by: Vec<String>,
+    /// The target that was exported longest ago.
+    pub oldest_target: Option<String>,
+    /// The processes and prepared transactions that keep it from being truncated.
+    pub in_use_by: Vec<String>,
+    /// The statements that end these.
+    pub ends: Vec<String>,
+}
+
+/// Returns the shadows that fill at least 80 percent of a limit in bytes.
+pub fn large_shadows(limit: i64) -> Result<Vec<LargeShadow>> {
+    let shadow = |row: &Row| {
+        Ok(LargeShadow {
+            name: (row.get(0)?, row.get(1)?),
+            percent: row.get(2)?,
+            needed_by: row.json(3)?,
+            oldest_target: row.optional(4)?,
+            in_use_by: row.json(5)?,
+            ends: row.json(6)?,
+        })
+    };
+    in_snapshot(include_str!("large_shadows.sql"), &[&limit])?.iter().map(shadow).collect()
+}
+
+/// A target at its source.
+pub struct TargetHealth {
+    pub name: String,
+    /// The number of its last batch, 0 if there is none.
+    pub number: u64,
+    /// The database that publishes it; `None` before its first export.
+    pub publisher: Option<Publisher>,
+    /// The store of its last batch.
+    pub store: Option<String>,
+    /// When it was exported last, in ISO 8601, and how long ago that was.
+    pub exported: Option<(String, String)>,
+    /// The usual interval between its batches.
+    pub usual: Option<String>,
+    /// Its last export is older than usual.
+    pub is_late: bool,
+    /// The process that exports it at the moment.
+    pub exported_by: Option<i32>,
+}
+
+/// Returns the targets that this database exports to.
+pub fn targets() -> Result<Vec<TargetHealth>> {
+    let target = |row: &Row| {
+        let publisher = row.optional(2)?.zip(row.optional(3)?);
+        let publisher =
+            publisher.map(|(system_identifier, database_oid)| Publisher { system_identifier, database_oid });
+        Ok(TargetHealth {
+            name: row.get(0)?,
+            number: row.get(1)?,
+            publisher,
+            store: row.optional(4)?,
+            exported: row.optional(5)?.zip(row.optional(6)?),
+            usual: row.optional(7)?,
+            is_late: row.flag(8),
+            exported_by: row.optional(9)?,
+        })
+    };
+    in_snapshot(include_str!("target_health.sql"), &[])?.iter().map(target).collect()
+}
+
+/// A target that is sent tables in full again.
+pub struct ReleasedTarget {
+    pub name: String,
+    /// How many tables.
+    pub tables: u64,
+    /// The names of the first of them.
+    pub some: Vec<String>,
+}
+
+/// Returns the targets whose next export sends tables in full that it would send the changes of otherwise.
+pub fn released_targets() -> Result<Vec<ReleasedTarget>> {
+    let released =
+        |row: &Row| Ok(ReleasedTarget { name: row.get(0)?, tables: row.get(1)?, some: row.json(2)? });
+    in_snapshot(include_str!("released.sql"), &[])?.iter().map(released).collect()
+}
+
+/// A copy that does not follow its target.
+pub struct StaleCopy {
+    /// The table here, its name quoted.
+    pub table: String,
+    pub target: String,
+    /// Its schema and its name at the source.
+    pub source_table: (String, String),
+    /// Why, in a word of `copy_health.sql`.
+    pub reason: String,
+    /// The first batch that does not name the source's table any more.
+    pub not_sent_since: Option<u64>,
+    /// The instant of the source that it shows, in ISO 8601, if it is not sent any more.
+    pub shows: Option<String>,
+}
+
+/// Returns the copies that do not follow their targets.
+pub fn stale_copies() -> Result<Vec<StaleCopy>> {
+    let copy = |row: &Row| {
+        Ok(StaleCopy {
+            table: row.get(0)?,
+            target: row.get(1)?,
+            source_table: (row.get(2)?, row.get(3)?),
+            reason: row.get(4)?,
+            not_sent_since: row.optional(5)?,
+            shows: row.optional(6)?,
+        })
+    };
+    in_snapshot(include_str!("copy_health.sql"), &[])?.iter().map(copy).collect()
+}
+
+/// Returns the unlogged copies that a crash has emptied, their names quoted, each with its target. Unlogged
+/// tables cannot be read on a standby.
+pub fn emptied_copies() -> Result<Vec<(String, String)>> {
+    let sql = "SELECT c.relation, c.target
+                 FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
+                WHERE r.relpersistence = 'u' AND c.since IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
+                                   WHERE u.target = c.target AND u.relation = c.relation)
+                ORDER BY c.target, c.relation::text";
+    in_snapshot(sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// A target at a destination.
+pub struct ImportHealth {
+    pub target: String,
+    /// The number of the last batch that was applied.
+    pub number: u64,
+    /// The store that it came from.
+    pub store: String,
+    /// A batch of an instant before this one, in ISO 8601, waits longer than usual; `None` if it is not known
+    /// what is usual.
+    pub late_before: Option<String>,
+    /// How long batches usually take from their export until they are applied.
+    pub usual: Option<String>,
+    /// How much later its export was than its import, by the clocks of both sides.
+    pub clock_ahead: Option<String>,
+    /// When it was applied, in ISO 8601.
+    pub applied_at: String,
+}
+
+/// Returns the targets that this database imports.
+pub fn imports() -> Result<Vec<ImportHealth>> {
+    let import = |row: &Row| {
+        Ok(ImportHealth {
+            target: row.get(0)?,
+            number: row.get(1)?,
+            store: row.get(2)?,
+            late_before: row.optional(3)?,
+            usual: row.optional(4)?,
+            clock_ahead: row.optional(5)?,
+            applied_at: row.get(6)?,
+        })
+    };
+    in_snapshot(include_str!("import_health.sql"), &[])?.iter().map(import).collect()
+}

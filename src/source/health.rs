@@ -1,0 +1,171 @@
+//! What is wrong at a source: problems that an export would fail with, and those that it would not show.
+//!
+//! Input: the catalog, and the stores of the last batches. Output: a problem each.
+//!
+//! What an export would fail with is told in the words of its error, with the HINT of that error.
+
+use std::collections::HashSet;
+
+use crate::catalog;
+use crate::catalog::error::CatalogError;
+use crate::catalog::health::{self, Here, LargeShadow, ReleasedTarget, TargetHealth, Unexportable};
+use crate::error::{Problem, Result, TableName, literal};
+use crate::guc;
+use crate::pg;
+use crate::pg::interrupts;
+use crate::source::error::{ExportError, HistoryError, TrackError};
+use batch::reader;
+
+/// Returns what is wrong with the tables, targets and shadows of this database. A database that must not
+/// publish exports nothing, but its shadows grow.
+pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
+    let here = health::here()?;
+    let mut problems = Vec::new();
+    if guc::may_publish() {
+        let targets = health::targets()?;
+        problems.extend(event_trigger(&targets)?);
+        for table in health::unexportable()? {
+            problems.push(unexportable(table)?);
+        }
+        problems.extend(targets.iter().filter_map(|target| of_target(target, &here)));
+        problems.extend(health::released_targets()?.into_iter().map(released));
+        if read_stores && !here.is_standby {
+            problems.extend(stores(&targets)?);
+        }
+    }
+    if let Some(limit) = guc::shadow_limit() {
+        problems.extend(health::large_shadows(limit)?.into_iter().map(large_shadow));
+    }
+    Ok(problems)
+}
+
+fn event_trigger(targets: &[TargetHealth]) -> Result<Option<Problem>> {
+    let Some(name) = catalog::disabled_event_trigger()? else { return Ok(None) };
+    let resets = targets.iter().map(|target| format!(" SELECT tx_reset({});", literal(&target.name)));
+    let hint = format!(
+        "To have what DDL has changed meanwhile sent as well, run: ALTER EVENT TRIGGER {} ENABLE ALWAYS;{}",
+        pg::query::quote_identifier(&name),
+        resets.collect::<String>()
+    );
+    let error = ExportError::EventTriggerDisabled { name: name.clone(), target: String::new() };
+    Ok(Some(Problem::ahead_of(name, error).hint(hint)))
+}
+
+fn unexportable(table: Unexportable) -> Result<Problem> {
+    let Unexportable { id, oid, name, reason, difference } = table;
+    let Some((schema, name)) = name else {
+        return Ok(Problem::ahead_of(oid.to_string(), TrackError::TableGone { oid }));
+    };
+    let table = TableName::new(&schema, &name);
+    let object = table.quoted().to_owned();
+    Ok(match reason.as_str() {
+        "no shadow" => Problem::ahead_of(object, CatalogError::ShadowMissing { id }),
+        "unlogged" => {
+            Problem::ahead_of(object, TrackError::NoLongerTrackable { table, what: "an unlogged table" })
+        }
+        "unlogged partition" => {
+            let what = "a partitioned table with an unlogged partition";
+            Problem::ahead_of(object, TrackError::NoLongerTrackable { table, what })
+        }
+        "key" => Problem::ahead_of(object, TrackError::KeyChanged { table }),
+        "owner" => Problem::ahead_of(object, TrackError::OwnerChanged { table }),
+        "altered" => {
+            let difference = difference.unwrap_or_default();
+            Problem::ahead_of(object, TrackError::ShadowAltered { table, id, difference })
+        }
+        "triggers" => Problem::ahead_of(object, TrackError::TriggersMissing { table }),
+        other => return Err(pg::Error::Internal(format!("\"{other}\" is no reason")).into()),
+    })
+}
+
+/// Says what is wrong with a target: another database publishes it, or its last export is old.
+fn of_target(target: &TargetHealth, here: &Here) -> Option<Problem> {
+    let name = &target.name;
+    if let Some(publisher) = target.publisher.as_ref().filter(|publisher| **publisher != here.publisher) {
+        let (publisher, here) = (publisher.to_string(), here.name.clone());
+        let (target, number) = (name.clone(), target.number);
+        return Some(Problem::ahead_of(
+            name,
+            HistoryError::OtherDatabase { target, number, publisher, here },
+        ));
+    }
+    let (since, age) = target.exported.clone().filter(|_| target.is_late)?;
+    let usual = target.usual.as_deref().unwrap_or_default();
+    let late = Problem::warning(name, format!("the last export of target \"{name}\" is {age} old"));
+    let late = late.since(Some(since));
+    let usual = format!("Nine of ten of its last batches came within {usual}.");
+    Some(match target.exported_by {
+        None => late.detail(usual).hint(format!(
+            "See why the job that exports it does not run. Run: SELECT * FROM tx_export({});",
+            literal(name)
+        )),
+        Some(pid) => late
+            .detail(format!("{usual} The process with PID {pid} has an export of it under way."))
+            .hint(format!("Wait. To end that export, run: SELECT pg_cancel_backend({pid});")),
+    })
+}
+
+fn released(target: ReleasedTarget) -> Problem {
+    let ReleasedTarget { name, tables, some } = target;
+    let plural = if tables == 1 { "table" } else { "tables" };
+    let others = tables.saturating_sub(some.len() as u64);
+    let others = if others > 0 { format!(" and {others} others") } else { String::new() };
+    Problem::warning(&name, format!("the next export of target \"{name}\" sends {tables} {plural} in full"))
+        .detail(format!(
+            "They are {}{others}. Their shadows have outgrown pg_table_export.shadow_limit, or tx_reset() or \
+             tx_restrict() has been called.",
+            some.join(", ")
+        ))
+        .hint(format!("Run: SELECT * FROM tx_export({});", literal(&name)))
+}
+
+/// Lists the stores of the last batches, from these on. A store that cannot be read is told once.
+fn stores(targets: &[TargetHealth]) -> Result<Vec<Problem>> {
+    let (mut problems, mut failed) = (Vec::new(), HashSet::new());
+    for target in targets {
+        let Some(url) = target.store.as_deref().filter(|url| !failed.contains(*url)) else { continue };
+        let opened = store::open(url, interrupts::pending).map_err(batch::Error::from);
+        let listed = opened.and_then(|store| reader::numbers(store.as_ref(), &target.name, target.number));
+        if let Err(error) = listed {
+            problems.push(Problem::unreadable(url, error)?);
+            failed.insert(url);
+        }
+    }
+    Ok(problems)
+}
+
+fn large_shadow(shadow: LargeShadow) -> Problem {
+    let LargeShadow { name: (schema, name), percent, needed_by, oldest_target, in_use_by, ends } = shadow;
+    let table = TableName::new(&schema, &name);
+    let shadow = format!("the shadow of table \"{table}\" has");
+    let limit = "pg_table_export.shadow_limit";
+    let problem = if percent >= 100 {
+        Problem::critical(table.quoted(), format!("{shadow} outgrown {limit}"))
+    } else {
+        Problem::warning(table.quoted(), format!("{shadow} reached {percent} percent of {limit}"))
+    };
+    if !in_use_by.is_empty() {
+        return problem
+            .detail(format!("It is locked by {}.", in_use_by.join(", ")))
+            .hint(format!("To end that, run: {}", ends.join(" ")));
+    }
+    let needed_by = if needed_by.is_empty() { oldest_target.into_iter().collect() } else { needed_by };
+    let Some(first) = needed_by.first() else {
+        return problem.hint("Run twice: SELECT * FROM tx_prune();");
+    };
+    let names = needed_by.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let each = |function: &str| {
+        needed_by.iter().map(|name| format!("{function}({});", literal(name))).collect::<Vec<_>>().join(" ")
+    };
+    let what = if needed_by.len() == 1 { "target" } else { "targets" };
+    let problem = problem.detail(format!("It retains changes for {what} {names}."));
+    if !guc::may_publish() {
+        return problem.hint(format!("This database must not publish. Run: {}", each("SELECT tx_forget")));
+    }
+    problem.hint(format!(
+        "Run: {} SELECT * FROM tx_prune(); \
+         If nobody will import target \"{first}\" any more, run: SELECT tx_forget({});",
+        each("SELECT * FROM tx_export"),
+        literal(first)
+    ))
+}

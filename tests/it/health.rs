@@ -1,0 +1,410 @@
+//! `tx_health()`: a row for each thing that is wrong, which goes when its hint is typed; none where all is
+//! well.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::cluster::database::{Database, query, refusal};
+use crate::cluster::{Cluster, Store};
+
+/// Times and percentages are masked.
+const PROBLEMS: &str = r"
+    SELECT severity, object,
+           regexp_replace(problem, '\d\d:\d\d:\d\d(\.\d+)?|\d+ percent', 'SO MUCH')
+      FROM tx_health()";
+
+/// A source and a destination in one server, which have exchanged twelve batches.
+struct Pair {
+    source: Database,
+    destination: Database,
+    cluster: Cluster,
+    store: Store,
+}
+
+impl Pair {
+    fn new(settings: &[&str]) -> Pair {
+        let store = Store::new();
+        let location = format!("pg_table_export.store = '{}'", store.url());
+        let cluster = Cluster::start_with(&[settings, &[&location]].concat());
+        let source = Database::source(&cluster, "source", &store);
+        let destination = Database::destination(&cluster, "destination", &store);
+        for id in 11..=22 {
+            source.insert([id]);
+            source.feed(&destination);
+        }
+        Pair { source, destination, cluster, store }
+    }
+
+    /// Exports and imports, and makes sure that all is well on both sides.
+    #[track_caller]
+    fn goes_on(&self) {
+        self.source.export();
+        self.destination.import();
+        well(&self.source);
+        well(&self.destination);
+    }
+
+    /// Breaks the source in a way that an export is refused for, with the very words that are foretold. Then
+    /// types the hint.
+    #[track_caller]
+    fn foretells(&self, sql: &str, object: &str, problem: &str) {
+        self.source.run(sql);
+        let hint = only(&self.source, &format!("critical|{object}|{problem}"));
+        assert_eq!(self.source.export_refused().message, problem);
+        type_in(&self.source, &hint);
+    }
+
+    /// The manifest of a batch.
+    fn manifest(&self, number: u64) -> PathBuf {
+        self.store.path().join(format!("reporting/manifest/{number:010}.json"))
+    }
+
+    /// Makes a batch show an instant that is so much later than now.
+    fn shift(&self, number: u64, interval: &str) {
+        let time = format!(
+            "SELECT to_char((now() + interval '{interval}') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+        );
+        let path = self.manifest(number);
+        let mut manifest = serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
+        manifest["created_at"] = Value::from(self.source.text(&time));
+        fs::write(path, serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+    }
+}
+
+/// Makes sure that one thing is wrong, and returns its hint.
+#[track_caller]
+fn only(database: &Database, problem: &str) -> String {
+    assert_eq!(database.text(PROBLEMS), problem);
+    database.text("SELECT hint FROM tx_health()")
+}
+
+/// Makes sure that nothing is wrong.
+#[track_caller]
+fn well(database: &Database) {
+    assert_eq!(database.text("SELECT * FROM tx_health()"), "");
+}
+
+/// Types what a hint says, each statement by itself.
+#[track_caller]
+fn type_in(database: &Database, hint: &str) {
+    let statements = hint.rsplit("un: ").next().and_then(|rest| rest.rsplit("source: ").next());
+    for statement in statements.unwrap_or_default().split_inclusive(';') {
+        assert!(statement.ends_with(';'), "no statement: {statement}");
+        query(&mut database.client(), statement).unwrap_or_else(|e| panic!("{statement}: {}", refusal(&e)));
+    }
+}
+
+#[test]
+fn nothing_is_wrong_with_a_pair_that_works() {
+    let pair = Pair::new(&[]);
+    pair.goes_on();
+    // A key of a domain over a domain, in a partitioned table, whose column has another name since; a view.
+    pair.source.run(
+        "CREATE DOMAIN even AS int CHECK (VALUE % 2 = 0); CREATE DOMAIN four AS even;
+         CREATE TABLE \"D\" (a four, b text COLLATE \"C\", PRIMARY KEY (b, a)) PARTITION BY LIST (a);
+         CREATE TABLE \"D2\" PARTITION OF \"D\" FOR VALUES IN (2);
+         SELECT tx_track('\"D\"'); ALTER TABLE \"D\" RENAME b TO c;
+         CREATE VIEW v AS SELECT id, note FROM items; SELECT tx_restrict('branch', 'items', 'v')",
+    );
+    well(&pair.source);
+    pair.source.with_target("branch").export();
+    pair.source.export();
+    well(&pair.source);
+    // A clone that must not publish, and one that nobody has told that.
+    pair.cluster.create_database_with("clone", "TEMPLATE source");
+    let clone = Database::of(&pair.cluster, "clone", &pair.store);
+    let problems = clone.text(PROBLEMS);
+    assert_eq!(
+        problems,
+        "critical|branch|target \"branch\" is in use by another database\n\
+         critical|reporting|target \"reporting\" is in use by another database"
+    );
+    pair.cluster.psql("postgres", "ALTER DATABASE clone SET pg_table_export.publish = off");
+    clone.run("ALTER TABLE items DISABLE TRIGGER ALL");
+    well(&clone);
+}
+
+#[test]
+fn what_an_export_would_fail_with_is_foretold() {
+    let pair = Pair::new(&[]);
+    let missing = "the triggers that track table \"public.items\" are missing or disabled";
+    let disable = "ALTER TABLE items DISABLE TRIGGER pg_table_export_insert";
+    pair.foretells(disable, "public.items", missing);
+    pair.goes_on();
+    pair.foretells("DROP TRIGGER pg_table_export_delete ON items", "public.items", missing);
+    pair.goes_on();
+    let disabled = "event trigger \"pg_table_export_members\" is disabled";
+    let disable = "ALTER EVENT TRIGGER pg_table_export_members DISABLE";
+    pair.foretells(disable, "pg_table_export_members", disabled);
+    pair.goes_on();
+    let owner = "table \"public.lines\" has another owner than when it was tracked";
+    let give = "CREATE ROLE health_owner; ALTER TABLE lines OWNER TO health_owner";
+    pair.foretells(give, "public.lines", owner);
+    pair.goes_on();
+    let shadow = pair.source.text("SELECT max(id) FROM table_export.tracked");
+    let table = pair.source.text("SELECT relation FROM table_export.tracked ORDER BY id DESC LIMIT 1");
+    pair.foretells(
+        &format!("CREATE INDEX by_op ON table_export.shadow_{shadow}_0 (op)"),
+        &format!("public.{table}"),
+        &format!("the shadow of table \"public.{table}\" has been altered"),
+    );
+    pair.goes_on();
+    for (sql, table) in [
+        ("ALTER TABLE items ALTER id TYPE bigint", "items"),
+        ("ALTER TABLE lines DROP CONSTRAINT lines_pkey", "lines"),
+    ] {
+        let problem = format!("the key of table \"public.{table}\" has changed since it was tracked");
+        pair.source.run(sql);
+        let hint = only(&pair.source, &format!("critical|public.{table}|{problem}"));
+        assert_eq!(pair.source.export_refused().message, problem);
+        if table == "lines" {
+            pair.source.run("ALTER TABLE lines ADD PRIMARY KEY (item, line)");
+        } else {
+            type_in(&pair.source, &hint);
+        }
+        pair.goes_on();
+    }
+    pair.foretells(
+        "ALTER TABLE lines SET UNLOGGED",
+        "public.lines",
+        "table \"public.lines\" cannot be exported any more",
+    );
+    pair.source.export();
+    pair.source.run("CREATE TABLE more (id int PRIMARY KEY); SELECT tx_track('more'); DROP TABLE more");
+    let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
+    pair.foretells("", &oid, &format!("table with OID {oid} is tracked, but has been dropped"));
+    well(&pair.source);
+}
+
+#[test]
+fn a_target_that_is_not_exported_any_more_is_told_from_a_quiet_one() {
+    let pair = Pair::new(&[]);
+    // The transaction that writes the row of a target is recorded in it.
+    let idle = "UPDATE table_export.target
+                   SET position_at = now() - interval '1 h', written_by = pg_current_xact_id()";
+    pair.source.run(idle);
+    let late = "warning|reporting|the last export of target \"reporting\" is SO MUCH old";
+    let hint = only(&pair.source, late);
+    assert_eq!(pair.source.text("SELECT since < now() - interval '59 min' FROM tx_health()"), "t");
+    // An export that finds nothing to send.
+    type_in(&pair.source, &hint);
+    assert_eq!(pair.source.text("SELECT number FROM table_export.target"), "12");
+    well(&pair.source);
+    pair.source.run(idle);
+    let mut busy = pair.source.client();
+    let export = format!("BEGIN; {}", pair.source.export_sql());
+    let pid = query(&mut busy, &format!("{export}; SELECT pg_backend_pid()")).unwrap();
+    assert_eq!(
+        only(&pair.source, late),
+        format!("Wait. To end that export, run: SELECT pg_cancel_backend({pid});")
+    );
+    drop(busy);
+    // It is not known what is usual.
+    pair.source.run("DELETE FROM table_export.batch WHERE number < 3");
+    well(&pair.source);
+}
+
+#[test]
+fn who_keeps_a_shadow_is_named_before_targets_are_released() {
+    let pair = Pair::new(&["pg_table_export.shadow_limit = '2MB'"]);
+    let (source, alive) = (&pair.source, pair.source.with_target("alive"));
+    source.run("INSERT INTO items SELECT 100 + 2 * i FROM generate_series(1, 20000) AS i");
+    pair.goes_on();
+    let prune = || {
+        source.text("SELECT * FROM tx_prune()");
+        source.text("SELECT * FROM tx_prune()");
+    };
+    prune();
+    let round = || source.run("UPDATE items SET amount = coalesce(amount, 0) + 1 WHERE id > 100");
+    let shadow = "the shadow of table \"public.items\" has";
+    let limit = "pg_table_export.shadow_limit";
+    let near = &format!("warning|public.items|{shadow} reached SO MUCH of {limit}");
+    let over = &format!("critical|public.items|{shadow} outgrown {limit}");
+    let first = |hint: String| hint.split(" If nobody").next().unwrap().to_owned();
+    round();
+    well(source);
+    round();
+    type_in(source, &first(only(source, near)));
+    well(source);
+    (0..3).for_each(|_| round());
+    type_in(source, &first(only(source, over)));
+    well(source);
+    // A transaction that has written to the idle segment.
+    let mut open = source.client();
+    let writes = "BEGIN; UPDATE items SET note = 'x' WHERE id = 1; SELECT pg_backend_pid()";
+    let pid = query(&mut open, writes).unwrap();
+    source.run("BEGIN; UPDATE items SET note = 'x' WHERE id = 2; PREPARE TRANSACTION 'health''s'");
+    round();
+    source.export();
+    round();
+    let hint = only(source, near);
+    assert_eq!(
+        hint,
+        format!("To end that, run: SELECT pg_terminate_backend({pid}); ROLLBACK PREPARED 'health''s';")
+    );
+    type_in(source, &hint);
+    source.export();
+    prune();
+    well(source);
+    // A target that stops while another goes on.
+    alive.export();
+    for _ in 0..2 {
+        round();
+        alive.export();
+    }
+    // From now on this one needs nothing of what was sealed by its last export.
+    alive.export();
+    assert_eq!(source.text(PROBLEMS), *near);
+    let detail = "SELECT detail FROM tx_health()";
+    assert_eq!(source.text(detail), "It retains changes for target \"reporting\".");
+    for _ in 0..2 {
+        round();
+        alive.export();
+    }
+    let released = "warning|reporting|the next export of target \"reporting\" sends 1 table in full";
+    let hint = only(source, released);
+    assert!(source.text(detail).starts_with("They are public.items. "));
+    type_in(source, &hint);
+    well(source);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_a_row_on_either_side() {
+    let pair = Pair::new(&[]);
+    let away = pair.store.path().with_extension("away");
+    fs::rename(pair.store.path(), &away).unwrap();
+    let url = pair.store.url();
+    let missing =
+        format!("critical|{url}|file or directory \"{}\" does not exist", pair.store.path().display());
+    only(&pair.source, &missing);
+    only(&pair.destination, &missing);
+    for side in [&pair.source, &pair.destination] {
+        assert_eq!(side.text("SELECT * FROM tx_health(read_stores => false)"), "");
+    }
+    fs::rename(&away, pair.store.path()).unwrap();
+    pair.goes_on();
+    pair.source.refused("SELECT * FROM tx_health(NULL)").expect("22004", &["read_stores"]);
+}
+
+#[test]
+fn what_an_import_would_fail_with_is_foretold() {
+    let pair = Pair::new(&[]);
+    let (source, destination) = (&pair.source, &pair.destination);
+    let start_again = |hint: &str| {
+        assert!(hint.contains("SELECT tx_reset('reporting');"), "{hint}");
+        destination.run("SELECT tx_reset('reporting')");
+        destination.import();
+        well(destination);
+    };
+    // The store has lost the next batch.
+    for id in [30, 31] {
+        source.insert([id]);
+        source.export();
+    }
+    fs::remove_file(pair.manifest(13)).unwrap();
+    let missing = "batch 13 of target \"reporting\" is missing";
+    let hint = only(destination, &format!("critical|reporting|{missing}"));
+    assert_eq!(destination.import_refused().message, missing);
+    type_in(source, &hint);
+    pair.goes_on();
+    // The store is an older copy.
+    source.insert([32]);
+    source.feed(destination);
+    let last = destination.text("SELECT max(number) FROM table_export.receipt").parse().unwrap();
+    let path = pair.manifest(last);
+    let manifest = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let behind = format!(
+        "critical|reporting|store \"{}\" is behind this database for target \"reporting\"",
+        pair.store.url()
+    );
+    only(destination, &behind);
+    assert!(destination.import_refused().message.contains("is behind this database"));
+    fs::write(&path, manifest).unwrap();
+    well(destination);
+    // A copy without rows: other columns, unlogged, gone.
+    destination.run(
+        "ALTER TABLE items RENAME note TO remark; SELECT tx_map('reporting', 'public.items', 'items', '{\"note\": \"remark\"}')",
+    );
+    let empty = "critical|public.items|the copy of table \"public.items\" of target \"reporting\" has not received its rows";
+    type_in(source, &only(destination, empty));
+    destination.import();
+    well(destination);
+    destination.run("ALTER TABLE lines SET UNLOGGED");
+    start_again(&only(
+        destination,
+        "critical|public.lines|unlogged table \"public.lines\" has lost what was imported into it",
+    ));
+    destination.run("DROP TABLE lines");
+    let gone =
+        "critical|public.lines|the copy of table \"public.lines\" of target \"reporting\" has been dropped";
+    let hint = only(destination, gone);
+    destination.run("CREATE TABLE lines (item int, line int, at timestamptz, PRIMARY KEY (item, line))");
+    type_in(source, &hint);
+    destination.import();
+    well(destination);
+}
+
+#[test]
+fn a_destination_that_falls_behind_is_seen() {
+    let pair = Pair::new(&[]);
+    let (source, destination) = (&pair.source, &pair.destination);
+    source.insert([30]);
+    source.export();
+    well(destination);
+    pair.shift(13, "-1 h");
+    let waits = "warning|reporting|1 batch of target \"reporting\" waits to be applied";
+    type_in(destination, &only(destination, waits));
+    well(destination);
+    // The source's clock is an hour ahead.
+    source.insert([31]);
+    source.export();
+    pair.shift(14, "1 h");
+    destination.import();
+    only(
+        destination,
+        "warning|reporting|the clock of the source of target \"reporting\" is ahead of this server's by SO MUCH",
+    );
+    source.insert([32]);
+    source.feed(destination);
+    well(destination);
+    // A table that is not sent any more.
+    source.run("SELECT tx_untrack('lines')");
+    source.export();
+    destination.import();
+    let hint = only(
+        destination,
+        "warning|public.lines|table \"public.lines\" is not sent to target \"reporting\" any more",
+    );
+    assert!(hint.contains("run at the source: SELECT tx_track('public.lines'); or"), "{hint}");
+    source.run("SELECT tx_track('public.lines')");
+    source.export();
+    destination.import();
+    well(destination);
+}
+
+#[test]
+fn it_answers_on_a_standby_and_to_pg_monitor() {
+    let pair = Pair::new(&[]);
+    pair.destination.run("ALTER TABLE items SET UNLOGGED");
+    pair.source.run(
+        "ALTER TABLE items DISABLE TRIGGER pg_table_export_insert;
+         CREATE ROLE watcher IN ROLE pg_monitor; CREATE ROLE stranger",
+    );
+    let standby = pair.cluster.standby();
+    standby.catch_up(&pair.cluster);
+    let as_watcher = format!("SET ROLE watcher; {PROBLEMS}");
+    let missing =
+        "critical|public.items|the triggers that track table \"public.items\" are missing or disabled\n";
+    for cluster in [&pair.cluster, &standby] {
+        assert_eq!(cluster.psql("source", &as_watcher), missing);
+    }
+    // An unlogged table cannot be read there.
+    assert_eq!(standby.psql("destination", &as_watcher), "");
+    let emptied =
+        "critical|public.items|unlogged table \"public.items\" has lost what was imported into it\n";
+    assert_eq!(pair.cluster.psql("destination", &as_watcher), emptied);
+    pair.source.refused("SET ROLE stranger; SELECT * FROM tx_health()").expect("42501", &["tx_health"]);
+}
