@@ -10,9 +10,9 @@ use crate::destination::obstacles::Obstacles;
 use crate::error::{Result, TableName};
 use crate::pg;
 use crate::pg::table;
-use crate::pg::user::Caller;
+use crate::pg::user::{self, Caller};
 use crate::pg::{Oid, query, settings, snapshot};
-use crate::table::error::TableError;
+use crate::table::error::{Addition, TableError};
 use crate::table::shape::{self, Column, Shape};
 use crate::table::{ddl, definition, untrusted};
 use batch::Part;
@@ -21,14 +21,19 @@ use batch::Part;
 pub fn new_table(part: &Part, caller: &Caller, obstacles: &mut Obstacles) -> Result<Shape> {
     snapshot::latest(|| {
         check_schema(&part.schema, caller, obstacles)?;
-        let (name, owner) = (TableName::new(&part.schema, &part.name), caller.role());
-        let mut columns = Vec::new();
-        for theirs in &part.columns {
-            let column = column(theirs, &name, owner, |_| CREATE_YOURSELF.to_owned());
-            columns.extend(obstacles.pass(column)?);
-        }
-        Ok(Shape::new(&part.schema, &part.name, columns))
+        shape_owned_by(caller.role(), part, obstacles)
     })
+}
+
+/// Returns the table that a role would make for a part.
+fn shape_owned_by(owner: Oid, part: &Part, obstacles: &mut Obstacles) -> Result<Shape> {
+    let name = TableName::new(&part.schema, &part.name);
+    let mut columns = Vec::new();
+    for theirs in &part.columns {
+        let column = column(theirs, &name, owner, |_| CREATE_YOURSELF.to_owned());
+        columns.extend(obstacles.pass(column)?);
+    }
+    Ok(Shape::new(&part.schema, &part.name, columns))
 }
 
 /// What to do if the table is not created because of a type.
@@ -41,11 +46,12 @@ pub fn create_table(shape: &Shape, key: &[String], caller: &Caller) -> Result<Oi
     Ok(made.ok_or_else(|| pg::Error::Internal("CREATE TABLE has made no table".into()))?)
 }
 
-/// Returns what makes the table of a part, if it can be made of types that exist here, for whoever makes it:
-/// with its schema, if that does not exist either.
+/// Returns what makes the table of a part, with its schema if that does not exist either. `None` if a type
+/// does not exist here, or must not be used by anybody who pastes the statement, such as a superuser.
 pub fn by_hand(part: &Part, caller: &Caller) -> Result<Option<String>> {
     let mut obstacles = Obstacles::Collected(Vec::new());
-    let shape = new_table(part, caller, &mut obstacles)?;
+    let owner = user::extension_owner()?;
+    let shape = snapshot::latest(|| shape_owned_by(owner, part, &mut obstacles))?;
     if shape.columns.len() < part.columns.len() {
         return Ok(None);
     }
@@ -91,6 +97,22 @@ pub fn new_columns(part: &Part, shape: &Shape, owner: Oid, obstacles: &mut Obsta
         }
         Ok(added)
     })
+}
+
+/// Returns how the column that a table of that owner lacks can be added by whoever reads the error; `None` if
+/// its type does not exist here. A type whose code others would run is refused.
+pub fn addition(theirs: &batch::Column, table: &TableName, owner: Oid) -> Result<Option<Addition>> {
+    let Some(known) = shape::known_type(&theirs.type_name, theirs.typmod)? else { return Ok(None) };
+    let type_name = known.written;
+    if untrusted::is_for_anybody(known.oid)? {
+        return Ok(Some(Addition { type_name, role: None }));
+    }
+    if let Some(untrusted) = untrusted::part(known.oid, owner)? {
+        let column = theirs.name.clone();
+        let remedy = format!("run: {};", table.alter("ADD", &column, &type_name));
+        return Err(ImportError::UntrustedType { table: table.clone(), column, untrusted, remedy }.into());
+    }
+    Ok(Some(Addition { type_name, role: Some(user::name(owner)?) }))
 }
 
 /// Adds columns to a table that is not open, as its owner.

@@ -197,7 +197,8 @@ fn look_at_table(
     let raised = transaction::dry_run(|| {
         let (table, foreseen) = demands.foresee(place, before, &mut obstacles)?;
         let foreseen = shape.insert(foreseen);
-        if let Some(table) = table {
+        // Whose copy it is, and whether it has rows, is not for a role without rights on it.
+        if let Some(table) = table.filter(|table| table.allows(demands.caller.role(), demands.rights.1)) {
             obstacles.pass(batch.check(&table, foreseen, &place.part, adopt, demands.caller))?;
         }
         Ok::<_, Error>(())

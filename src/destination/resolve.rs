@@ -11,7 +11,7 @@ use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
 use crate::destination::{create, verify};
-use crate::error::{Result, TableName};
+use crate::error::{Result, TableName, literal};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
@@ -344,7 +344,9 @@ fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
     let (table, target) = (part.table(), &manifest.target);
     pgrx::warning!(
         "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
-         have it sent in full by tx_reset('{target}', '{table}') at the source"
+         have it sent in full by tx_reset({}, {}) at the source",
+        literal(target),
+        TableName::new(&part.schema, &part.name).literal()
     );
 }
 
@@ -353,7 +355,7 @@ fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
 fn compare(theirs: &batch::Column, shape: &Shape, owner: Oid, format: Format) -> Result<Option<Retyped>> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        let definition = shape::known_type(&theirs.type_name, theirs.typmod)?.map(|known| known.written);
+        let definition = create::addition(theirs, &table, owner)?;
         return Err(TableError::NoColumn { table, column, definition }.into());
     };
     if ours.is_generated {

@@ -87,10 +87,12 @@ fn known(described: &Type) -> Result<Option<shape::KnownType>> {
     Ok((definition::of(known.oid, described.typmod)? == described.definition).then_some(known))
 }
 
-/// Returns a type that takes every value of the described one: that type itself, what it is a domain over, or
-/// text.
+/// Returns a type that takes every value of the described one, and that anybody may paste into DDL: that type
+/// itself, what it is a domain over, or text.
 fn fitting(described: &Type) -> Result<String> {
-    if let Some(known) = known(described)? {
+    if let Some(known) = known(described)?
+        && untrusted::is_for_anybody(known.oid)?
+    {
         return Ok(known.written);
     }
     match &described.definition {

@@ -112,7 +112,8 @@ impl fmt::Display for TableName {
     }
 }
 
-/// Returns a text as a literal of SQL.
+/// Returns a text as a literal of SQL, whatever standard_conforming_strings is, as quote_literal() does.
 pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let prefix = if text.contains('\\') { " E" } else { "" };
+    format!("{prefix}'{}'", text.replace('\\', r"\\").replace('\'', "''"))
 }

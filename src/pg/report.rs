@@ -72,20 +72,21 @@ impl Drop for Context {
 /// Called by errfinish (elog.c) after the callbacks of what was called since.
 #[expect(ffi_unwind_calls, reason = "called by PostgreSQL, inside of a guard")]
 unsafe extern "C-unwind" fn note_context(_argument: *mut c_void) {
-    CONTEXT.take();
     // SAFETY: an error is being raised. It is copied in another memory context than its own, as CopyErrorData
     // demands. If that fails, nothing here has to be dropped.
     unsafe {
         if class(geterrcode()) == class(PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES as i32) {
             // A copy could fail for the same reason.
+            CONTEXT.take();
             return;
         }
         let before = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = pg_sys::CurTransactionContext;
         let error = CopyErrorData();
-        if !(*error).context.is_null() {
-            let context = CStr::from_ptr((*error).context).to_string_lossy().into_owned();
-            CONTEXT.replace(Some(context));
+        if (*error).elevel >= PgLogLevel::ERROR as i32 {
+            let context = (*error).context;
+            let text = || CStr::from_ptr(context).to_string_lossy().into_owned();
+            CONTEXT.replace((!context.is_null()).then(text));
         }
         FreeErrorData(error);
         pg_sys::CurrentMemoryContext = before;

@@ -43,8 +43,7 @@ impl Caller {
 
     /// Returns the name of the role that has called.
     pub fn name(&self) -> Result<String, Error> {
-        // SAFETY: a palloc'd string; an unknown role is an error.
-        encoding::from_server(unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(self.role, false)) })
+        name(self.role)
     }
 
     /// Says whether the caller has the rights of a table's owner.
@@ -121,7 +120,14 @@ impl Drop for ActingAs {
     }
 }
 
-fn extension_owner() -> Result<Oid, Error> {
+/// Returns the name of a role.
+pub fn name(role: Oid) -> Result<String, Error> {
+    // SAFETY: a palloc'd string; an unknown role is an error.
+    encoding::from_server(unsafe { CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) })
+}
+
+/// Returns the owner of the extension.
+pub fn extension_owner() -> Result<Oid, Error> {
     // SAFETY: a C string; missing_ok, so InvalidOid if there is no such schema.
     let schema = unsafe { pg_sys::get_namespace_oid(super::SCHEMA.as_ptr(), true) };
     // SAFETY: a syscache look-up by the oid of the schema, released again; the struct is read while it is

@@ -1,8 +1,18 @@
 //! What a user's table is not, or does not allow.
 
 use pgrx::PgSqlErrorCode::*;
+use pgrx::spi::quote_identifier;
 
 use crate::error::{Facts, Report, TableName, plain};
+
+/// How a missing column can be added.
+#[derive(Debug)]
+pub struct Addition {
+    /// The type, as DDL writes it.
+    pub type_name: String,
+    /// The owner of the table, if only that role may run code of the type.
+    pub role: Option<String>,
+}
 
 /// What is missing of a table, or of the rights of the caller on it.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +28,7 @@ pub enum TableError {
     #[error("table \"{table}\" is not tracked")]
     NotTracked { table: TableName },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
-    NoColumn { table: TableName, column: String, definition: Option<String> },
+    NoColumn { table: TableName, column: String, definition: Option<Addition> },
     #[error("permission denied for table \"{table}\"")]
     NoPrivilege { table: TableName, privilege: &'static str, role: String },
     #[error("row security would hide rows of table \"{table}\"")]
@@ -41,8 +51,12 @@ impl Report for TableError {
                 .run(format!("SELECT tx_track({})", table.literal())),
             TableError::NoColumn { table, column, definition } => match definition {
                 None => plain(ERRCODE_UNDEFINED_COLUMN).detail("Its type does not exist here either."),
-                Some(definition) => {
-                    plain(ERRCODE_UNDEFINED_COLUMN).run(table.alter("ADD", column, definition))
+                Some(Addition { type_name, role }) => {
+                    let add = table.alter("ADD", column, type_name);
+                    plain(ERRCODE_UNDEFINED_COLUMN).run(match role {
+                        Some(role) => format!("SET ROLE {}; {add}; RESET ROLE", quote_identifier(role)),
+                        None => add,
+                    })
                 }
             },
             TableError::NoPrivilege { table, privilege, role } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)

@@ -284,7 +284,9 @@ fn a_table_that_becomes_a_relative_again_is_captured_by_sessions_that_knew_it_as
     // The trigger is left over: its table is the parent of no tracked table.
     mirror.source.run("ALTER TABLE child INHERIT base");
     mirror.follow("");
-    mirror.source.run("ALTER EVENT TRIGGER pg_table_export_members DISABLE; ALTER TABLE child NO INHERIT base");
+    mirror
+        .source
+        .run("ALTER EVENT TRIGGER pg_table_export_members DISABLE; ALTER TABLE child NO INHERIT base");
     query(&mut writer, "UPDATE base SET body = 'nothing'").unwrap();
     mirror
         .source

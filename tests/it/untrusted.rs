@@ -61,6 +61,29 @@ fn no_table_or_column_is_made_of_a_strangers_type() {
     forget(&mirror.copy, &stranger);
 }
 
+/// Whoever pastes a HINT may be a superuser.
+#[test]
+fn no_hint_has_a_strangers_type() {
+    let (mirror, stranger) = with_domain_of("untrusted_hint");
+    mirror.source.run("ALTER TABLE t ADD c price");
+    mirror.export("");
+    let import = format!("SELECT FROM tx_import{}", mirror.arguments("copy", ""));
+    let missing = mirror.copy.refused(&import);
+    assert!(missing.hint.contains("tx_ddl()") && !missing.hint.contains("CREATE TABLE"), "{missing}");
+    mirror.copy.run("CREATE TABLE t (id int PRIMARY KEY, v int)");
+    let belongs = format!("If role \"{stranger}\" may do that, run: ALTER TABLE public.t ADD COLUMN c ");
+    mirror.copy.refused(&import).expect("42501", &["belongs to another role", &belongs]);
+    // In a table of his, the statement makes him run his code.
+    mirror.copy.run(&format!("ALTER TABLE t OWNER TO {stranger}"));
+    let missing = mirror.copy.refused(&import);
+    let add = format!("SET ROLE {stranger}; ALTER TABLE public.t ADD COLUMN c public.price; RESET ROLE;");
+    missing.expect("42703", &[&add]);
+    mirror.copy.run(missing.statements());
+    mirror.import();
+    assert_eq!(mirror.copy.text("SELECT DISTINCT by FROM gained"), stranger);
+    forget(&mirror.copy, &stranger);
+}
+
 #[test]
 fn no_value_is_read_as_a_strangers_type() {
     let (mirror, stranger) = with_domain_of("untrusted_binary");

@@ -5,6 +5,8 @@
 //!
 //! Invariant: two parts have the same fingerprint exactly if they have the same columns and the same key.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::definition::Definition;
@@ -27,8 +29,9 @@ pub struct Column {
 /// key.
 pub(super) fn render(columns: &[Column], key: &[String]) -> Vec<u8> {
     let mut content = String::new();
+    let positions = key.iter().zip(1..).collect::<HashMap<_, i32>>();
     for column in columns {
-        let position = key.iter().position(|name| *name == column.name).map(|index| (index + 1).to_string());
+        let position = positions.get(&column.name).map(i32::to_string);
         let definition = column.definition.as_ref().map(Definition::to_json);
         let line = [
             Some(column.name.as_str()),

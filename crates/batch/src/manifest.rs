@@ -297,6 +297,9 @@ impl Manifest {
     }
 }
 
+/// The most columns that a table can have: MaxHeapAttributeNumber of PostgreSQL.
+const COLUMNS_MAX: usize = 1600;
+
 impl Part {
     /// The qualified name of its table, as messages and results say it.
     pub fn table(&self) -> String {
@@ -309,6 +312,9 @@ impl Part {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.columns.len() > COLUMNS_MAX {
+            return Err(format!("it has more than {COLUMNS_MAX} columns"));
+        }
         let names: HashSet<_> = self.columns.iter().map(|column| &column.name).collect();
         if names.len() < self.columns.len() {
             return Err("a column is in it twice".into());

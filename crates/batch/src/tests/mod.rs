@@ -428,6 +428,17 @@ fn a_later_format_is_named_as_such() {
 }
 
 #[test]
+fn a_part_has_no_more_columns_than_a_table_can_have() {
+    let place = Place::new();
+    place.publish(1, Compression::Zstd);
+    let columns =
+        |count| json!((0..count).map(|n| column(&format!("c{n}"), "text", false)).collect::<Vec<_>>());
+    let refusal = |count| place.edited(|json| json["tables"][0]["columns"] = columns(count)).unwrap_err();
+    assert!(refusal(1600).to_string().contains("its key is not"));
+    assert!(refusal(1601).to_string().contains("it has more than 1600 columns"));
+}
+
+#[test]
 fn a_manifest_that_contradicts_itself_is_refused() {
     let place = Place::new();
     place.publish(1, Compression::Zstd);
