@@ -19,10 +19,10 @@ test:
 	step $(MAKE) --no-print-directory --jobs=2 check servers
 	step cargo test --workspace --lib
 	scripts/fuzz
-	# Clusters create and remove many thousand files: in memory, if that has room for them.
+	# Clusters create and remove many thousand files, 12 GB in the end: in memory, if that has room for them.
 	in_shm=$$(df --output=avail --block-size=1M /dev/shm | tail -n 1)
 	in_memory=$$(awk '/^MemAvailable/ {print int($$2 / 1024)}' /proc/meminfo)
-	((in_shm < 6000 || in_memory < 12000)) || export TMPDIR=/dev/shm
+	((in_shm < 14000 || in_memory < 18000)) || export TMPDIR=/dev/shm
 	export TMPDIR=$$(mktemp -d)
 	chmod 1777 "$$TMPDIR"
 	export PG_TABLE_EXPORT_ROOT=$$TMPDIR/root
