@@ -196,14 +196,18 @@ pub fn mark_not_sent<'a>(
     Ok(())
 }
 
+/// The unlogged tables `r` that hold a copy `c`, and that a crash has emptied since.
+pub(super) const EMPTIED_COPIES: &str = "
+    FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
+   WHERE r.relpersistence = 'u'
+     AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
+                      WHERE u.target = c.target AND u.relation = c.relation)";
+
 /// Returns the name of an unlogged table that holds a copy for a target, and that a crash has emptied since.
 pub fn emptied_copy(target: &str) -> Result<Option<String>> {
-    let sql = "SELECT c.relation FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
-                WHERE c.target = $1 AND r.relpersistence = 'u'
-                  AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
-                                   WHERE u.target = c.target AND u.relation = c.relation)
-                ORDER BY c.relation::text LIMIT 1";
-    Ok(now(sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
+    let sql =
+        format!("SELECT c.relation {EMPTIED_COPIES} AND c.target = $1 ORDER BY c.relation::text LIMIT 1");
+    Ok(now(&sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
 }
 
 /// Says whether a table here is the copy of one of a target.

@@ -1,6 +1,7 @@
 //! What the extension's own tables, and PostgreSQL's catalog, tell of problems. Each is one query about all
 //! tables or targets, which writes nothing and runs on a standby as well.
 
+use crate::catalog::applied::EMPTIED_COPIES;
 use crate::error::Result;
 use crate::pg;
 use crate::pg::query::{Row, in_snapshot};
@@ -176,13 +177,11 @@ pub fn stale_copies() -> Result<Vec<StaleCopy>> {
 /// Returns the unlogged copies that a crash has emptied, their names quoted, each with its target. Unlogged
 /// tables cannot be read on a standby.
 pub fn emptied_copies() -> Result<Vec<(String, String)>> {
-    let sql = "SELECT c.relation, c.target
-                 FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
-                WHERE r.relpersistence = 'u' AND c.since IS NOT NULL
-                  AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
-                                   WHERE u.target = c.target AND u.relation = c.relation)
-                ORDER BY c.target, c.relation::text";
-    in_snapshot(sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    let sql = format!(
+        "SELECT c.relation, c.target {EMPTIED_COPIES} AND c.since IS NOT NULL
+          ORDER BY c.target, c.relation::text"
+    );
+    in_snapshot(&sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 /// A target at a destination.

@@ -14,8 +14,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::catalog;
+use crate::destination::chain::Backlog;
 use crate::destination::error::RowsError;
-use crate::destination::ownership::{self, Copies, FullAhead};
+use crate::destination::ownership::{self, Copies};
 use crate::destination::part::{self, Changed, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
 use crate::destination::verify;
@@ -96,16 +97,16 @@ pub fn demands<'a>(manifest: &'a Manifest, options: Options, caller: &'a Caller)
     Demands { manifest, allowed: options.allowed, rights: options.mode.rights(), caller }
 }
 
-/// Applies the parts of a batch, and returns what each of them did.
+/// Applies the parts of a batch, which comes next in a chain, and returns what each of them did.
 pub fn apply(
     store: &dyn Store,
     manifest: &Manifest,
-    full_ahead: FullAhead,
+    chain: &Backlog,
     options: Options,
     caller: &Caller,
 ) -> Result<Vec<AppliedPart>> {
     let demands = demands(manifest, options, caller);
-    let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), full_ahead)?;
+    let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), chain)?;
     let destinations = places.into_iter().map(|place| demands.resolve(place));
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
     let are_adopted = ownership::claim(manifest, &destinations, options.adopt, caller)?;

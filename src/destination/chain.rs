@@ -6,8 +6,8 @@
 //! Invariant: a batch that is returned names the last applied batch as its predecessor, or it is full. A
 //! compacted batch is returned in place of the batches that it stands for.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -33,6 +33,8 @@ pub struct Backlog<'a> {
     full: Option<u64>,
     /// The compacted full batch to begin with.
     begin_with: Option<Next>,
+    /// The last batch ahead that holds a table in full, by schema and name.
+    last_full: OnceCell<HashMap<(String, String), u64>>,
 }
 
 /// The batch to apply next.
@@ -72,8 +74,16 @@ impl<'a> Backlog<'a> {
         let after = last.as_ref().map_or(0, |last| last.0);
         let mut ahead = reader::numbers(store, target, after)?;
         ahead.reverse();
-        let mut chain =
-            Backlog { target, store, last, ahead, runs: Vec::new(), full: None, begin_with: None };
+        let mut chain = Backlog {
+            target,
+            store,
+            last,
+            ahead,
+            runs: Vec::new(),
+            full: None,
+            begin_with: None,
+            last_full: OnceCell::new(),
+        };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
             None if chain.ahead.is_empty() => return Err(Shared::no_batch(target, store).into()),
@@ -103,13 +113,24 @@ impl<'a> Backlog<'a> {
         Ok(Some(self.step(next)))
     }
 
-    /// Returns the tables, by schema and name, that batches after the last returned one hold in full. A
-    /// manifest that cannot be read raises its error in its turn.
-    pub fn full_ahead(&self) -> HashSet<(String, String)> {
+    /// Says whether a batch after the last returned one holds a table in full. The first question reads all
+    /// manifests ahead. One that cannot be read raises its error in its turn.
+    pub fn has_full_ahead(&self, schema: &str, name: &str) -> bool {
+        let last_full = self.last_full.get_or_init(|| self.find_last_full());
+        let last_full = last_full.get(&(schema.to_owned(), name.to_owned()));
+        last_full.is_some_and(|number| self.ahead.contains(number))
+    }
+
+    fn find_last_full(&self) -> HashMap<(String, String), u64> {
+        // In ascending order, so that the last one stays.
+        let manifests = self.ahead.iter().rev();
         let manifests =
-            self.ahead.iter().filter_map(|&number| reader::manifest(self.store, self.target, number).ok());
-        let parts = manifests.flat_map(|manifest| manifest.parts).filter(|part| part.kind == Kind::Full);
-        parts.map(|part| (part.schema, part.name)).collect()
+            manifests.filter_map(|&number| reader::manifest(self.store, self.target, number).ok());
+        let parts = manifests.flat_map(|manifest| {
+            let full = manifest.parts.into_iter().filter(|part| part.kind == Kind::Full);
+            full.map(move |part| ((part.schema, part.name), manifest.number))
+        });
+        parts.collect()
     }
 
     /// Returns the error that the next import will raise because the store has lost its next batch, and has

@@ -107,11 +107,8 @@ pub fn addition(theirs: &batch::Column, table: &TableName, owner: Oid) -> Result
     if untrusted::is_for_anybody(known.oid)? {
         return Ok(Some(Addition { type_name, role: None }));
     }
-    if let Some(untrusted) = untrusted::part(known.oid, owner)? {
-        let column = theirs.name.clone();
-        let remedy = format!("run: {};", table.alter("ADD", &column, &type_name));
-        return Err(ImportError::UntrustedType { table: table.clone(), column, untrusted, remedy }.into());
-    }
+    let remedy = || format!("run: {};", table.alter("ADD", &theirs.name, &type_name));
+    require_trusted(known.oid, owner, table, &theirs.name, remedy)?;
     Ok(Some(Addition { type_name, role: Some(user::name(owner)?) }))
 }
 
@@ -129,6 +126,20 @@ fn run_ddl(sql: &str) -> Result<()> {
     Ok(())
 }
 
+/// Requires that a type, which a manifest names for a column, belongs to roles that may act as `owner`, the
+/// owner of the table. `remedy` says how to use it nevertheless.
+pub fn require_trusted(
+    type_oid: Oid,
+    owner: Oid,
+    table: &TableName,
+    column: &str,
+    remedy: impl FnOnce() -> String,
+) -> Result<()> {
+    let Some(untrusted) = untrusted::part(type_oid, owner)? else { return Ok(()) };
+    let (table, column, remedy) = (table.clone(), column.to_owned(), remedy());
+    Err(ImportError::UntrustedType { table, column, untrusted, remedy }.into())
+}
+
 /// Returns a column of a part as it would be made here. Its type and collation must exist, and the type must
 /// belong to roles that may act as `owner`, the owner of the table. `remedy` says how to use the type
 /// nevertheless.
@@ -141,10 +152,7 @@ fn column(
     let missing =
         || TableError::NoColumn { table: table.clone(), column: theirs.name.clone(), definition: None };
     let known = shape::known_type(&theirs.type_name, theirs.typmod)?.ok_or_else(missing)?;
-    if let Some(untrusted) = untrusted::part(known.oid, owner)? {
-        let (table, column, remedy) = (table.clone(), theirs.name.clone(), remedy(&known.written));
-        return Err(ImportError::UntrustedType { table, column, untrusted, remedy }.into());
-    }
+    require_trusted(known.oid, owner, table, &theirs.name, || remedy(&known.written))?;
     let collation = match &theirs.collation {
         Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| ImportError::NoCollation {
             table: table.clone(),

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::catalog::health::{self, ImportHealth, StaleCopy};
 use crate::destination::chain::Backlog;
 use crate::destination::error::ChainError;
-use crate::error::{Error, Problem, Result, TableName, literal};
+use crate::error::{Problem, Result, TableName, literal};
 use crate::pg::interrupts;
 use batch::reader;
 use store::Store;
@@ -112,13 +112,13 @@ fn of_store(import: &ImportHealth, store: &dyn Store, numbers: &[u64]) -> Result
         let missing = Backlog::new(target, store).and_then(|mut chain| chain.missing_batch());
         match missing {
             Ok(missing) => return Ok(missing.map(|missing| Problem::ahead_of(target, missing))),
-            Err(error) => return foretold(target, error).map(Some),
+            Err(error) => return Problem::met(target, error).map(Some),
         }
     }
     let Some(late_before) = &import.late_before else { return Ok(None) };
     let exported_at = match reader::manifest(store, target, first) {
         Ok(manifest) => manifest.created_at,
-        Err(error) => return foretold(target, error.into()).map(Some),
+        Err(error) => return Problem::met(target, error.into()).map(Some),
     };
     if exported_at >= *late_before {
         return Ok(None);
@@ -136,11 +136,6 @@ fn of_store(import: &ImportHealth, store: &dyn Store, numbers: &[u64]) -> Result
         literal(target)
     ));
     Ok(Some(late))
-}
-
-/// Tells an error that an import would meet. That the statement is to end is an error all the same.
-fn foretold(target: &str, error: Error) -> Result<Problem> {
-    if error.is_interrupt() { Err(error) } else { Ok(Problem::ahead_of(target, error)) }
 }
 
 fn clocks(import: ImportHealth) -> Option<Problem> {

@@ -8,8 +8,6 @@
 //! Invariant: a batch is checked before its first row changes, except for the hashes of its files. Those are
 //! checked while the files stream; a wrong hash rolls the whole import back.
 
-use std::collections::HashSet;
-
 use uuid::Uuid;
 
 use crate::catalog::{self, AppliedRow, DatabaseIdentity};
@@ -69,8 +67,7 @@ pub fn advance(
     let mut pending = Pending::new(request, store, obstacles)?;
     while let Some(Next { manifest, id }) = pending.next_batch(obstacles)? {
         fault::point(Point::ImportBatchChosen);
-        let full_ahead = || pending.full_ahead();
-        let parts = apply::apply(store, &manifest, &full_ahead, request.options, caller)?;
+        let parts = apply::apply(store, &manifest, &pending.chain, request.options, caller)?;
         let applied = applied_row(&manifest, id, &parts);
         catalog::add_receipt(&applied, &store.url())?;
         catalog::notify(&applied)?;
@@ -84,7 +81,7 @@ pub fn advance(
 
 /// The batches that are to be applied, one after the other.
 pub struct Pending<'a> {
-    chain: Backlog<'a>,
+    pub chain: Backlog<'a>,
     here: DatabaseIdentity,
     /// The database that has published the batch before.
     last: Option<Publisher>,
@@ -122,11 +119,6 @@ impl<'a> Pending<'a> {
         self.last = Some(next.manifest.source.publisher());
         self.left = self.left.map(|left| left - 1);
         Ok(Some(next))
-    }
-
-    /// Returns the tables, by schema and name, that later batches hold in full.
-    pub fn full_ahead(&self) -> HashSet<(String, String)> {
-        self.chain.full_ahead()
     }
 }
 

@@ -7,9 +7,8 @@
 //! Invariant: changes are applied only to a table that has received the full part that they build on. Rows
 //! that no import has written are replaced only if the caller allows it.
 
-use std::collections::HashSet;
-
 use crate::catalog::{self, SourceTable};
+use crate::destination::chain::Backlog;
 use crate::destination::error::OwnershipError;
 use crate::destination::resolve::{self, Destination, Place};
 use crate::error::{Error, Result, TableName};
@@ -19,33 +18,29 @@ use crate::pg::{Oid, query};
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
-/// Returns the tables, by schema and name at the source, that later batches hold in full. Reads manifests.
-pub type FullAhead<'a> = &'a dyn Fn() -> HashSet<(String, String)>;
-
 /// Leaves out changes of tables that have not received the full part that they build on, if a later batch has
 /// it: that replaces all rows.
 pub fn leave_out(
     places: Vec<Place>,
     manifest: &Manifest,
     copies: &Copies,
-    full_ahead: FullAhead,
+    chain: &Backlog,
 ) -> Result<Vec<Place>> {
-    let mut known = None;
     let mut kept = Vec::new();
     for place in places {
         let of = copy_for(&place.part, manifest);
-        if place.part.kind == Kind::Changes && !copies.have_full_part(&of, place.oid)? {
-            let later = known.get_or_insert_with(full_ahead);
-            if later.contains(&(of.schema, of.name)) {
-                pgrx::notice!(
-                    "changes of table \"{}\" in batch {} are left out, because a later batch has it in full",
-                    place.part.table(),
-                    manifest.number
-                );
-                continue;
-            }
+        if place.part.kind == Kind::Changes
+            && !copies.have_full_part(&of, place.oid)?
+            && chain.has_full_ahead(&of.schema, &of.name)
+        {
+            pgrx::notice!(
+                "changes of table \"{}\" in batch {} are left out, because a later batch has it in full",
+                place.part.table(),
+                manifest.number
+            );
+        } else {
+            kept.push(place);
         }
-        kept.push(place);
     }
     Ok(kept)
 }

@@ -128,9 +128,8 @@ impl Outlook {
         while let Some(Next { manifest, .. }) = pending.next_batch(&mut obstacles)? {
             self.plan.add_all(Some(manifest.number), None, obstacles.take());
             let demands = apply::demands(&manifest, request.options, caller);
-            let places = ownership::leave_out(apply::places(&manifest)?, &manifest, &self.copies, &|| {
-                pending.full_ahead()
-            })?;
+            let places = apply::places(&manifest)?;
+            let places = ownership::leave_out(places, &manifest, &self.copies, &pending.chain)?;
             self.look_at_batch(&demands, places, request.options.adopt)?;
         }
         Ok(())

@@ -4,7 +4,8 @@
 //! Input: a column of a part, and that of the table. Output: a [`Retyped`] if they differ in anything that
 //! can change a value. If they do not differ, no value is checked, which costs nothing.
 
-use crate::destination::error::{ImportError, MisfitValue, ValueError};
+use crate::destination::create;
+use crate::destination::error::{MisfitValue, ValueError};
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::convert::{Conversion, Misfit};
@@ -52,10 +53,8 @@ pub fn compare(
     let (source_type, own) = (described(&source)?, described(&type_of(ours))?);
     let binary = match (format, known(&source)?) {
         (Format::Binary, Some(known)) => {
-            if let Some(untrusted) = untrusted::part(known.oid, owner)? {
-                let remedy = "give the column that type; or export in format text.".to_owned();
-                return Err(ImportError::UntrustedType { table, column, untrusted, remedy }.into());
-            }
+            let remedy = || "give the column that type; or export in format text.".to_owned();
+            create::require_trusted(known.oid, owner, &table, &column, remedy)?;
             Some((known.oid, theirs.typmod))
         }
         (Format::Binary, None) => {

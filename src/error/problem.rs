@@ -57,11 +57,17 @@ impl Problem {
 
     /// Says that a store cannot be read. That the statement is to end is an error all the same.
     pub fn unreadable(store: &str, error: batch::Error) -> Result<Problem> {
-        let error = match error {
-            batch::Error::Store(error) => Error::from(error),
+        let error: Error = match error {
+            batch::Error::Store(error) => error.into(),
             error => error.into(),
         };
-        if error.is_interrupt() { Err(error) } else { Ok(Problem::ahead_of(store, error)) }
+        Problem::met(store, error)
+    }
+
+    /// Tells an error that an export or import would meet. That the statement is to end is an error all the
+    /// same.
+    pub fn met(object: impl Into<String>, error: Error) -> Result<Problem> {
+        if error.is_interrupt() { Err(error) } else { Ok(Problem::ahead_of(object, error)) }
     }
 
     pub fn detail(self, detail: impl Into<String>) -> Problem {
