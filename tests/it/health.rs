@@ -2,6 +2,7 @@
 //! well.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -286,6 +287,16 @@ fn a_store_that_cannot_be_read_is_a_row_on_either_side() {
     fs::rename(&away, pair.store.path()).unwrap();
     pair.goes_on();
     pair.source.refused("SELECT * FROM tx_health(NULL)").expect("22004", &["read_stores"]);
+    // A server that takes connections and answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/batches", silent.local_addr().unwrap());
+    pair.source.run(&format!("UPDATE table_export.batch SET store = '{url}'"));
+    pair.destination.run(&format!("UPDATE table_export.receipt SET store = '{url}'"));
+    for side in [&pair.source, &pair.destination] {
+        let timeout = "SET statement_timeout = '500ms'; SELECT * FROM tx_health()";
+        side.refused(timeout).expect("57014", &["statement timeout"]);
+        assert_eq!(side.text("SELECT * FROM tx_health(read_stores => false)"), "");
+    }
 }
 
 #[test]
