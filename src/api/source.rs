@@ -69,7 +69,7 @@ fn follow_members() -> Result<(), ErrorReport> {
     let is_about_partitions = commands.is_about_partitions();
     if work.is_some() || is_about_partitions {
         let _call = Call::enter()?;
-        work.map_or(Ok(()), follow::Work::settle)?;
+        work.map_or(Ok(()), |work| work.settle(&commands))?;
         if is_about_partitions {
             protect::follow_command();
         }

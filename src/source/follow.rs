@@ -176,7 +176,10 @@ impl Work {
     ///
     /// The command does not fail if something of this does: it belongs to somebody else. A warning says what
     /// is missing, and exports are refused until it is there (`tx_tracked.triggers_intact`).
-    pub fn settle(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What nothing but the shadow would show cannot be recorded.
+    pub fn settle(mut self, commands: &Commands) -> Result<()> {
         for (id, tracked) in self.renamed {
             let renew = || snapshot::latest(|| catalog::renew_key(id));
             warn(tracked, attempt(renew));
@@ -186,24 +189,17 @@ impl Work {
         for (id, tracked) in self.disarmed {
             record(id, tracked)?;
         }
-        for stray in self.strays.into_values() {
-            let Stray { id, tracked, relation, .. } = stray;
-            if !stray.joins {
-                warn(tracked, attempt(|| drop_triggers(id, Some(relation))));
-                continue;
+        let mut tried = HashSet::new();
+        while !self.strays.is_empty() {
+            for (order, stray) in std::mem::take(&mut self.strays) {
+                tried.insert((order, stray.joins));
+                settle(stray)?;
             }
-            let failed = attempt(|| {
-                create_triggers(id, relation, stray.captures)?;
-                rehearse_enabling(id, relation)?;
-                if stray.holds_rows { record(id, tracked) } else { Ok(()) }
-            });
-            match failed {
-                None => enable_triggers(id, relation)?,
-                failed => {
-                    // Exports are refused only as long as the table is a member.
-                    record(id, tracked)?;
-                    warn(tracked, failed);
-                }
+            // Commands of others, whose locks may have been waited for, can have altered relatives as well.
+            if let Some(now) = examine(commands) {
+                self.strays = now.strays;
+                self.strays.retain(|&order, stray| !tried.contains(&(order, stray.joins)));
+                self.foreign = now.foreign;
             }
         }
         for ((foreign, _), tracked) in self.foreign {
@@ -212,6 +208,27 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Gives triggers to a member of a tracked table, or takes them from a former one.
+fn settle(stray: Stray) -> Result<()> {
+    let Stray { id, tracked, relation, .. } = stray;
+    if !stray.joins {
+        warn(tracked, attempt(|| drop_triggers(id, Some(relation))));
+        return Ok(());
+    }
+    let failed = attempt(|| {
+        create_triggers(id, relation, stray.captures)?;
+        rehearse_enabling(id, relation)?;
+        if stray.holds_rows { record(id, tracked) } else { Ok(()) }
+    });
+    if failed.is_none() {
+        return enable_triggers(id, relation);
+    }
+    // Exports are refused only as long as the table is a member.
+    record(id, tracked)?;
+    warn(tracked, failed);
+    Ok(())
 }
 
 /// Records that a table is being rewritten by ALTER TABLE. VACUUM FULL and CLUSTER, which change no values,
