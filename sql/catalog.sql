@@ -77,7 +77,7 @@ COMMENT ON COLUMN table_export.target.exported_at       IS 'when the last batch 
 CREATE TABLE table_export.target_table (
     target      text    NOT NULL,
     tracked     integer NOT NULL,
-    fingerprint text    NOT NULL,
+    description text    NOT NULL,
     number      bigint  NOT NULL,
     witness     jsonb   NOT NULL,
     PRIMARY KEY (target, tracked)
@@ -86,7 +86,7 @@ COMMENT ON TABLE  table_export.target_table             IS
     'the tables that a target has received in full; any other is sent in full by its next export';
 COMMENT ON COLUMN table_export.target_table.target      IS 'the target';
 COMMENT ON COLUMN table_export.target_table.tracked     IS 'the tracked table';
-COMMENT ON COLUMN table_export.target_table.fingerprint IS
+COMMENT ON COLUMN table_export.target_table.description IS
     'the name, the columns and the key that were sent; with others the table is sent in full, '
     'because DDL changes rows without changing them';
 COMMENT ON COLUMN table_export.target_table.number      IS

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, now, to_json};
+use crate::pg::query::{Row, in_snapshot, in_transaction, to_json};
 use batch::Publisher;
 
 /// A batch that this database applies, as `table_export.receipt` keeps it.
@@ -38,7 +38,7 @@ pub struct AppliedRow<'a> {
 
 /// Records that a batch is applied.
 pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<()> {
-    now(
+    in_transaction(
         "INSERT INTO table_export.receipt
                 (target, number, id, kind, tables, deleted, updated, inserted, bytes, exported_at, store,
                  system_identifier, database)
@@ -66,7 +66,7 @@ pub fn add_receipt(batch: &AppliedRow, store: &str) -> Result<()> {
 pub fn notify(batch: &AppliedRow) -> Result<()> {
     let sql = "SELECT pg_notify('pg_table_export', json_build_object(
                           'target', $1, 'batch', $2, 'kind', $3, 'tables', $4, 'exported_at', $5)::text)";
-    now(sql, &[&batch.target, &batch.number, &batch.kind, &batch.tables, &batch.exported_at])?;
+    in_transaction(sql, &[&batch.target, &batch.number, &batch.kind, &batch.tables, &batch.exported_at])?;
     Ok(())
 }
 
@@ -105,13 +105,13 @@ pub fn last_receipt(target: &str) -> Result<Option<LastApplied>> {
             applied_at: row.get(4)?,
         })
     };
-    now(&sql, &[&target])?.first().map(applied).transpose()
+    in_transaction(&sql, &[&target])?.first().map(applied).transpose()
 }
 
 /// Forgets what has been applied of a target, and says whether there was anything.
 pub fn forget_receipts(target: &str) -> Result<bool> {
     let sql = "DELETE FROM table_export.receipt WHERE target = $1 RETURNING number";
-    Ok(!now(sql, &[&target])?.is_empty())
+    Ok(!in_transaction(sql, &[&target])?.is_empty())
 }
 
 /// A table at the source, as a target names it: what a table here is the copy of.
@@ -134,7 +134,7 @@ impl SourceTable {
 pub fn copy(relation: Oid) -> Result<Option<(SourceTable, bool)>> {
     let sql = "SELECT target, schema, name, since IS NOT NULL FROM table_export.copy WHERE relation = $1";
     let copy = |row: &Row| Ok((SourceTable::from_row(row)?, row.flag(3)));
-    now(sql, &[&relation])?.first().map(copy).transpose()
+    in_transaction(sql, &[&relation])?.first().map(copy).transpose()
 }
 
 /// Returns what the copies among the partitions and the partitioned ancestors of a table are copies of, each
@@ -148,7 +148,7 @@ pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(SourceTable, Oid, Strin
                                      SELECT relid FROM pg_partition_tree($1))
                 ORDER BY c.relation::text";
     let copy = |row: &Row| Ok((SourceTable::from_row(row)?, Oid::from(row.get::<u32>(3)?), row.get(4)?));
-    now(sql, &[&relation])?.iter().map(copy).collect()
+    in_transaction(sql, &[&relation])?.iter().map(copy).collect()
 }
 
 /// Makes a table the copy of a table of a target, from a batch on. The table that was this copy so far is
@@ -161,7 +161,7 @@ pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64) -> Result<bool> 
     let SourceTable { target, schema, name } = of;
     let former = "DELETE FROM table_export.copy
                    WHERE target = $1 AND schema = $2 AND name = $3 AND relation <> $4";
-    now(former, &[target, schema, name, &relation])?;
+    in_transaction(former, &[target, schema, name, &relation])?;
     let sql = "INSERT INTO table_export.copy AS c (relation, target, schema, name, since, number)
                VALUES ($1::regclass, $2, $3, $4, $5, $5)
                ON CONFLICT (relation) DO UPDATE
@@ -169,7 +169,7 @@ pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64) -> Result<bool> 
                       since = excluded.since, number = excluded.number
                 WHERE c.target = excluded.target
                RETURNING true";
-    Ok(!now(sql, &[&relation, target, schema, name, &number])?.is_empty())
+    Ok(!in_transaction(sql, &[&relation, target, schema, name, &number])?.is_empty())
 }
 
 /// Records that a copy shows what a batch of its target holds. Of an unlogged table this is recorded in an
@@ -178,9 +178,9 @@ pub fn advance_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64)
     if is_unlogged {
         let sql = "INSERT INTO table_export.unlogged_copy (target, relation) VALUES ($1, $2::regclass)
                    ON CONFLICT DO NOTHING";
-        now(sql, &[&target, &relation])?;
+        in_transaction(sql, &[&target, &relation])?;
     }
-    now("UPDATE table_export.copy SET number = $2 WHERE relation = $1", &[&relation, &number])?;
+    in_transaction("UPDATE table_export.copy SET number = $2 WHERE relation = $1", &[&relation, &number])?;
     Ok(())
 }
 
@@ -192,7 +192,7 @@ pub fn mark_not_sent<'a>(
     named: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<()> {
     let named = to_json(&named.collect::<Vec<_>>())?;
-    now(include_str!("mark_not_sent.sql"), &[&target, &number, &named])?;
+    in_transaction(include_str!("mark_not_sent.sql"), &[&target, &number, &named])?;
     Ok(())
 }
 
@@ -207,32 +207,32 @@ pub(super) const EMPTIED_COPIES: &str = "
 pub fn emptied_copy(target: &str) -> Result<Option<String>> {
     let sql =
         format!("SELECT c.relation {EMPTIED_COPIES} AND c.target = $1 ORDER BY c.relation::text LIMIT 1");
-    Ok(now(&sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
+    Ok(in_transaction(&sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
 }
 
 /// Says whether a table here is the copy of one of a target.
 pub fn has_copies(target: &str) -> Result<bool> {
-    let rows = now("SELECT FROM table_export.copy WHERE target = $1 LIMIT 1", &[&target])?;
+    let rows = in_transaction("SELECT FROM table_export.copy WHERE target = $1 LIMIT 1", &[&target])?;
     Ok(!rows.is_empty())
 }
 
 /// Makes the copy of a table of a target need a full part again.
 pub fn require_full_part(copy: &SourceTable) -> Result<()> {
     let sql = "UPDATE table_export.copy SET since = NULL WHERE target = $1 AND schema = $2 AND name = $3";
-    now(sql, &[&copy.target, &copy.schema, &copy.name])?;
+    in_transaction(sql, &[&copy.target, &copy.schema, &copy.name])?;
     Ok(())
 }
 
 /// Forgets which table is the copy of a table of a target.
 pub fn remove_copy(target: &str, schema: &str, name: &str) -> Result<()> {
     let sql = "DELETE FROM table_export.copy WHERE target = $1 AND schema = $2 AND name = $3";
-    now(sql, &[&target, &schema, &name])?;
+    in_transaction(sql, &[&target, &schema, &name])?;
     Ok(())
 }
 
 /// Forgets all copies of a target.
 pub fn remove_copies(target: &str) -> Result<()> {
-    now("DELETE FROM table_export.copy WHERE target = $1", &[&target])?;
+    in_transaction("DELETE FROM table_export.copy WHERE target = $1", &[&target])?;
     Ok(())
 }
 
@@ -260,7 +260,7 @@ pub fn may_import(role: Oid) -> Result<bool> {
                  JOIN pg_extension AS e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
                  JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
                 WHERE e.extname = 'pg_table_export' AND p.proname = 'tx_import'";
-    Ok(now(sql, &[&role])?.first().is_some_and(|row| row.flag(0)))
+    Ok(in_transaction(sql, &[&role])?.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Records the mapping of a table of the source.
@@ -270,13 +270,13 @@ pub fn put_mapping(target: &str, schema: &str, name: &str, mapping: &Mapping) ->
                VALUES ($1, $2, $3, $4::regclass, $5::jsonb)
                ON CONFLICT (target, schema, name) DO UPDATE
                   SET relation = excluded.relation, columns = excluded.columns";
-    now(sql, &[&target, &schema, &name, &mapping.relation, &columns])?;
+    in_transaction(sql, &[&target, &schema, &name, &mapping.relation, &columns])?;
     Ok(())
 }
 
 /// Forgets the mapping of a table of the source.
 pub fn remove_mapping(target: &str, schema: &str, name: &str) -> Result<()> {
     let sql = "DELETE FROM table_export.mapping WHERE target = $1 AND schema = $2 AND name = $3";
-    now(sql, &[&target, &schema, &name])?;
+    in_transaction(sql, &[&target, &schema, &name])?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, latest, now};
+use crate::pg::query::{Row, in_snapshot, in_transaction, latest};
 
 /// A table through which statements can write to a tracked table; the tracked table is a member of itself.
 pub struct Member {
@@ -96,7 +96,7 @@ pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
 
 fn run_each(statements: &[Row]) -> Result<()> {
     for row in statements {
-        now(&row.get::<String>(0)?, &[])?;
+        in_transaction(&row.get::<String>(0)?, &[])?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
 use crate::pg::lock::NameLock;
-use crate::pg::query::{in_snapshot, now};
+use crate::pg::query::{in_snapshot, in_transaction};
 use batch::Publisher;
 
 pub use applied::{
@@ -110,7 +110,7 @@ pub fn forget_batches(target: &str, number: u64) -> Result<()> {
               WHERE b.target = $1 AND b.number <= $2
                 AND b.number < (SELECT max(l.number) FROM table_export.{table} AS l WHERE l.target = $1)"
         );
-        now(&sql, &[&target, &number])?;
+        in_transaction(&sql, &[&target, &number])?;
     }
     Ok(())
 }

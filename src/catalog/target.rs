@@ -30,7 +30,7 @@ pub struct Target {
     /// The ids of the tracked tables that the last batch names, in order.
     pub named: Vec<i32>,
     /// The tracked tables that it has received in full.
-    pub tables: Vec<Received>,
+    pub received: Vec<Received>,
 }
 
 /// A tracked table that a target has received in full.
@@ -38,7 +38,7 @@ pub struct Received {
     /// The id of the tracked table.
     pub tracked: i32,
     /// The columns and key that were sent.
-    pub fingerprint: String,
+    pub description: String,
     /// The batch that has sent it.
     pub number: u64,
     /// What PostgreSQL's catalog said when it was last exported.
@@ -73,13 +73,13 @@ pub fn target(name: &str) -> Result<Option<Target>> {
     let received = |row: &Row| {
         Ok(Received {
             tracked: row.get(0)?,
-            fingerprint: row.get(1)?,
+            description: row.get(1)?,
             number: row.get(2)?,
             witness: row.json(3)?,
         })
     };
-    let tables = in_snapshot(
-        "SELECT tracked, fingerprint, number, witness FROM table_export.target_table WHERE target = $1",
+    let rows_of_tables = in_snapshot(
+        "SELECT tracked, description, number, witness FROM table_export.target_table WHERE target = $1",
         &[&name],
     )?;
     Ok(Some(Target {
@@ -89,7 +89,7 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         number: row.get(4)?,
         batch: row.optional(5)?,
         named: row.json(6)?,
-        tables: tables.iter().map(received).collect::<Result<_>>()?,
+        received: rows_of_tables.iter().map(received).collect::<Result<_>>()?,
     }))
 }
 
@@ -232,13 +232,13 @@ pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received
 }
 
 fn put_received(target: &str, received: &Received) -> Result<()> {
-    let sql = "INSERT INTO table_export.target_table (target, tracked, fingerprint, number, witness)
+    let sql = "INSERT INTO table_export.target_table (target, tracked, description, number, witness)
                VALUES ($1, $2, $3, $4, $5::jsonb)
                ON CONFLICT (target, tracked) DO UPDATE
-                  SET fingerprint = excluded.fingerprint, number = excluded.number,
+                  SET description = excluded.description, number = excluded.number,
                       witness = excluded.witness";
     let witness = to_json(&received.witness)?;
-    latest(sql, &[&target, &received.tracked, &received.fingerprint, &received.number, &witness])?;
+    latest(sql, &[&target, &received.tracked, &received.description, &received.number, &witness])?;
     Ok(())
 }
 

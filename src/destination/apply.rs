@@ -188,7 +188,7 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()>
         "SELECT pg_catalog.count(*) FROM (SELECT FROM {} LIMIT {must_be_left}) AS d",
         shape.as_from_item()
     );
-    let left = query::now(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
+    let left = query::in_transaction(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
         let table = shape.name_for_errors();
         return Err(RowsError::TooManyDeleted { table, deleted: gone, left, limit }.into());

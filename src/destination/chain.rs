@@ -201,7 +201,11 @@ impl<'a> Backlog<'a> {
         LatestFull { found: None, unreadable }
     }
 
-    /// Returns the compacted full batch that can be applied in place of batches that are missing.
+    /// Returns the compacted full batch to begin again with: batch `found` does not follow batch `last`.
+    ///
+    /// # Errors
+    /// No batch is missing between the two: the history has forked. Or some are missing, and there is no such
+    /// batch, or the setting forbids to begin again.
     fn begin_again(&mut self, last: u64, found: u64) -> Result<Next> {
         let target = self.target.to_owned();
         if found == last + 1 {
@@ -230,8 +234,9 @@ impl<'a> Backlog<'a> {
         next
     }
 
-    /// Returns the compacted batch that leads furthest from here. Returns `None` if a full batch leads as
-    /// far, or if a compacted batch would stand for the next batch only.
+    /// Returns the compacted batch to apply in place of batch `next`: the full one to begin with, or the one
+    /// that leads furthest from here. Returns `None` if a full batch leads as far, or if the compacted batch
+    /// would stand for batch `next` only.
     fn shortcut(&mut self, next: u64) -> Result<Option<Next>> {
         if let Some(full) = self.begin_with.take() {
             return Ok(Some(full));

@@ -122,7 +122,7 @@ pub fn add_columns(shape: &Shape, columns: &[Column], owner: Oid, caller: &Calle
 /// Runs DDL as if the session had no part in replication: other event triggers may audit or refuse it.
 fn run_ddl(sql: &str) -> Result<()> {
     let _settings = settings::pin_origin_role();
-    query::now(sql, &[])?;
+    query::in_transaction(sql, &[])?;
     Ok(())
 }
 

@@ -131,7 +131,7 @@ impl<'a> Merge<'a> {
             "SELECT pg_catalog.to_json(pg_catalog.min(p.pair)) FROM ({pairs}) AS p (pair) \
              HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0"
         );
-        match query::now_with(&sql, &staged)?.first() {
+        match query::in_transaction_with(&sql, &staged)?.first() {
             None => Ok(()),
             Some(row) => Err(RowsError::EqualKeys {
                 table: self.shape.name_for_errors(),
@@ -367,7 +367,7 @@ impl<'a> Merge<'a> {
     }
 
     fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
-        let found = query::now_with(sql, &staged.into_iter().collect::<Vec<_>>())?;
+        let found = query::in_transaction_with(sql, &staged.into_iter().collect::<Vec<_>>())?;
         Ok(found.first().map_or(Ok(None), |row| row.optional(0))?)
     }
 

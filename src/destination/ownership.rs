@@ -217,13 +217,14 @@ fn relatives(relation: Oid) -> Result<Vec<(Oid, String)>> {
                        SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS r
                 WHERE r.relid <> $1 ORDER BY r.relid::pg_catalog.text";
     let relative = |row: &query::Row| Ok((Oid::from(row.get::<u32>(0)?), row.get(1)?));
-    query::now(sql, &[&relation])?.iter().map(relative).collect()
+    query::in_transaction(sql, &[&relation])?.iter().map(relative).collect()
 }
 
 /// Locks the root of a partition until the transaction ends, against other imports that make one of its
 /// partitions a copy.
 fn lock_root(partition: Oid) -> Result<()> {
-    let rows = query::now("SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid", &[&partition])?;
+    let rows =
+        query::in_transaction("SELECT pg_catalog.pg_partition_root($1)::pg_catalog.oid", &[&partition])?;
     if let Some(root) = rows.first().map(|row| row.get::<u32>(0)).transpose()? {
         Table::open(Oid::from(root), Lock::ShareUpdateExclusive);
     }

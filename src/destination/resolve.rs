@@ -76,7 +76,7 @@ impl Destination {
 
 /// Says whether a table has any row.
 pub fn has_rows(shape: &Shape) -> Result<bool> {
-    let rows = query::now(&format!("SELECT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
+    let rows = query::in_transaction(&format!("SELECT EXISTS (SELECT FROM {})", shape.as_from_item()), &[])?;
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 

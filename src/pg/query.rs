@@ -231,18 +231,19 @@ pub fn in_snapshot_by_kept_plan(sql: &'static str, parameters: &[&dyn Parameter]
     connection.result(status).map(|(rows, _)| rows)
 }
 
-/// Runs a query in a fresh snapshot, with the effects of the transaction so far, and returns its rows.
-pub fn now(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
+/// Runs a query in the next snapshot of the transaction, with its effects so far, and returns the rows. The
+/// snapshot is fresh at READ COMMITTED only.
+pub fn in_transaction(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], Sees::Transaction).map(|(rows, _)| rows)
 }
 
-/// Runs a query that names staged rows as tables, as [`now`] does.
-pub fn now_with(sql: &str, relations: &[&Staged]) -> Result<Vec<Row>, Error> {
+/// Runs a query that names staged rows as tables, as [`in_transaction`] does.
+pub fn in_transaction_with(sql: &str, relations: &[&Staged]) -> Result<Vec<Row>, Error> {
     execute(sql, &[], relations, Sees::Transaction).map(|(rows, _)| rows)
 }
 
 /// Runs a query in a snapshot of this very moment, with the effects of the transaction so far, and returns
-/// its rows. At REPEATABLE READ [`now`] would not see what has been committed since the transaction's
+/// its rows. At REPEATABLE READ [`in_transaction`] would not see what has been committed since the first
 /// snapshot, and would fail on a row that has been updated since.
 pub fn latest(sql: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>, Error> {
     execute(sql, parameters, &[], Sees::Latest).map(|(rows, _)| rows)

@@ -23,8 +23,9 @@ use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part, Publisher, reader};
 use store::Store;
 
-/// What the store holds after the last batch that we know.
-pub struct Fork {
+/// Where the next batch of a target continues, and what it has to heal: what the store holds after the last
+/// batch that we know.
+pub struct Continuation {
     /// The number that the next batch takes.
     pub next: u64,
     /// The batch that it follows.
@@ -47,15 +48,18 @@ pub enum Healing {
     Everything,
 }
 
-/// Looks for batches after the last one that this database published for a target, and refuses those that it
-/// may not heal. Refuses as well if another database publishes the target and has not been told to stop: the
-/// target's row has come here with a copy of that database.
+/// Looks for batches after the last one that this database published for a target. Returns where the next
+/// batch continues.
+///
+/// # Errors
+/// A batch came from another database or a later timeline, or cannot be read. Another database publishes the
+/// target and has not been told to stop: the target's row has come here with a copy of that database.
 pub fn inspect(
     store: &dyn Store,
     name: &str,
     target: Option<&Target>,
     source: &DatabaseIdentity,
-) -> Result<Fork> {
+) -> Result<Continuation> {
     if let Some(Target { publisher: Some(publisher), number, .. }) = target
         && *publisher != source.publisher
     {
@@ -76,7 +80,13 @@ pub fn inspect(
             require_publisher(before, source)?;
         }
         let previous = if numbers.is_empty() { last } else { before.map(|before| before.id) };
-        return Ok(Fork { next, previous, former_publishers: former, unknown: Vec::new(), has_gap: false });
+        return Ok(Continuation {
+            next,
+            previous,
+            former_publishers: former,
+            unknown: Vec::new(),
+            has_gap: false,
+        });
     }
     let unknown = numbers
         .iter()
@@ -93,7 +103,7 @@ pub fn inspect(
     let before = std::iter::once(last).chain(unknown.iter().map(|manifest| Some(manifest.id)));
     let has_gap = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
     let former_publishers = unknown.last().map_or(former, |manifest| manifest.former_publishers.clone());
-    Ok(Fork { next, previous, former_publishers, unknown, has_gap })
+    Ok(Continuation { next, previous, former_publishers, unknown, has_gap })
 }
 
 /// Requires that this database has published a batch.
@@ -122,7 +132,7 @@ fn other_publisher(target: &str, number: u64, publisher: String, ours: &Database
 ///
 /// This assigns a transaction id, before the snapshot of the export is taken: its position counts that id as
 /// in progress.
-pub fn heal(
+pub fn collect_keys(
     store: &dyn Store,
     unknown: &[Manifest],
     id: i32,

@@ -17,7 +17,7 @@ pub struct Interceptor {
 
 /// Looks them up for a table.
 pub fn interceptors(table: Oid) -> Result<Vec<Interceptor>, pg::Error> {
-    let rows = query::now(include_str!("intercept.sql"), &[&table])?;
+    let rows = query::in_transaction(include_str!("intercept.sql"), &[&table])?;
     let interceptor = |row: &query::Row| {
         Ok(Interceptor { shown: row.get(0)?, disable: row.get(1)?, is_deferrable: row.flag(2) })
     };

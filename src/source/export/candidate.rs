@@ -17,7 +17,7 @@ use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, transaction};
 use crate::source::error::{ExportError, RestrictError, TrackError};
-use crate::source::fork::{self, Fork, Healing};
+use crate::source::fork::{self, Continuation, Healing};
 use crate::source::restriction::{self, ViewOfTable};
 use crate::source::{shadow, track};
 use crate::table::error::TableError;
@@ -36,12 +36,11 @@ pub(super) struct Candidate {
     pub(super) rows: String,
     pub(super) key: Vec<KeyColumn>,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
-    pub(super) fingerprint: String,
+    pub(super) description: String,
     /// What PostgreSQL's catalog says of its members and triggers.
     pub(super) witness: Witness,
-    /// The tables that are read with it, itself among them: its partitions, which are locked as well, or,
-    /// through a view, its children, of which there are none unless the view says ONLY. Empty if it is read
-    /// alone.
+    /// The tables whose rows are read with its own, itself among them: its partitions, which are locked as
+    /// well, or the children that a view reads. Empty if it is read alone.
     read_with: HashSet<Oid>,
     pub(super) healing: Healing,
 }
@@ -78,6 +77,7 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
     given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
 }
 
+/// Locks one table and its shadow, and checks it. With `view`, what is sent is read through that.
 pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
     let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
@@ -123,16 +123,16 @@ fn check(
     if !shadow::is_readable_by(tracked.id, table.owner())? {
         return Err(TrackError::OwnerChanged { table: name }.into());
     }
-    let mut fingerprint = fingerprint(&shape, &key);
+    let mut description = description(&shape, &key);
     let rows = match seen {
         Some(ViewOfTable { rows, definition, .. }) => {
-            fingerprint = format!("{fingerprint} {definition}");
+            description = format!("{description} {definition}");
             rows
         }
         None => rows,
     };
     let (witness, healing) = (Witness::default(), Healing::Nothing);
-    Ok(Candidate { tracked, table, shape, rows, key, fingerprint, witness, read_with, healing })
+    Ok(Candidate { tracked, table, shape, rows, key, description, witness, read_with, healing })
 }
 
 /// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a
@@ -154,11 +154,13 @@ pub(super) fn require_readable(
     Ok(())
 }
 
-/// Finds out what unknown batches have done to each table. If they hold a table that is none of these, one of
-/// these may have had its name: then all are sent in full, as they are if some of these batches are gone.
-pub(super) fn heal(
+/// Decides how each table heals, by what unknown batches have done to it.
+///
+/// All tables are sent in full if some of these batches are gone, if one of them is full, or if they hold a
+/// table that is none of the candidates: a candidate may have had its name.
+pub(super) fn decide_healing(
     candidates: &mut [Candidate],
-    fork: &Fork,
+    continuation: &Continuation,
     store: &Arc<dyn Store>,
     caller: &Caller,
 ) -> Result<()> {
@@ -166,18 +168,18 @@ pub(super) fn heal(
         candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
     };
     // After a full batch a destination can begin with it, and has nothing of what it does not name.
-    let strange = fork.has_gap
-        || fork.unknown.iter().any(|manifest| manifest.kind == Kind::Full)
-        || !fork.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
+    let strange = continuation.has_gap
+        || continuation.unknown.iter().any(|manifest| manifest.kind == Kind::Full)
+        || !continuation.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
     for candidate in candidates.iter_mut() {
         let Candidate { tracked, table, shape, key, .. } = &*candidate;
         candidate.healing = if strange {
             Healing::Everything
         } else {
-            fork::heal(store.as_ref(), &fork.unknown, tracked.id, table, shape, key, caller)?
+            fork::collect_keys(store.as_ref(), &continuation.unknown, tracked.id, table, shape, key, caller)?
         };
     }
-    if !fork.unknown.is_empty() {
+    if !continuation.unknown.is_empty() {
         transaction::increment_command();
     }
     Ok(())
@@ -205,6 +207,7 @@ pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
         .collect()
 }
 
+/// Returns the columns as a manifest lists them.
 pub(super) fn columns(shape: &Shape) -> Vec<batch::Column> {
     let describe = |column: &Column| batch::Column {
         name: column.name.clone(),
@@ -217,14 +220,15 @@ pub(super) fn columns(shape: &Shape) -> Vec<batch::Column> {
     shape.columns.iter().map(describe).collect()
 }
 
-/// By name the destination finds the table, and by number a column that was dropped is told from one of the
-/// same name that was added since.
-pub(super) fn fingerprint(shape: &Shape, key: &[KeyColumn]) -> String {
+/// Describes what is sent of a table. By its name the destination finds it, and by number a column that was
+/// dropped is told from one of the same name that was added since.
+pub(super) fn description(shape: &Shape, key: &[KeyColumn]) -> String {
     let sent = batch::fingerprint(&columns(shape), &key_names(key));
     let numbers = shape.columns.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>();
     format!("{sent} {} {}", numbers.join(","), shape.qualified())
 }
 
+/// Returns the names of the columns of a key, in its order.
 pub(super) fn key_names(key: &[KeyColumn]) -> Vec<String> {
     key.iter().map(|column| column.name.clone()).collect()
 }

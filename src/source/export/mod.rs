@@ -1,11 +1,13 @@
 //! An export: the shadow's changes and the tables' records of one instant, into one batch of one target.
 //!
-//! The guarantees rest on the order of the steps. `docs/design.md` gives the reason for each:
+//! The steps are numbered as in `docs/design.md`, section "Publishing", which gives the reasons:
 //!
-//! 1. Here: lock the target. `candidate`: lock the tables, and heal them.
-//! 2. Here: take the snapshot. `plan` decides in it what is sent of each table, and `write` writes the files.
-//! 3. `publish`: record the batch, flush the log, put the manifest.
-//! 4. `publish`: before the commit, truncate the segments that no target needs. Then commit.
+//! 1. Here: refuse a transaction that has written.
+//! 2. Here: lock the target, and read its position.
+//! 3. `fork`: look for unknown batches. `candidate`: lock the tables, and decide how they heal.
+//! 4. Here: take the snapshot. In it, `candidate` checks triggers and shadows, `plan` decides what is sent of
+//!    each table, and `write` writes the files.
+//! 5. to 8. `publish`: record the batch, flush the log, put the manifest, truncate segments at the commit.
 
 mod candidate;
 mod plan;
@@ -25,11 +27,11 @@ use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, report, snapshot};
 use crate::source::error::ExportError;
-use crate::source::export::candidate::{Candidate, heal, lock_tables, visible};
+use crate::source::export::candidate::{Candidate, decide_healing, lock_tables, visible};
 use crate::source::export::plan::{Moment, Replay, current_moment, plan, renewed, usable_position};
 use crate::source::export::publish::{Written, publish, rotate_at_commit};
 use crate::source::export::write::{header, write_part};
-use crate::source::fork::{self, Fork};
+use crate::source::fork::{self, Continuation};
 use batch::{Compression, Format, Kind, Part, PartSummary, Writer};
 use store::Store;
 
@@ -63,27 +65,28 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     fault::point(Point::ExportTargetLocked);
 
     // A fresh snapshot, because the caller's was taken before the lock of the target.
-    let (target, fork, candidates) = snapshot::latest(|| lock_and_heal(request, &source, store, caller))?;
+    let (target, continuation, candidates) = snapshot::latest(|| prepare(request, &source, store, caller))?;
 
-    let seen =
-        snapshot::latest(|| write(request, &source, target.as_ref(), fork, candidates, store, caller))?;
-    let Some((written, exported)) = seen.written else {
+    let outcome = snapshot::latest(|| {
+        read_and_write(request, &source, target.as_ref(), continuation, candidates, store, caller)
+    })?;
+    let Some((written, exported)) = outcome.written else {
         pgrx::notice!("nothing has changed for target \"{}\"", request.target);
-        if seen.moves {
-            catalog::move_position(request.target, &seen.moment.position, &seen.moment.time)?;
-            catalog::renew_witnesses(request.target, &seen.renewed)?;
+        if outcome.moves {
+            catalog::move_position(request.target, &outcome.moment.position, &outcome.moment.time)?;
+            catalog::renew_witnesses(request.target, &outcome.renewed)?;
         }
-        rotate_at_commit(seen.shadows);
+        rotate_at_commit(outcome.shadows);
         return Ok(Vec::new());
     };
-    catalog::renew_witnesses(request.target, &seen.renewed)?;
+    catalog::renew_witnesses(request.target, &outcome.renewed)?;
     publish(request.target, store, &source, written)?;
-    rotate_at_commit(seen.shadows);
+    rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
 
-/// What an export has seen in its snapshot.
-struct Seen {
+/// What has come of the work in the snapshot.
+struct Outcome {
     /// Its snapshot.
     moment: Moment,
     /// The ids of the shadows, each with its table.
@@ -97,15 +100,15 @@ struct Seen {
 }
 
 /// Decides what the batch holds, and writes its files, all in the active snapshot.
-fn write(
+fn read_and_write(
     request: &Request,
     source: &DatabaseIdentity,
     target: Option<&Target>,
-    fork: Fork,
+    continuation: Continuation,
     candidates: Vec<Candidate>,
     store: &Arc<dyn Store>,
     caller: &Caller,
-) -> Result<Seen> {
+) -> Result<Outcome> {
     let moment = current_moment()?;
     fault::point(Point::ExportSnapshotTaken);
     let position = usable_position(target, &moment.position);
@@ -117,37 +120,37 @@ fn write(
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let named = named(&candidates);
-    let has_same_tables = names_same_tables(target, &fork, &named);
+    let has_same_tables = names_same_tables(target, &continuation, &named);
     let moves = since.is_some();
     // Read again: the target may have been released while its export waited for the locks.
-    let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.tables);
+    let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.received);
     let renewed = renewed(&candidates, &known);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {
-        return Ok(Seen { moment, shadows, moves, renewed, written: None });
+        return Ok(Outcome { moment, shadows, moves, renewed, written: None });
     }
-    let writer = Writer::new(Arc::clone(store), request.target, fork.next, request.compression)?;
-    let (exported, parts) = write_parts(&writer, fork.next, &planned, since, request.format, caller)?;
+    let writer = Writer::new(Arc::clone(store), request.target, continuation.next, request.compression)?;
+    let (exported, parts) = write_parts(&writer, continuation.next, &planned, since, request.format, caller)?;
     planned.iter().try_for_each(|(candidate, _)| candidate.require_same_relatives())?;
-    let full = received_in_full(&planned, fork.next);
+    let full = received_in_full(&planned, continuation.next);
     // Standing by itself: every table is in it in full.
     let kind = if !full.is_empty() && full.len() == named.len() { Kind::Full } else { Kind::Changes };
     let unchanged = named.iter().filter(|(id, _)| planned.iter().all(|(one, _)| one.tracked.id != *id));
     let unchanged = unchanged.map(|(_, table)| table.clone()).collect();
-    let header = header(&fork, source, &moment, kind, unchanged);
+    let header = header(&continuation, source, &moment, kind, unchanged);
     let written = Written {
-        number: fork.next,
+        number: continuation.next,
         writer,
         header,
         parts,
         position: moment.position.clone(),
         named: named.into_iter().map(|(id, _)| id).collect(),
         full,
-        has_healed: !fork.unknown.is_empty(),
-        follows: replay.map_or_else(Vec::new, |replay| replay.follows(&fork)),
+        has_healed: !continuation.unknown.is_empty(),
+        follows: replay.map_or_else(Vec::new, |replay| replay.follows(&continuation)),
     };
     let written = Some((written, exported));
-    Ok(Seen { moment, shadows, moves, renewed, written })
+    Ok(Outcome { moment, shadows, moves, renewed, written })
 }
 
 /// Returns the tables that the batch names, changed or not: the id and the name of each.
@@ -160,8 +163,12 @@ fn named(candidates: &[Candidate]) -> Vec<(i32, batch::Table)> {
 
 /// Says whether the target gets the tables that its last batch names. If not, a batch is published even if
 /// nothing has changed: it tells destinations which tables are not sent any more.
-fn names_same_tables(target: Option<&Target>, fork: &Fork, named: &[(i32, batch::Table)]) -> bool {
-    match fork.unknown.last() {
+fn names_same_tables(
+    target: Option<&Target>,
+    continuation: &Continuation,
+    named: &[(i32, batch::Table)],
+) -> bool {
+    match continuation.unknown.last() {
         None => {
             let last = target.map_or(&[][..], |target| &target.named);
             named.iter().map(|(id, _)| id).eq(last)
@@ -173,24 +180,24 @@ fn names_same_tables(target: Option<&Target>, fork: &Fork, named: &[(i32, batch:
     }
 }
 
-/// Locks the tables, and heals them if the target has been exported before.
+/// Locks the tables, and decides how they heal if the target has been exported before.
 ///
 /// The target is locked: until the transaction ends no other export moves its position.
-fn lock_and_heal(
+fn prepare(
     request: &Request,
     source: &DatabaseIdentity,
     store: &Arc<dyn Store>,
     caller: &Caller,
-) -> Result<(Option<Target>, Fork, Vec<Candidate>)> {
+) -> Result<(Option<Target>, Continuation, Vec<Candidate>)> {
     let target = catalog::target(request.target)?;
-    let fork = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
+    let continuation = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
     let mut candidates = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
-        heal(&mut candidates, &fork, store, caller)?;
+        decide_healing(&mut candidates, &continuation, store, caller)?;
         fault::point(Point::ExportHealed);
     }
-    Ok((target, fork, candidates))
+    Ok((target, continuation, candidates))
 }
 
 /// Writes the files of all planned tables.
@@ -225,7 +232,7 @@ fn write_parts(
 fn received_in_full(planned: &[(Candidate, Kind)], number: u64) -> Vec<Received> {
     let full = planned.iter().filter(|(_, kind)| *kind == Kind::Full).map(|(candidate, _)| Received {
         tracked: candidate.tracked.id,
-        fingerprint: candidate.fingerprint.clone(),
+        description: candidate.description.clone(),
         number,
         witness: candidate.witness.clone(),
     });

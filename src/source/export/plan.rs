@@ -13,7 +13,7 @@ use crate::pg;
 use crate::pg::{query, transaction};
 use crate::source::error::HistoryError;
 use crate::source::export::candidate::Candidate;
-use crate::source::fork::{Fork, Healing};
+use crate::source::fork::{Continuation, Healing};
 use crate::source::shadow::read;
 use batch::{Kind, Link};
 
@@ -34,6 +34,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
+    /// Looks up a batch that this database has published, and those since.
     pub(super) fn since(target: &str, number: u64) -> Result<Replay> {
         let published = catalog::published_since(target, number)?;
         match published.first() {
@@ -52,12 +53,13 @@ impl Replay {
     }
 
     /// The batches after which a destination misses nothing: that one and all since, unknown ones included.
-    pub(super) fn follows(&self, fork: &Fork) -> Vec<Link> {
+    pub(super) fn follows(&self, continuation: &Continuation) -> Vec<Link> {
         let published = self
             .published
             .iter()
             .filter_map(|batch| Some(Link { number: batch.number, id: Uuid::parse_str(&batch.id).ok()? }));
-        let unknown = fork.unknown.iter().map(|manifest| Link { number: manifest.number, id: manifest.id });
+        let unknown =
+            continuation.unknown.iter().map(|manifest| Link { number: manifest.number, id: manifest.id });
         published.chain(unknown).collect()
     }
 }
@@ -106,7 +108,7 @@ pub(super) fn plan(
     for candidate in candidates {
         let id = candidate.tracked.id;
         let is_same = |known: &&Received| {
-            known.fingerprint == candidate.fingerprint && candidate.witness.follows(&known.witness)
+            known.description == candidate.description && candidate.witness.follows(&known.witness)
         };
         let known = known.iter().find(|known| known.tracked == id).filter(is_same);
         let is_kept =

@@ -37,10 +37,12 @@ pub(super) struct Written {
 
 /// Makes the batch exist.
 ///
-/// 1. Write the row. This assigns the transaction id, which is therefore not below the snapshot's xmax.
-/// 2. Flush the log. No crash can undo a commit that the snapshot saw.
-/// 3. Put the manifest. From here on the batch exists.
-/// 4. The commit that follows waits for the log. No crash can undo the new position.
+/// The steps, by their numbers in `docs/design.md`:
+///
+/// 5. Write the row. This assigns the transaction id, which is therefore not below the snapshot's xmax.
+/// 6. Flush the log. No crash can undo a commit that the snapshot saw.
+/// 7. Put the manifest. From here on the batch exists.
+/// 8. The commit that follows waits for the log. No crash can undo the new position.
 pub(super) fn publish(
     target: &str,
     store: &Arc<dyn Store>,

@@ -13,7 +13,7 @@ use crate::pg::user::Caller;
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, columns, key_names};
 use crate::source::export::plan::Moment;
-use crate::source::fork::{Fork, Healing};
+use crate::source::fork::{Continuation, Healing};
 use crate::source::shadow::read;
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
@@ -56,6 +56,7 @@ pub(super) fn write_part(
     Ok(part.finish(ids, records)?)
 }
 
+/// Begins the part of a table.
 pub(super) fn begin_part<'a>(
     writer: &'a Writer,
     shape: &Shape,
@@ -66,15 +67,16 @@ pub(super) fn begin_part<'a>(
     Ok(writer.part(&shape.schema, &shape.name, columns(shape), key_names(key), kind, format)?)
 }
 
+/// Returns what the manifest says besides its parts.
 pub(super) fn header(
-    fork: &Fork,
+    continuation: &Continuation,
     source: &DatabaseIdentity,
     moment: &Moment,
     kind: Kind,
     unchanged: Vec<batch::Table>,
 ) -> Header {
     Header {
-        previous: fork.previous,
+        previous: continuation.previous,
         kind,
         source: batch::Origin {
             system_identifier: source.publisher.system_identifier.clone(),
@@ -85,7 +87,7 @@ pub(super) fn header(
             server_version: source.server_version.clone(),
             encoding: source.encoding.clone(),
         },
-        former_publishers: fork.former_publishers.clone(),
+        former_publishers: continuation.former_publishers.clone(),
         position: moment.position.to_string(),
         created_at: moment.time.clone(),
         unchanged,

@@ -62,7 +62,7 @@ pub fn create(id: i32, key: &[KeyColumn], owner: &str) -> Result<()> {
     let _settings = settings::pin_tablespace();
     for n in [0, 1] {
         let segment = segment(id, n);
-        query::now(
+        query::in_transaction(
             &format!(
                 "CREATE TABLE {segment} (xid pg_catalog.xid8 NOT NULL, op pg_catalog.\"char\" NOT NULL,
                                          run pg_catalog.int2 NOT NULL{columns}) USING heap"
@@ -78,15 +78,18 @@ pub fn grant(id: i32, owner: &str) -> Result<()> {
     let segments = format!("{}, {}", segment(id, 0), segment(id, 1));
     let former = readers(id)?;
     for role in &former {
-        query::now(&format!("REVOKE ALL ON {segments} FROM {role}"), &[])?;
+        query::in_transaction(&format!("REVOKE ALL ON {segments} FROM {role}"), &[])?;
     }
     let role = query::quote_identifier(owner);
-    query::now(&format!("GRANT SELECT ON {segments} TO {role}"), &[])?;
+    query::in_transaction(&format!("GRANT SELECT ON {segments} TO {role}"), &[])?;
     // Granted once: each GRANT writes these rows of PostgreSQL's catalog anew. Their old versions stay until
     // the end of the transaction, and whoever tracks many tables in one would read them again and again.
-    if !query::now(include_str!("is_granted.sql"), &[&owner])?.first().is_some_and(|row| row.flag(0)) {
-        query::now(&format!("GRANT USAGE ON SCHEMA table_export TO {role}"), &[])?;
-        query::now(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {role}"), &[])?;
+    if !query::in_transaction(include_str!("is_granted.sql"), &[&owner])?
+        .first()
+        .is_some_and(|row| row.flag(0))
+    {
+        query::in_transaction(&format!("GRANT USAGE ON SCHEMA table_export TO {role}"), &[])?;
+        query::in_transaction(&format!("GRANT EXECUTE ON FUNCTION {SERIES} TO {role}"), &[])?;
     }
     former.iter().try_for_each(|role| revoke_unused(role))
 }
@@ -95,7 +98,10 @@ pub fn grant(id: i32, owner: &str) -> Result<()> {
 pub fn drop_tables(id: i32) -> Result<()> {
     let readers = readers(id)?;
     // Anybody may have made a view on them.
-    query::now(&format!("DROP TABLE IF EXISTS {}, {} CASCADE", segment(id, 0), segment(id, 1)), &[])?;
+    query::in_transaction(
+        &format!("DROP TABLE IF EXISTS {}, {} CASCADE", segment(id, 0), segment(id, 1)),
+        &[],
+    )?;
     readers.iter().try_for_each(|role| revoke_unused(role))
 }
 
@@ -104,7 +110,10 @@ fn readers(id: i32) -> Result<Vec<String>> {
     let readers = "SELECT DISTINCT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
                      FROM pg_catalog.pg_class AS c, pg_catalog.aclexplode(c.relacl) AS a
                     WHERE c.oid = pg_catalog.to_regclass($1) AND a.grantee NOT IN (0, c.relowner)";
-    Ok(query::now(readers, &[&segment(id, 0)])?.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+    Ok(query::in_transaction(readers, &[&segment(id, 0)])?
+        .iter()
+        .map(|row| row.get(0))
+        .collect::<Result<_, _>>()?)
 }
 
 /// What turns a run into keys.
@@ -116,9 +125,9 @@ fn revoke_unused(role: &str) -> Result<()> {
                                  WHERE c.relnamespace = 'table_export'::pg_catalog.regnamespace
                                    AND a.grantee <> c.relowner
                                    AND pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) = $1)";
-    if !query::now(reads, &[&role])?.first().is_some_and(|row| row.flag(0)) {
-        query::now(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
-        query::now(&format!("REVOKE EXECUTE ON FUNCTION {SERIES} FROM {role}"), &[])?;
+    if !query::in_transaction(reads, &[&role])?.first().is_some_and(|row| row.flag(0)) {
+        query::in_transaction(&format!("REVOKE USAGE ON SCHEMA table_export FROM {role}"), &[])?;
+        query::in_transaction(&format!("REVOKE EXECUTE ON FUNCTION {SERIES} FROM {role}"), &[])?;
     }
     Ok(())
 }

@@ -144,10 +144,13 @@ pub(super) fn both_segments(id: i32) -> String {
 pub fn create_healed(id: i32, owner: &str) -> Result<(Oid, String)> {
     let name = format!("pg_temp.healed_{id}");
     let like = segment(id, 0);
-    query::now(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
-    query::now(&format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op, DROP COLUMN run"), &[])?;
-    query::now(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
-    let rows = query::now("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&name])?;
+    query::in_transaction(&format!("CREATE TEMPORARY TABLE {name} (LIKE {like}) ON COMMIT DROP"), &[])?;
+    query::in_transaction(
+        &format!("ALTER TABLE {name} DROP COLUMN xid, DROP COLUMN op, DROP COLUMN run"),
+        &[],
+    )?;
+    query::in_transaction(&format!("GRANT SELECT ON {name} TO {}", query::quote_identifier(owner)), &[])?;
+    let rows = query::in_transaction("SELECT pg_catalog.to_regclass($1)::pg_catalog.oid", &[&name])?;
     let oid: u32 = rows.first().map(|row| row.get(0)).transpose()?.unwrap_or(0);
     Ok((Oid::from(oid), name))
 }

@@ -36,7 +36,7 @@ fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>> {
     };
     let mut pending = ShadowSize { changes: 0, bytes: 0 };
     for tracked in catalog::tracked()? {
-        if target.tables.iter().any(|known| known.tracked == tracked.id) {
+        if target.received.iter().any(|known| known.tracked == tracked.id) {
             let size = size_after(&tracked, position)?;
             pending.changes += size.changes;
             pending.bytes += size.bytes;
