@@ -247,7 +247,9 @@ fn key_of_record(line: &[u8], key: &[usize]) -> Digested {
     if let [0] = key {
         return digest(fields::of_line(line).next().unwrap_or(line));
     }
-    let fields = fields::of_line(line).collect::<Vec<_>>();
+    // A line can have more fields than a table can have columns.
+    let last = key.iter().max().map_or(0, |last| last + 1);
+    let fields = fields::of_line(line).take(last).collect::<Vec<_>>();
     let key = key.iter().filter_map(|place| fields.get(*place).copied()).collect::<Vec<_>>();
     digest(&key.join(&b'\t'))
 }
