@@ -6,6 +6,7 @@
 
 mod apply;
 mod batches;
+mod cancels;
 mod cluster;
 mod compaction;
 mod cost;
