@@ -106,10 +106,18 @@ pub fn apply(
     caller: &Caller,
 ) -> Result<Vec<AppliedPart>> {
     let demands = demands(manifest, options, caller);
+    let (number, target) = (manifest.number, &manifest.target);
     let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), chain)?;
-    let destinations = places.into_iter().map(|place| demands.resolve(place));
+    let destinations = places.into_iter().map(|place| {
+        let table = place.part.table();
+        let within = format!("While looking for table \"{table}\" of batch {number} of target \"{target}\".");
+        report::with_detail(&within, true, || None, || demands.resolve(place))
+    });
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
-    let are_adopted = ownership::claim(manifest, &destinations, options.adopt, caller)?;
+    let within =
+        format!("While looking up whose copies the tables of batch {number} of target \"{target}\" are.");
+    let claim = || ownership::claim(manifest, &destinations, options.adopt, caller);
+    let are_adopted = report::with_detail(&within, true, || None, claim)?;
     fault::point(Point::ImportTablesLocked);
     destinations
         .iter()
@@ -117,9 +125,7 @@ pub fn apply(
         .map(|(destination, is_adopted)| {
             let part = &destination.part;
             let place = format!(
-                "While applying batch {} of target \"{}\" to table \"{}\".",
-                manifest.number,
-                manifest.target,
+                "While applying batch {number} of target \"{target}\" to table \"{}\".",
                 destination.shape.qualified()
             );
             let cause = || damage(store, manifest, part).map(Error::from);

@@ -16,6 +16,7 @@ mod ddl;
 mod destinations;
 mod docs;
 mod dump;
+mod errors_of_postgres;
 mod extension;
 mod faults;
 mod foreign;

@@ -7,6 +7,7 @@
 //! statics, as [`SOURCE`] and [`COPY`] are.
 
 pub mod database;
+pub mod disk;
 pub mod forgetful;
 pub mod mirror;
 pub mod proxy;
