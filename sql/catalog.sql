@@ -173,6 +173,8 @@ CREATE TABLE table_export.copy (
     number         bigint   NOT NULL,
     not_sent_since bigint,
     shows          timestamptz,
+    columns        jsonb,
+    stale_columns  text[],
     UNIQUE (target, schema, name)
 );
 COMMENT ON TABLE  table_export.copy                IS
@@ -187,6 +189,10 @@ COMMENT ON COLUMN table_export.copy.number         IS 'the last batch that held 
 COMMENT ON COLUMN table_export.copy.not_sent_since IS
     'the first batch that does not name the source''s table any more; null: the target gets it';
 COMMENT ON COLUMN table_export.copy.shows          IS 'the instant of the last batch before that';
+COMMENT ON COLUMN table_export.copy.columns        IS
+    'the columns that have received values, as the catalog described them after the last part';
+COMMENT ON COLUMN table_export.copy.stale_columns  IS
+    'columns that were added or altered here since a full part: unchanged rows may lack their values';
 
 -- Unlogged, because a crash must empty it together with the tables that it names.
 CREATE UNLOGGED TABLE table_export.unlogged_copy (

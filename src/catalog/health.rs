@@ -155,6 +155,8 @@ pub struct StaleCopy {
     pub reason: String,
     /// The first batch that does not name the source's table any more.
     pub not_sent_since: Option<u64>,
+    /// The columns whose unchanged rows may lack values.
+    pub stale_columns: Option<String>,
     /// The instant of the source that it shows, in ISO 8601, if it is not sent any more.
     pub shows: Option<String>,
 }
@@ -168,7 +170,8 @@ pub fn stale_copies() -> Result<Vec<StaleCopy>> {
             source_table: (row.get(2)?, row.get(3)?),
             reason: row.get(4)?,
             not_sent_since: row.optional(5)?,
-            shows: row.optional(6)?,
+            stale_columns: row.optional(6)?,
+            shows: row.optional(7)?,
         })
     };
     in_snapshot(include_str!("copy_health.sql"), &[])?.iter().map(copy).collect()

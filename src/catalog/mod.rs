@@ -13,6 +13,7 @@ pub mod position;
 mod member;
 mod target;
 mod tracked;
+mod values;
 mod witness;
 
 use crate::catalog::error::CatalogError;
@@ -40,6 +41,7 @@ pub use tracked::{
     locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
     tracked_column, tracked_name, tracked_table, truncate_segment,
 };
+pub use values::{columns_of_copy, remember_columns};
 pub use witness::{Witness, witnesses};
 
 /// What this database is. A manifest says this about its source.

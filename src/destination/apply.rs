@@ -20,7 +20,7 @@ use crate::destination::ownership::{self, Copies};
 use crate::destination::part::{self, Changed, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
 use crate::destination::verify;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
@@ -139,10 +139,36 @@ pub fn apply(
                 })
             })?;
             let Destination { table, shape, .. } = destination;
-            catalog::advance_copy(&manifest.target, table.oid(), shape.persistence == 'u', manifest.number)?;
+            catalog::advance_copy(target, table.oid(), shape.persistence == 'u', number)?;
+            remember_columns(destination, target)?;
             Ok(applied)
         })
         .collect()
+}
+
+/// Remembers which columns of a copy have received values, and warns of those whose unchanged rows may lack
+/// theirs: they were added or altered here, and the source does not send unchanged rows again.
+fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
+    let Destination { table, shape, part, .. } = destination;
+    let names = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
+    let Some((columns, before)) = catalog::columns_of_copy(table.oid(), &names)? else { return Ok(()) };
+    let is_full = part.kind == Kind::Full;
+    let before = before.filter(|_| !is_full);
+    let stale = before.as_ref().map_or_else(Vec::new, |before| columns.stale_since(before));
+    if !stale.is_empty() {
+        pgrx::warning!(
+            "columns of table \"{}\" have been added or altered here, whose unchanged rows do not have \
+             their values: {}. Have it sent in full by tx_reset({}, {}) at the source",
+            shape.qualified(),
+            stale.join(", "),
+            literal(target),
+            TableName::new(&part.schema, &part.name).literal()
+        );
+    }
+    if is_full || !stale.is_empty() || before.as_ref() != Some(&columns) {
+        catalog::remember_columns(table.oid(), &columns, &stale, is_full)?;
+    }
+    Ok(())
 }
 
 /// Returns the error of the damaged file of a part, if one is damaged. COPY reads the bytes of a file before

@@ -11,7 +11,7 @@ use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
 use crate::destination::{create, verify};
-use crate::error::{Result, TableName, literal};
+use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
@@ -240,9 +240,6 @@ impl Demands<'_> {
         // Closed, its lock kept: ALTER TABLE refuses a table that is open.
         drop(table);
         create::add_columns(&shape, &added, owner, self.caller)?;
-        if part.kind == Kind::Changes {
-            warn_of_missing_values(self.manifest, part);
-        }
         // ALTER TABLE has changed the table: the former shape is no longer used.
         match (Table::open(oid, Lock::Write), shape_now(oid)?) {
             (Some(table), Some(completed)) => Ok((table, completed)),
@@ -337,17 +334,6 @@ fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     part.columns.iter_mut().for_each(|column| rename(&mut column.name));
     part.key.iter_mut().for_each(rename);
     part
-}
-
-/// Warns that unchanged rows lack the values of added columns: the source does not send those rows again.
-fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
-    let (table, target) = (part.table(), &manifest.target);
-    pgrx::warning!(
-        "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
-         have it sent in full by tx_reset({}, {}) at the source",
-        literal(target),
-        TableName::new(&part.schema, &part.name).literal()
-    );
 }
 
 /// Requires that the table has a column of the same name that can be written to. Returns what its values need
