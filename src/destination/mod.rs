@@ -11,7 +11,7 @@ mod ownership;
 pub mod resolve;
 mod create;
 mod retyped;
-mod verify;
+mod intercepted;
 pub mod apply;
 pub mod part;
 pub mod merge;

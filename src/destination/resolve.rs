@@ -10,7 +10,7 @@ use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
-use crate::destination::{create, verify};
+use crate::destination::{create, intercepted};
 use crate::error::{Result, TableName, literal};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -290,7 +290,7 @@ impl Demands<'_> {
         if let Some(table) = table {
             self.check_rights(table, shape, obstacles)?;
             let interceptors = intercept::interceptors(table.oid())?;
-            obstacles.pass(verify::refuse_deferrable(&interceptors, shape))?;
+            obstacles.pass(intercepted::refuse_deferrable(&interceptors, shape))?;
         }
         let owner = self.owner(table);
         let mut retyped = Vec::new();

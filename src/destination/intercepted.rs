@@ -12,7 +12,7 @@ use crate::table::intercept::Interceptor;
 use crate::table::shape::Shape;
 
 /// The checks of a part. They do nothing if no trigger and no rule fires.
-pub struct Verify<'a> {
+pub struct Arrival<'a> {
     pub interceptors: &'a [Interceptor],
     pub shape: &'a Shape,
     /// The number of the batch.
@@ -36,7 +36,7 @@ pub fn refuse_deferrable(interceptors: &[Interceptor], shape: &Shape) -> Result<
     .into())
 }
 
-impl Verify<'_> {
+impl Arrival<'_> {
     /// Requires that rows with these keys are gone; without keys, all rows.
     pub fn deleted(&self, merge: &Merge, keys: Option<&Staged>) -> Result<()> {
         if self.interceptors.is_empty() || keys.is_some_and(|keys| keys.rows() == 0) {
