@@ -19,4 +19,5 @@ pub mod mapping;
 pub mod protect;
 pub mod receipt;
 pub mod pending;
+pub mod verify;
 pub mod health;

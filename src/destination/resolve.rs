@@ -327,7 +327,7 @@ fn shape_now(oid: Oid) -> Result<Option<Shape>> {
 }
 
 /// Returns the part with the names that a mapping gives to its columns.
-fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
+pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     let rename = |name: &mut String| {
         if let Some(here) = names.get(name) {
             here.clone_into(name);

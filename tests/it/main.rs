@@ -43,4 +43,5 @@ mod types;
 mod untracking;
 mod untrusted;
 mod values;
+mod verify;
 mod writes;
