@@ -12,7 +12,7 @@ use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::user::Caller;
 use crate::proof::error::ProofError;
-use crate::proof::{Compared, Proof, Request};
+use crate::proof::{self, Compared, Proof, Request};
 use crate::source;
 
 /// A row of tx_verify. cargo pgrx refuses an alias in a signature, so the signature lists the columns.
@@ -67,11 +67,12 @@ fn tx_verify(
     let store = call.store_to_read(store.as_deref())?;
     let request = Request { target, relation, examples };
     let proofs = verify(&request, store.as_ref(), &call.caller)?;
+    proof::remember(target, &proofs)?;
     Ok(TableIterator::new(proofs.into_iter().map(row).collect::<Vec<_>>()))
 }
 
 fn row(proof: Proof) -> VerifiedRow {
-    let Proof { number, table, compared, gaps, elapsed } = proof;
+    let Proof { number, table, compared, gaps, elapsed, .. } = proof;
     let of = |count: fn(&Compared) -> u64| compared.as_ref().map(|compared| count(compared) as i64);
     let [rows, missing, extra, different, left_out] = [
         of(|compared| compared.rows),

@@ -11,6 +11,7 @@ pub mod health;
 pub mod kin;
 pub mod position;
 mod member;
+mod proof;
 mod target;
 mod tracked;
 mod witness;
@@ -30,6 +31,7 @@ pub use applied::{
     require_full_part,
 };
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
+pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
     published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,

@@ -83,7 +83,7 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
         let is_known = |(schema, name): &(&str, &str)| known.iter().any(|(s, n)| s == schema && n == name);
         proofs.extend(held.tables().filter(|table| !is_known(table)).map(|(schema, name)| {
             let gap = format!("no table here is its copy. {}", send_again(target, schema, name));
-            Proof::of_nothing(number, format!("{schema}.{name}"), gap)
+            Proof::of_nothing(number, None, format!("{schema}.{name}"), gap)
         }));
     }
     Ok(Look::Done(Some(proofs)))
@@ -105,10 +105,11 @@ impl Verifying<'_> {
         let send_again = || send_again(self.request.target, schema, name);
         let (Some(table), Some(shape)) = (table, Shape::of(copy.relation)?) else {
             let gap = format!("the copy has been dropped. {}", send_again());
-            return Ok(Proof::of_nothing(self.number, format!("{schema}.{name}"), gap));
+            return Ok(Proof::of_nothing(self.number, None, format!("{schema}.{name}"), gap));
         };
         self.require_readable(table, &shape)?;
-        let nothing = |gap: String| Ok(Proof::of_nothing(self.number, shape.qualified(), gap));
+        let nothing =
+            |gap: String| Ok(Proof::of_nothing(self.number, Some(copy.relation), shape.qualified(), gap));
         if !copy.has_full_part {
             return nothing(format!("the copy has not received its rows. {}", send_again()));
         }
@@ -169,7 +170,7 @@ impl Verifying<'_> {
         let rows = shape.as_from_item();
         let subject = Subject { store: self.store, parts, is_partial, rows: &rows, left_out: None, binary };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());
-        let compare = || Proof::of(self.number, shape.qualified(), &subject, self.request.examples);
+        let compare = || Proof::of(self.number, table.oid(), &subject, self.request.examples);
         report::with_detail(&place, true, || None, || self.caller.as_owner(table, compare))
     }
 

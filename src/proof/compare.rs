@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::pg::convert::{Conversion, Misfit};
 use crate::pg::copy;
 use crate::pg::table::Table;
-use crate::pg::{interrupts, scratch, settings};
+use crate::pg::{Oid, interrupts, scratch, settings};
 use crate::proof::{Compared, Proof};
 use crate::table::shape::Shape;
 use batch::{Difference, Example, Expected, Format, Layout, Manifest, Part, Reading, Scratch, reader};
@@ -85,15 +85,16 @@ pub fn not_here<'a>(part: &'a Part, shape: &Shape) -> Vec<&'a str> {
 
 impl Proof {
     /// Says that nothing could be compared.
-    pub fn of_nothing(number: u64, table: String, gap: String) -> Proof {
-        Proof { number, table, compared: None, gaps: vec![gap], elapsed: Default::default() }
+    pub fn of_nothing(number: u64, relation: Option<Oid>, table: String, gap: String) -> Proof {
+        Proof { number, relation, table, compared: None, gaps: vec![gap], elapsed: Default::default() }
     }
 
     /// Compares a table, and adds what it took.
-    pub fn of(number: u64, table: String, subject: &Subject, examples: usize) -> Result<Proof> {
+    pub fn of(number: u64, relation: Oid, subject: &Subject, examples: usize) -> Result<Proof> {
         let started = Instant::now();
-        let compared = Some(subject.compare(examples)?);
-        Ok(Proof { number, table, compared, gaps: Vec::new(), elapsed: started.elapsed() })
+        let (compared, table) = (Some(subject.compare(examples)?), subject.binary.shape.qualified());
+        let (relation, elapsed) = (Some(relation), started.elapsed());
+        Ok(Proof { number, relation, table, compared, gaps: Vec::new(), elapsed })
     }
 }
 

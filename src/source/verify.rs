@@ -98,7 +98,8 @@ struct Verifying<'a> {
 impl Verifying<'_> {
     fn prove(&self, candidate: &Candidate, view: Option<&Table>) -> Result<Proof> {
         let (target, shape) = (self.request.target, &candidate.shape);
-        let nothing = |gap: String| Ok(Proof::of_nothing(self.target.number, shape.qualified(), gap));
+        let (number, relation) = (self.target.number, candidate.tracked.relation);
+        let nothing = |gap: String| Ok(Proof::of_nothing(number, Some(relation), shape.qualified(), gap));
         let is_received = self.target.received.iter().any(|known| is_as_sent(candidate, known));
         if !is_received || read::pending(&candidate.tracked, self.since)?.everything {
             let export = format!("SELECT * FROM tx_export({})", literal(target));
@@ -136,7 +137,7 @@ impl Verifying<'_> {
             binary: Binary::as_it_is(view.unwrap_or(table), shape),
         };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());
-        let compare = || Proof::of(self.target.number, shape.qualified(), &subject, self.request.examples);
+        let compare = || Proof::of(number, relation, &subject, self.request.examples);
         let proof = report::with_detail(&place, true, || None, || self.caller.as_owner(table, compare))?;
         candidate.require_same_relatives()?;
         Ok(Proof { gaps: gap.into_iter().collect(), ..proof })

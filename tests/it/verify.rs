@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::cluster::database::{Database, query, refusal};
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::mirror::Mirror;
 
 /// Compares one table, and returns `equal|complete|missing|extra|different|examples`.
@@ -559,4 +559,75 @@ fn a_cancel_is_obeyed() {
             assert!(took < timeout + 1000, "{timeout}: {took}");
         }
     }
+}
+
+#[test]
+fn what_was_found_is_remembered() {
+    let mirror = Mirror::tracking("verify_remembered", TWO, &["t", "u"]);
+    let fresh = "SELECT verified_batch, verified, verified_at > now() - interval '1 minute' FROM tx_freshness ORDER BY table_name::text";
+    let problems = |at: &Database| {
+        at.text("SELECT severity, object, problem, detail, since IS NOT NULL, hint FROM tx_health(false) WHERE problem ~ 'differs'")
+    };
+    assert_eq!(mirror.copy.text(fresh), "||\n||");
+    let call = format!("SELECT count(*) FROM tx_verify{}", mirror.arguments("copy", ""));
+    assert_eq!(mirror.copy.text(&format!("BEGIN READ ONLY; {call}; COMMIT")), "2");
+    assert_eq!(mirror.copy.text(fresh), "||\n||");
+    for at in [&mirror.copy, &mirror.source] {
+        assert_eq!(at.text(&call), "2");
+        assert_eq!(problems(at), "");
+    }
+    assert_eq!(mirror.copy.text(fresh), "1|t|t\n1|t|t");
+
+    mirror
+        .copy
+        .run("UPDATE t SET note = 'x' WHERE id < 3; DELETE FROM t WHERE id = 4; INSERT INTO t VALUES (0)");
+    mirror.source.run("DELETE FROM t WHERE id = 9; DELETE FROM table_export.shadow_1_0; DELETE FROM table_export.shadow_1_1");
+    for at in [&mirror.copy, &mirror.source] {
+        at.text(&call);
+    }
+    assert_eq!(mirror.copy.text(fresh), "1|f|t\n1|t|t");
+    let problem = "critical|public.t|table \"public.t\" differs from what the store says that it is|Compared with batch 1: ";
+    let see = "|t|To see which, run: SELECT * FROM tx_verify('copy', 'public.t', examples => 100); To have all rows sent again, run";
+    let reset = ": SELECT tx_reset('copy', 'public.t'); SELECT * FROM tx_export('copy');";
+    assert_eq!(
+        problems(&mirror.copy),
+        format!(
+            "{problem}missing rows: 1, extra rows: 1, rows with other values: 2.{see} at the source{reset}"
+        )
+    );
+    assert_eq!(
+        problems(&mirror.source),
+        format!("{problem}missing rows: 1, extra rows: 0, rows with other values: 0.{see}{reset}")
+    );
+    // The HINT ends it, at both sides.
+    mirror.source.run("SELECT tx_reset('copy', 'public.t')");
+    mirror.follow("");
+    for at in [&mirror.copy, &mirror.source] {
+        assert_eq!(problems(at), "");
+        at.text(&call);
+        assert_eq!(problems(at), "");
+    }
+    assert_eq!(mirror.copy.text(fresh), "2|t|t\n2|t|t");
+    mirror.assert_verified();
+    for at in [&mirror.copy, &mirror.source] {
+        at.run("SELECT tx_forget('copy')");
+        assert_eq!(at.text("SELECT count(*) FROM table_export.proof"), "0");
+    }
+}
+
+#[test]
+fn a_table_that_is_written_anew_meanwhile_is_seen_whole() {
+    let mirror = Mirror::tracking("verify_rewritten", TWO, &["t", "u"]);
+    let mut other = mirror.copy.client();
+    // With another type all rows are written anew, and an older snapshot sees none of them.
+    other.batch_execute("BEGIN; ALTER TABLE t ALTER id TYPE bigint").unwrap();
+    std::thread::scope(|scope| {
+        let verifying = scope.spawn(|| verify(&mirror, "t"));
+        wait_until("it waits for the lock", || {
+            mirror.copy.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass")
+                == "1"
+        });
+        other.batch_execute("COMMIT").unwrap();
+        assert_eq!(verifying.join().unwrap(), EQUAL);
+    });
 }

@@ -8,9 +8,9 @@
 //! are not judged. Memory does not grow with the table: digests wait in temporary files, in shares by key.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 
-use super::lines::{Digested, digest, digest_of_fields, fields_of};
+use super::lines::{Digested, digest, digest_of_fields, fields_of, without_newline};
 use super::spill::{Entry, Says, Scratch, Shares, Spill, Spilled, number};
 use super::{Error, fields};
 
@@ -137,17 +137,12 @@ impl Lines {
     /// Calls a function with each line that ends in `bytes`, without its newline.
     fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<usize> {
         let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            if self.begun.is_empty() {
-                each(&rest[..end])?;
-            } else {
-                self.begun.extend(&rest[..end]);
-                each(&self.begun)?;
+        while rest.read_until(b'\n', &mut self.begun)? > 0 {
+            if self.begun.ends_with(b"\n") {
+                each(without_newline(&self.begun))?;
                 self.begun.clear();
             }
-            rest = &rest[end + 1..];
         }
-        self.begun.extend(rest);
         Ok(bytes.len())
     }
 }
