@@ -49,7 +49,7 @@ fuzz_target!(|runs: &[u8]| {
         &mut io::sink(),
     );
     let writer = Writer::new(Arc::new(store.clone()), TARGET, NUMBER + 1, Compression::Zstd);
-    let reading = Reading { store: &store, memory: KEYS as u64, interrupted: || false };
+    let reading = Reading { store: &store, memory: KEYS as u64, interrupted: || false, doing: "compact" };
     let run = [(&first, &first.parts[0]), (&second, &second.parts[0])];
     let _ = compact_part(&writer.expect("a writer"), reading, &run);
     ALLOCATOR.set_limit(usize::MAX).expect("no limit");

@@ -187,6 +187,40 @@ pub fn emptied_copies() -> Result<Vec<(String, String)>> {
     in_snapshot(&sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
+/// A table that differed from the store when it was compared last.
+pub struct DifferentTable {
+    /// Its name, quoted.
+    pub table: String,
+    pub target: String,
+    /// The batch that it was compared with.
+    pub number: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub different: u64,
+    /// When, in ISO 8601.
+    pub verified_at: String,
+    /// Its schema and its name at the source, if it is a copy; else it is the table of the source.
+    pub copy_of: Option<(String, String)>,
+}
+
+/// Returns the tables that differed from the store when they were compared last, and have not been sent in
+/// full since.
+pub fn different_tables() -> Result<Vec<DifferentTable>> {
+    let table = |row: &Row| {
+        Ok(DifferentTable {
+            table: row.get(0)?,
+            target: row.get(1)?,
+            number: row.get(2)?,
+            missing: row.get(3)?,
+            extra: row.get(4)?,
+            different: row.get(5)?,
+            verified_at: row.get(6)?,
+            copy_of: row.optional(7)?.zip(row.optional(8)?),
+        })
+    };
+    in_snapshot(include_str!("different.sql"), &[])?.iter().map(table).collect()
+}
+
 /// A target at a destination.
 pub struct ImportHealth {
     pub target: String,

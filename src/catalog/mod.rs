@@ -11,6 +11,7 @@ pub mod health;
 pub mod kin;
 pub mod position;
 mod member;
+mod proof;
 mod target;
 mod tracked;
 mod values;
@@ -25,11 +26,13 @@ use crate::pg::query::{in_snapshot, in_transaction};
 use batch::Publisher;
 
 pub use applied::{
-    AppliedRow, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies_of_relatives, copy,
-    emptied_copy, forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, may_import, notify,
-    put_mapping, remove_copies, remove_copy, remove_mapping, require_full_part,
+    AppliedRow, Copy, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies,
+    copies_of_relatives, copy, emptied_copy, forget_receipts, has_copies, last_applied, last_receipt,
+    mapping, mark_not_sent, may_import, notify, put_mapping, remove_copies, remove_copy, remove_mapping,
+    require_full_part,
 };
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
+pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
     published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use crate::catalog;
 use crate::destination::chain::Backlog;
 use crate::destination::error::RowsError;
+use crate::destination::intercepted;
 use crate::destination::ownership::{self, Copies};
 use crate::destination::part::{self, Changed, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
-use crate::destination::verify;
 use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
 use crate::pg::table::Right;
@@ -188,7 +188,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     let Destination { table, shape, .. } = destination;
     reader::check_columns(store, manifest, part)?;
     // Once more: triggers of the tables before may have made others since.
-    verify::refuse_deferrable(&incoming.interceptors, shape)?;
+    intercepted::refuse_deferrable(&incoming.interceptors, shape)?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);

@@ -8,10 +8,10 @@ use std::ffi::CStr;
 use std::io::Read;
 
 use crate::destination::error::RowsError;
+use crate::destination::intercepted::Arrival;
 use crate::destination::merge::Merge;
 use crate::destination::resolve::Destination;
 use crate::destination::retyped;
-use crate::destination::verify::Verify;
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::staged::Staged;
@@ -47,9 +47,9 @@ pub struct Changed {
 
 impl Incoming<'_> {
     /// Returns the checks of the part.
-    pub fn verify(&self) -> Verify<'_> {
+    pub fn arrival(&self) -> Arrival<'_> {
         let (shape, number) = (&self.destination.shape, self.manifest.number);
-        Verify { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
+        Arrival { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
     }
 
     /// Reads the ids into staged rows that queries can name `ids`.
@@ -139,11 +139,11 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
     let inserted = if is_direct {
         incoming.copy_records()?
     } else {
-        let verify = incoming.verify();
-        verify.deleted(&merge, ids.as_ref())?;
+        let arrival = incoming.arrival();
+        arrival.deleted(&merge, ids.as_ref())?;
         let records = incoming.stage_records()?;
         let inserted = merge.insert_records(&records)?;
-        verify.written(&merge, &merge.records_as_s(&records), &records)?;
+        arrival.written(&merge, &merge.records_as_s(&records), &records)?;
         inserted
     };
     fault::point(Point::ImportRecordsInserted);
@@ -153,7 +153,7 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
 /// Changes only rows that differ from their records: see [`crate::destination::merge`].
 pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
-    let (merge, verify) = (Merge::of(part, table, shape)?, incoming.verify());
+    let (merge, arrival) = (Merge::of(part, table, shape)?, incoming.arrival());
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
@@ -161,17 +161,17 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let mut surplus = merge.delete_duplicates(ids.as_ref())?;
     if part.kind == Kind::Full {
         surplus += merge.delete_without_key()?;
-        verify.deleted_without_key(&merge)?;
+        arrival.deleted_without_key(&merge)?;
     }
     let sets = merge.row_sets(ids, &records)?;
     let deleted = surplus + merge.delete(&sets.gone)?;
-    verify.deleted(&merge, Some(&sets.gone))?;
+    arrival.deleted(&merge, Some(&sets.gone))?;
     fault::point(Point::ImportRowsDeleted);
     let updated = merge.update(&sets)? + merge.replace(&sets)?;
     fault::point(Point::ImportRowsUpdated);
     let inserted = merge.insert(&sets.new)?;
     for written in [&sets.changed, &sets.replaced, &sets.new] {
-        verify.written(&merge, &format!("{} AS s", written.name()), written)?;
+        arrival.written(&merge, &format!("{} AS s", written.name()), written)?;
     }
     fault::point(Point::ImportRecordsInserted);
     let unchanged = records.rows() - updated - inserted;

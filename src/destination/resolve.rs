@@ -10,7 +10,7 @@ use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
-use crate::destination::{create, verify};
+use crate::destination::{create, intercepted};
 use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -287,7 +287,7 @@ impl Demands<'_> {
         if let Some(table) = table {
             self.check_rights(table, shape, obstacles)?;
             let interceptors = intercept::interceptors(table.oid())?;
-            obstacles.pass(verify::refuse_deferrable(&interceptors, shape))?;
+            obstacles.pass(intercepted::refuse_deferrable(&interceptors, shape))?;
         }
         let owner = self.owner(table);
         let mut retyped = Vec::new();
@@ -324,7 +324,7 @@ fn shape_now(oid: Oid) -> Result<Option<Shape>> {
 }
 
 /// Returns the part with the names that a mapping gives to its columns.
-fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
+pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     let rename = |name: &mut String| {
         if let Some(here) = names.get(name) {
             here.clone_into(name);

@@ -61,6 +61,11 @@ impl Report for batch::Error {
             batch::Error::Number { .. } => plain(ERRCODE_PROGRAM_LIMIT_EXCEEDED).hint(
                 "Use another name for the target, or remove the manifest with the highest number from the store.",
             ),
+            batch::Error::Scratch(source) => plain(match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ERRCODE_DISK_FULL,
+                _ => ERRCODE_IO_ERROR,
+            }),
+            batch::Error::ScratchLimit { .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
             batch::Error::Stream(_) => plain(ERRCODE_IO_ERROR),
         };
         facts.detail("Nothing was changed.")

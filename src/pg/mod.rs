@@ -21,6 +21,7 @@ pub mod query;
 pub mod relatives;
 pub mod report;
 pub mod scan;
+pub mod scratch;
 pub mod settings;
 pub mod snapshot;
 pub mod staged;

@@ -25,6 +25,12 @@ pub fn require_writable(function: &'static str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Says whether the transaction may write: it is not on a standby, and not read-only.
+pub fn may_write() -> bool {
+    // SAFETY: reads shared memory, and a plain variable of the backend.
+    unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::XactReadOnly }
+}
+
 /// Returns the id of the top-level transaction, if it has one.
 pub fn assigned_xid() -> Option<u64> {
     // SAFETY: inside a transaction; assigns nothing.

@@ -104,6 +104,7 @@ pub fn forget(target: &str) -> Result<String> {
     catalog::lock_target("import", target)?;
     let was_applied = catalog::forget_receipts(target)?;
     catalog::remove_copies(target)?;
+    catalog::remove_proofs(target)?;
     if catalog::remove_target(target)? || was_applied {
         Ok(format!("target \"{target}\" is forgotten; its batches stay in the store"))
     } else {

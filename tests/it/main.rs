@@ -45,4 +45,5 @@ mod types;
 mod untracking;
 mod untrusted;
 mod values;
+mod verify;
 mod writes;

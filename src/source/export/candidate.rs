@@ -27,14 +27,14 @@ use batch::{Kind, Part};
 use store::Store;
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
-pub(super) struct Candidate {
-    pub(super) tracked: Tracked,
-    pub(super) table: Table,
+pub struct Candidate {
+    pub tracked: Tracked,
+    pub table: Table,
     /// What is sent of it: under its name, the columns of what it is read from.
-    pub(super) shape: Shape,
+    pub shape: Shape,
     /// What it is read from, quoted: itself, or a view.
-    pub(super) rows: String,
-    pub(super) key: Vec<KeyColumn>,
+    pub rows: String,
+    pub key: Vec<KeyColumn>,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     pub(super) description: String,
     /// What PostgreSQL's catalog says of its members and triggers.
@@ -49,7 +49,7 @@ impl Candidate {
     /// Makes sure, after the table has been read in the active snapshot, that no partition or child came
     /// meanwhile: it may have been read although the snapshot does not have it. ATTACH PARTITION and INHERIT
     /// conflict with no lock of a reader.
-    pub(super) fn require_same_relatives(&self) -> Result<()> {
+    pub fn require_same_relatives(&self) -> Result<()> {
         let is_same = self.read_with.is_empty()
             || table::with_descendants(self.tracked.relation).iter().all(|one| self.read_with.contains(one));
         let attached = || ExportError::RelativeCame { table: self.shape.name_for_errors() }.into();
@@ -78,7 +78,7 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
 }
 
 /// Locks one table and its shadow, and checks it. With `view`, what is sent is read through that.
-pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
+pub fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
     let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     shadow::hold_segments(tracked.id)?;
@@ -188,7 +188,7 @@ pub(super) fn decide_healing(
 /// Leaves out tables whose row in `table_export.tracked` the active snapshot does not see: the snapshot may
 /// miss what was written without triggers. Checks the triggers and shadows of the others, and takes their
 /// segments and members as the snapshot sees them.
-pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
+pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?;
     let mut witnesses = catalog::witnesses()?;
     let mut altered = catalog::altered_shadows()?.into_iter().collect::<BTreeMap<_, _>>();

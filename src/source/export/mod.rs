@@ -9,8 +9,8 @@
 //!    each table, and `write` writes the files.
 //! 5. to 8. `publish`: record the batch, flush the log, put the manifest, truncate segments at the commit.
 
-mod candidate;
-mod plan;
+pub mod candidate;
+pub mod plan;
 mod publish;
 mod write;
 

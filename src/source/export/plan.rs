@@ -81,7 +81,7 @@ pub(super) fn current_moment() -> Result<Moment> {
 }
 
 /// Returns the target's position if it means anything here: its transaction ids must be in the past.
-pub(super) fn usable_position<'a>(target: Option<&'a Target>, now: &Position) -> Option<&'a Position> {
+pub fn usable_position<'a>(target: Option<&'a Target>, now: &Position) -> Option<&'a Position> {
     target?.position.as_ref().filter(|position| position.xmax() <= now.xmax())
 }
 
@@ -91,6 +91,13 @@ pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32,
         known.iter().any(|known| known.tracked == one.tracked.id && known.witness != one.witness)
     };
     candidates.iter().filter(differs).map(|one| (one.tracked.id, one.witness.clone())).collect()
+}
+
+/// Says whether a table is the one that a target has received, and no DDL has hidden a change since.
+pub fn is_as_sent(candidate: &Candidate, known: &Received) -> bool {
+    known.tracked == candidate.tracked.id
+        && known.description == candidate.description
+        && candidate.witness.follows(&known.witness)
 }
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
@@ -106,11 +113,7 @@ pub(super) fn plan(
 ) -> Result<Vec<(Candidate, Kind)>> {
     let mut planned = Vec::new();
     for candidate in candidates {
-        let id = candidate.tracked.id;
-        let is_same = |known: &&Received| {
-            known.description == candidate.description && candidate.witness.follows(&known.witness)
-        };
-        let known = known.iter().find(|known| known.tracked == id).filter(is_same);
+        let known = known.iter().find(|known| is_as_sent(&candidate, known));
         let is_kept =
             |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
         let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod compaction;
+mod comparison;
 
 use std::fs;
 use std::io::{self, Read, Write};
