@@ -83,6 +83,12 @@ impl Tuple {
         self.value(attnum).and_then(|datum| unsafe { Vec::<u8>::from_datum(datum, false) })
     }
 
+    /// Returns the transaction that wrote the row last, as `xmin` of SQL does.
+    pub(super) fn written_by(&self) -> u32 {
+        // SAFETY: a tuple of a table has that field, which freezing keeps (htup_details.h).
+        unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin.into_inner() }
+    }
+
     pub(super) fn value(&self, attnum: i32) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: a tuple of this descriptor; the attribute number is one of it.
@@ -93,24 +99,39 @@ impl Tuple {
 
 /// Finds the row whose first column, an integer and the column of the given index, equals `id`.
 pub fn by_id<T>(table: Oid, index: Oid, id: i32, look: impl FnMut(&Tuple) -> T) -> Option<T> {
-    scan(table, Some((index, 1, pg_sys::F_INT4EQ, Datum::from(id))), look).pop()
+    scan(table, Some((index, 1, pg_sys::F_INT4EQ, Datum::from(id))), None, look).pop()
 }
 
 /// Finds the rows in which a column of type oid, the first of the given index, equals `oid`.
 pub fn by_oid<T>(table: Oid, index: Oid, attnum: i16, oid: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
-    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), look)
+    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), None, look)
+}
+
+/// Finds rows as [`by_oid`] does, as the active snapshot sees them.
+pub(super) fn by_oid_in_snapshot<T>(
+    table: Oid,
+    index: Oid,
+    attnum: i16,
+    oid: Oid,
+    look: impl FnMut(&Tuple) -> T,
+) -> Vec<T> {
+    // SAFETY: stays the active one while it is used (snapmgr.c).
+    let snapshot = unsafe { pg_sys::GetActiveSnapshot() };
+    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), Some(snapshot), look)
 }
 
 /// Looks at all rows of a table.
 pub(super) fn all<T>(table: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
-    scan(table, None, look)
+    scan(table, None, None, look)
 }
 
-/// Looks at rows in the newest state of the catalog: all, or those in which the first column of an index
-/// equals a value. The condition is the index, the column, the function of its operator =, and the value.
+/// Looks at rows in a snapshot, or in the newest state of the catalog: all, or those in which the first
+/// column of an index equals a value. The condition is the index, the column, the function of its operator =,
+/// and the value.
 fn scan<T>(
     table: Oid,
     condition: Option<(Oid, i16, u32, Datum)>,
+    snapshot: Option<pg_sys::Snapshot>,
     mut look: impl FnMut(&Tuple) -> T,
 ) -> Vec<T> {
     let Some(table) = Table::open(table, Lock::Read) else { return Vec::new() };
@@ -124,7 +145,7 @@ fn scan<T>(
             pg_sys::ScanKeyInit(&raw mut key, attnum, strategy, equal.into(), value);
         }
         let (index, keys) = condition.map_or((Oid::INVALID, 0), |(index, ..)| (index, 1));
-        let (by_index, snapshot) = (keys > 0, std::ptr::null_mut());
+        let (by_index, snapshot) = (keys > 0, snapshot.unwrap_or(std::ptr::null_mut()));
         let scan =
             pg_sys::systable_beginscan(table.relation(), index, by_index, snapshot, keys, &raw mut key);
         loop {

@@ -56,7 +56,7 @@ impl<T: Read> Read for Hashed<T> {
 }
 
 /// The SHA-256 of bytes at hand, in lower-case hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

@@ -30,6 +30,7 @@ pub use compacted::{Compacted, Link, put_cumulative};
 pub use definition::{Attribute, Definition, Type};
 pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
 pub use fields::Without;
+pub use hashed::sha256;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
 pub use receipt::{Receipt, leave as leave_receipt};

@@ -123,7 +123,7 @@ fn read_and_write(
     let has_same_tables = names_same_tables(target, &continuation, &named);
     let moves = since.is_some();
     // Read again: the target may have been released while its export waited for the locks.
-    let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.received);
+    let known = catalog::received(request.target)?;
     let renewed = renewed(&candidates, &known);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {

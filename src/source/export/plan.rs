@@ -4,6 +4,8 @@
 //!
 //! Invariant: changes are sent only if the shadow still has all of them since the position.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
@@ -86,10 +88,9 @@ pub(super) fn usable_position<'a>(target: Option<&'a Target>, now: &Position) ->
 }
 
 /// Returns the witnesses that differ from those of the tables that a target has received.
-pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32, Witness)> {
-    let differs = |one: &&Candidate| {
-        known.iter().any(|known| known.tracked == one.tracked.id && known.witness != one.witness)
-    };
+pub(super) fn renewed(candidates: &[Candidate], known: &BTreeMap<i32, Received>) -> Vec<(i32, Witness)> {
+    let differs =
+        |one: &&Candidate| known.get(&one.tracked.id).is_some_and(|known| known.witness != one.witness);
     candidates.iter().filter(differs).map(|one| (one.tracked.id, one.witness.clone())).collect()
 }
 
@@ -101,22 +102,21 @@ pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32,
 pub(super) fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
-    known: &[Received],
+    known: &BTreeMap<i32, Received>,
     replay: Option<&Replay>,
 ) -> Result<Vec<(Candidate, Kind)>> {
     let mut planned = Vec::new();
     for candidate in candidates {
-        let id = candidate.tracked.id;
         let is_same = |known: &&Received| {
             known.description == candidate.description && candidate.witness.follows(&known.witness)
         };
-        let known = known.iter().find(|known| known.tracked == id).filter(is_same);
+        let known = known.get(&candidate.tracked.id).filter(is_same);
         let is_kept =
             |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
         let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
-                let pending = read::pending(&candidate.tracked, since)?;
+                let pending = read::pending(&candidate.tracked, &candidate.shadow, since)?;
                 let any = pending.any || matches!(healing, Healing::Keys(_));
                 if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
             }

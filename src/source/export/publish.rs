@@ -14,7 +14,7 @@ use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::source::error::HistoryError;
-use crate::source::shadow::{is_empty, rotate};
+use crate::source::shadow::{hold_segments, rotate};
 use batch::{self, Header, Kind, Link, Part, Writer, other_attempts, put_cumulative, sweep};
 use store::Store;
 
@@ -108,9 +108,10 @@ pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
         let _settings = settings::pin();
         // SPI requires an active snapshot. Each query of the rotation takes a fresh one itself.
         snapshot::latest(|| {
-            shadows.iter().try_for_each(|&(id, table)| match is_empty(id)? {
-                true => Ok(()),
-                false => rotate::rotate(id, table).map(drop),
+            shadows.iter().try_for_each(|&(id, table)| {
+                // Closed again: TRUNCATE refuses a table that is open.
+                let is_empty = hold_segments(id)?.is_empty();
+                if is_empty { Ok(()) } else { rotate::rotate(id, table).map(drop) }
             })
         })
     });
