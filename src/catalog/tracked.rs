@@ -143,7 +143,8 @@ pub fn altered_shadows() -> Result<Vec<(i32, String)>> {
 
 /// Returns one tracked table, `None` if the table is not tracked.
 pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
-    let id = in_snapshot("SELECT id FROM table_export.tracked WHERE relation = $1", &[&relation])?;
+    let sql = "SELECT id FROM table_export.tracked WHERE relation = $1";
+    let id = in_snapshot_by_kept_plan(sql, &[&relation])?;
     let Some(id) = id.first().map(|row| row.get(0)).transpose()? else { return Ok(None) };
     Ok(with_id(Some(id))?.pop())
 }

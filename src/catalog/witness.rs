@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
-use crate::pg::installed::{self, Installed};
+use crate::pg::installed::{self, Installed, TriggerFinder};
 use crate::pg::query::{Row, in_snapshot};
-use crate::pg::written::{self, Column};
+use crate::pg::written::{Column, Written};
 
 /// What PostgreSQL's catalog says of a tracked table in one snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,9 +107,7 @@ impl Place {
         })
     }
 
-    fn member(&self, triggers: &[Installed], columns: &[Column]) -> Member {
-        let has_parents = self.has_rows && !self.is_tracked_itself;
-        let parents = if has_parents { written::parents(self.relation) } else { Vec::new() };
+    fn member(&self, parents: Vec<(Oid, u32)>, triggers: &[Installed], columns: &[Column]) -> Member {
         let pair = |(oid, xmin): (Oid, u32)| (oid.to_u32().to_string(), xmin.to_string());
         let mut triggers = triggers.iter().map(|one| (one.oid, one.written_by)).collect::<Vec<_>>();
         triggers.sort_by_key(|(oid, _)| oid.to_u32());
@@ -148,20 +146,17 @@ fn digest(columns: &[Column]) -> Option<String> {
 /// without relatives is its only member, which most tables are, and its triggers show by themselves that they
 /// are in place: the view is asked about it only if they do not.
 pub fn witnesses() -> Result<BTreeMap<i32, Seen>> {
-    let no_function = || pg::Error::Internal("the function capture() is gone".into());
-    let capture = installed::function(c"capture").ok_or_else(no_function)?;
-    let functions = in_snapshot(include_str!("witness_functions.sql"), &[])?;
-    let functions = functions.first().map(|row| row.optional::<String>(0)).transpose()?.flatten();
-    let (mut seen, mut types) = (BTreeMap::new(), BTreeMap::new());
+    let mut look = Look::begin()?;
     let (plain, mut others) = plain_tables()?;
     for place in plain {
-        if !add(&place, capture, functions.as_deref(), &mut seen, &mut types) {
+        if !look.add(&place) {
             others.push(place.tracked.to_string());
         }
     }
     for place in members_of(&others)? {
-        add(&place, capture, functions.as_deref(), &mut seen, &mut types);
+        look.add(&place);
     }
+    let Look { mut seen, types, .. } = look;
     let names = names(&types)?;
     for (tracked, seen) in &mut seen {
         let of_types = types.get(tracked).into_iter().flatten().filter_map(|one| names.get(one));
@@ -171,36 +166,58 @@ pub fn witnesses() -> Result<BTreeMap<i32, Seen>> {
     Ok(seen)
 }
 
-/// Adds a member to the witness of its tracked table, and the types of that table's columns. Returns false if
-/// only the view can say whether the member is intact: then nothing is added.
-fn add(
-    place: &Place,
-    capture: Oid,
-    functions: Option<&str>,
-    seen: &mut BTreeMap<i32, Seen>,
-    types: &mut BTreeMap<i32, BTreeSet<u32>>,
-) -> bool {
-    let triggers = installed::installed_in_snapshot(place.relation, capture);
-    let triggers = triggers.into_iter().filter(|one| one.argument == place.tracked).collect::<Vec<_>>();
-    let all_capture = || installed::capture_each_statement(&triggers.iter().collect::<Vec<_>>());
-    let is_intact = match place.is_intact {
-        Some(is_intact) => is_intact,
-        None if all_capture() => true,
-        None => return false,
-    };
-    let columns = written::columns(place.relation);
-    if place.is_tracked_itself {
-        let of_users = columns.iter().filter_map(|column| column.type_oid).map(Oid::to_u32);
-        types.insert(place.tracked, of_users.filter(|&oid| oid >= FIRST_OF_USERS).collect());
+/// What is looked up for witnesses, and what has been found so far.
+struct Look {
+    triggers: TriggerFinder,
+    written: Written,
+    functions: Option<String>,
+    seen: BTreeMap<i32, Seen>,
+    /// The types of the columns of tracked tables, those of users.
+    types: BTreeMap<i32, BTreeSet<u32>>,
+}
+
+impl Look {
+    fn begin() -> Result<Look> {
+        let no_function = || pg::Error::Internal("the function capture() is gone".into());
+        let capture = installed::function(c"capture").ok_or_else(no_function)?;
+        let functions = in_snapshot(include_str!("witness_functions.sql"), &[])?;
+        Ok(Look {
+            triggers: TriggerFinder::begin(capture)?,
+            written: Written::begin()?,
+            functions: functions.first().map(|row| row.optional(0)).transpose()?.flatten(),
+            seen: BTreeMap::new(),
+            types: BTreeMap::new(),
+        })
     }
-    let seen = seen.entry(place.tracked).or_insert_with(|| {
-        let functions = functions.map(str::to_owned);
-        Seen { witness: Witness { functions, ..Witness::default() }, is_intact: true }
-    });
-    seen.is_intact &= is_intact;
-    let relation = place.relation.to_u32().to_string();
-    seen.witness.members.insert(relation, place.member(&triggers, &columns));
-    true
+
+    /// Adds a member to the witness of its tracked table, and the types of that table's columns. Returns
+    /// false if only the view can say whether the member is intact: then nothing is added.
+    fn add(&mut self, place: &Place) -> bool {
+        let triggers = self.triggers.installed(place.relation);
+        let triggers = triggers.into_iter().filter(|one| one.argument == place.tracked).collect::<Vec<_>>();
+        let all_capture = || installed::capture_each_statement(&triggers.iter().collect::<Vec<_>>());
+        let is_intact = match place.is_intact {
+            Some(is_intact) => is_intact,
+            None if all_capture() => true,
+            None => return false,
+        };
+        let columns = self.written.columns(place.relation);
+        if place.is_tracked_itself {
+            let of_users = columns.iter().filter_map(|column| column.type_oid).map(Oid::to_u32);
+            self.types.insert(place.tracked, of_users.filter(|&oid| oid >= FIRST_OF_USERS).collect());
+        }
+        let has_parents = place.has_rows && !place.is_tracked_itself;
+        let parents = if has_parents { self.written.parents(place.relation) } else { Vec::new() };
+        let functions = &self.functions;
+        let seen = self.seen.entry(place.tracked).or_insert_with(|| {
+            let witness = Witness { functions: functions.clone(), ..Witness::default() };
+            Seen { witness, is_intact: true }
+        });
+        seen.is_intact &= is_intact;
+        let relation = place.relation.to_u32().to_string();
+        seen.witness.members.insert(relation, place.member(parents, &triggers, &columns));
+        true
+    }
 }
 
 /// The oid from which on objects are those of users (transam.h, FirstNormalObjectId).

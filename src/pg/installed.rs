@@ -2,7 +2,9 @@
 
 use pgrx::pg_sys::{self, Oid};
 
-use crate::pg::{relatives, scan};
+use crate::pg::error::Error;
+use crate::pg::relatives;
+use crate::pg::scan::{self, Finder};
 
 /// pg_trigger's indexes over the table, and over the oid (pg_trigger.h).
 const BY_TABLE: u32 = pg_sys::TriggerRelidNameIndexId;
@@ -35,11 +37,24 @@ pub fn installed(table: Oid, function: Oid) -> Vec<Installed> {
     scan::by_oid(pg_sys::TriggerRelationId, BY_TABLE.into(), 2, table, ours).into_iter().flatten().collect()
 }
 
-/// Returns the triggers of a table that call a function, as [`installed`] does, in the active snapshot.
-pub fn installed_in_snapshot(table: Oid, function: Oid) -> Vec<Installed> {
-    let ours = |row: &scan::Tuple| read_if_ours(row, function);
-    let found = scan::by_oid_in_snapshot(pg_sys::TriggerRelationId, BY_TABLE.into(), 2, table, ours);
-    found.into_iter().flatten().collect()
+/// Finds the triggers of tables that call a function, as [`installed`] does, in the active snapshot.
+pub struct TriggerFinder {
+    triggers: Finder,
+    function: Oid,
+}
+
+impl TriggerFinder {
+    /// Begins to look for triggers that call a function.
+    pub fn begin(function: Oid) -> Result<TriggerFinder, Error> {
+        let triggers = Finder::begin(pg_sys::TriggerRelationId, BY_TABLE.into(), 2)?;
+        Ok(TriggerFinder { triggers, function })
+    }
+
+    /// Returns the triggers of a table.
+    pub fn installed(&mut self, table: Oid) -> Vec<Installed> {
+        let function = self.function;
+        self.triggers.find(table, |row| read_if_ours(row, function)).into_iter().flatten().collect()
+    }
 }
 
 fn read_if_ours(row: &scan::Tuple, function: Oid) -> Option<Installed> {

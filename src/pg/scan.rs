@@ -99,39 +99,24 @@ impl Tuple {
 
 /// Finds the row whose first column, an integer and the column of the given index, equals `id`.
 pub fn by_id<T>(table: Oid, index: Oid, id: i32, look: impl FnMut(&Tuple) -> T) -> Option<T> {
-    scan(table, Some((index, 1, pg_sys::F_INT4EQ, Datum::from(id))), None, look).pop()
+    scan(table, Some((index, 1, pg_sys::F_INT4EQ, Datum::from(id))), look).pop()
 }
 
 /// Finds the rows in which a column of type oid, the first of the given index, equals `oid`.
 pub fn by_oid<T>(table: Oid, index: Oid, attnum: i16, oid: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
-    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), None, look)
-}
-
-/// Finds rows as [`by_oid`] does, as the active snapshot sees them.
-pub(super) fn by_oid_in_snapshot<T>(
-    table: Oid,
-    index: Oid,
-    attnum: i16,
-    oid: Oid,
-    look: impl FnMut(&Tuple) -> T,
-) -> Vec<T> {
-    // SAFETY: stays the active one while it is used (snapmgr.c).
-    let snapshot = unsafe { pg_sys::GetActiveSnapshot() };
-    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), Some(snapshot), look)
+    scan(table, Some((index, attnum, pg_sys::F_OIDEQ, Datum::from(oid))), look)
 }
 
 /// Looks at all rows of a table.
 pub(super) fn all<T>(table: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
-    scan(table, None, None, look)
+    scan(table, None, look)
 }
 
-/// Looks at rows in a snapshot, or in the newest state of the catalog: all, or those in which the first
-/// column of an index equals a value. The condition is the index, the column, the function of its operator =,
-/// and the value.
+/// Looks at rows in the newest state of the catalog: all, or those in which the first column of an index
+/// equals a value. The condition is the index, the column, the function of its operator =, and the value.
 fn scan<T>(
     table: Oid,
     condition: Option<(Oid, i16, u32, Datum)>,
-    snapshot: Option<pg_sys::Snapshot>,
     mut look: impl FnMut(&Tuple) -> T,
 ) -> Vec<T> {
     let Some(table) = Table::open(table, Lock::Read) else { return Vec::new() };
@@ -145,7 +130,7 @@ fn scan<T>(
             pg_sys::ScanKeyInit(&raw mut key, attnum, strategy, equal.into(), value);
         }
         let (index, keys) = condition.map_or((Oid::INVALID, 0), |(index, ..)| (index, 1));
-        let (by_index, snapshot) = (keys > 0, snapshot.unwrap_or(std::ptr::null_mut()));
+        let (by_index, snapshot) = (keys > 0, std::ptr::null_mut());
         let scan =
             pg_sys::systable_beginscan(table.relation(), index, by_index, snapshot, keys, &raw mut key);
         loop {
@@ -158,4 +143,65 @@ fn scan<T>(
         pg_sys::systable_endscan(scan);
     }
     found
+}
+
+/// Finds rows of one table in the active snapshot again and again, by an index over a column of type oid. To
+/// begin a scan takes longer than to find a few rows.
+pub(super) struct Finder {
+    table: Table,
+    scan: pg_sys::SysScanDesc,
+}
+
+impl Finder {
+    /// Begins to find rows by a column, the first of the given index. The active snapshot must stay active as
+    /// long as the value lives.
+    pub(super) fn begin(table: Oid, index: Oid, attnum: i16) -> Result<Finder, Error> {
+        let none = || Error::Internal(format!("there is no table {}", table.to_u32()));
+        let table = Table::open(table, Lock::Read).ok_or_else(none)?;
+        let mut key = equals(attnum, Oid::INVALID);
+        // SAFETY: an open table and its index over that column; the snapshot stays (genam.c).
+        let scan = unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            pg_sys::systable_beginscan(table.relation(), index, true, snapshot, 1, &raw mut key)
+        };
+        Ok(Finder { table, scan })
+    }
+
+    /// Finds the rows in which the column equals `oid`.
+    pub(super) fn find<T>(&mut self, oid: Oid, mut look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+        // To an index scan, a column is its place in the index.
+        let mut key = equals(1, oid);
+        let mut found = Vec::new();
+        // SAFETY: a scan by an index, with one key, which is copied (indexam.c). Each tuple is looked at
+        // before the scan goes on.
+        unsafe {
+            pg_sys::index_rescan((*self.scan).iscan, &raw mut key, 1, std::ptr::null_mut(), 0);
+            loop {
+                let tuple = pg_sys::systable_getnext(self.scan);
+                if tuple.is_null() {
+                    return found;
+                }
+                found.push(look(&Tuple { tuple, descriptor: self.table.descriptor() }));
+            }
+        }
+    }
+}
+
+impl Drop for Finder {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: begun, and not ended yet; the table is closed after that.
+            unsafe { pg_sys::systable_endscan(self.scan) };
+        }
+    }
+}
+
+fn equals(attnum: i16, oid: Oid) -> pg_sys::ScanKeyData {
+    let mut key = pg_sys::ScanKeyData::default();
+    let strategy = pg_sys::BTEqualStrategyNumber as u16;
+    // SAFETY: fills the key, which it is given.
+    unsafe {
+        pg_sys::ScanKeyInit(&raw mut key, attnum, strategy, pg_sys::F_OIDEQ.into(), Datum::from(oid));
+    }
+    key
 }

@@ -38,8 +38,10 @@ pub(super) struct Candidate {
     pub(super) rows: String,
     /// The columns of the key, by number and by name.
     key: Vec<(i16, String)>,
-    /// Its shadow.
-    pub(super) shadow: Held,
+    shadow: Held,
+    /// Whether its shadow holds anything. Asked after the snapshot is taken, and once: most shadows of many
+    /// tables are empty, and it takes PostgreSQL a file to be opened.
+    pub(super) has_changes: bool,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     pub(super) description: String,
     /// What PostgreSQL's catalog says of its members and triggers.
@@ -146,8 +148,20 @@ fn check(
         }
         None => rows,
     };
-    let (witness, healing) = (Witness::default(), Healing::Nothing);
-    Ok(Candidate { tracked, table, shadow, shape, rows, key, description, witness, read_with, healing })
+    let (witness, has_changes, healing) = (Witness::default(), true, Healing::Nothing);
+    Ok(Candidate {
+        tracked,
+        table,
+        shadow,
+        has_changes,
+        shape,
+        rows,
+        key,
+        description,
+        witness,
+        read_with,
+        healing,
+    })
 }
 
 /// Returns a column of a key, by number and by name; `None` if it is gone, or can be null.
@@ -225,7 +239,8 @@ pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
             Some(match (altered.remove(&id), seen.remove(&id)) {
                 (Some(difference), _) => Err(TrackError::ShadowAltered { table, id, difference }.into()),
                 (None, Some(Seen { witness, is_intact: true })) => {
-                    Ok(Candidate { tracked, witness, ..candidate })
+                    let has_changes = !candidate.shadow.is_empty();
+                    Ok(Candidate { tracked, witness, has_changes, ..candidate })
                 }
                 _ => Err(TrackError::TriggersMissing { table }.into()),
             })

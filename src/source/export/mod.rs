@@ -89,7 +89,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
 struct Outcome {
     /// Its snapshot.
     moment: Moment,
-    /// The ids of the shadows, each with its table.
+    /// The ids of the shadows that hold anything, each with its table.
     shadows: Vec<(i32, Oid)>,
     /// The target has a position, which moves to this snapshot.
     moves: bool,
@@ -118,7 +118,8 @@ fn read_and_write(
         return Err(ExportError::EventTriggerDisabled { name, target: request.target.to_owned() }.into());
     }
     let candidates = visible(candidates)?;
-    let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
+    let shadows = candidates.iter().filter(|one| one.has_changes);
+    let shadows = shadows.map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let named = named(&candidates);
     let has_same_tables = names_same_tables(target, &continuation, &named);
     let moves = since.is_some();

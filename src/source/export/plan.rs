@@ -16,7 +16,7 @@ use crate::pg::{query, transaction};
 use crate::source::error::HistoryError;
 use crate::source::export::candidate::Candidate;
 use crate::source::fork::{Continuation, Healing};
-use crate::source::shadow::read;
+use crate::source::shadow::read::{self, Pending};
 use batch::{Kind, Link};
 
 /// The instant that an export reads in.
@@ -116,7 +116,10 @@ pub(super) fn plan(
         let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
-                let pending = read::pending(&candidate.tracked, &candidate.shadow, since)?;
+                let pending = match candidate.has_changes {
+                    true => read::pending(&candidate.tracked, since)?,
+                    false => Pending::default(),
+                };
                 let any = pending.any || matches!(healing, Healing::Keys(_));
                 if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
             }

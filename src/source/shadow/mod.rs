@@ -145,8 +145,7 @@ pub fn hold_segments(id: i32) -> Result<Held> {
 pub struct Held([Table; 2]);
 
 impl Held {
-    /// Says whether the shadow holds nothing, not even what an undone transaction wrote. It is asked first,
-    /// because most shadows of many tables are empty, and a query takes much longer.
+    /// Says whether the shadow holds nothing, not even what an undone transaction wrote.
     pub fn is_empty(&self) -> bool {
         !self.0.iter().any(Table::has_pages)
     }
