@@ -57,9 +57,9 @@ fn change(mirror: &Mirror) {
 #[test]
 fn triggers_that_were_away_after_an_export_had_its_snapshot() {
     let mirror = mirror("hidden_later");
-    let mut other = mirror.source.client();
-    other.batch_execute("BEGIN; LOCK TABLE pg_event_trigger IN ACCESS EXCLUSIVE MODE").unwrap();
     std::thread::scope(|scope| {
+        let mut other = mirror.source.client();
+        other.batch_execute("BEGIN; LOCK TABLE pg_event_trigger IN ACCESS EXCLUSIVE MODE").unwrap();
         let export = scope.spawn(|| mirror.export(""));
         let waits = "SELECT count(*) FROM pg_locks
                       WHERE NOT granted AND relation = 'pg_event_trigger'::regclass";
