@@ -35,17 +35,17 @@ pub use member::{Captures, Member, create_triggers, drop_triggers, enable_trigge
 pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
-    published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,
+    published_since, put_restriction, received, release_targets, release_unrestricted, remove_restrictions,
     remove_target, renew_witnesses, reset_target, restrictions, table_of_another, take_over, target,
     target_names, targets_needing,
 };
 pub use tracked::{
-    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
-    locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
-    tracked_column, tracked_name, tracked_table, truncate_segment,
+    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,
+    lock_segments, locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment,
+    tracked, tracked_column, tracked_name, tracked_table, truncate_segment,
 };
 pub use values::{columns_of_copy, remember_columns};
-pub use witness::{Witness, witnesses};
+pub use witness::{Seen, Witness, witnesses};
 
 /// What this database is. A manifest says this about its source.
 pub struct DatabaseIdentity {

@@ -202,7 +202,9 @@ impl Demands<'_> {
         if let Some(what) = shape.not_a_table() {
             return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
         }
-        if let Some(extension) = shape.extension.clone().filter(|_| !place.is_mapped) {
+        if !place.is_mapped
+            && let Some(extension) = snapshot::latest(|| shape::extension_of(oid))?
+        {
             let (table, target) = (shape.name_for_errors(), self.manifest.target.clone());
             return Err(OwnershipError::OfExtension { table, target, extension }.into());
         }

@@ -6,10 +6,12 @@
 //! Invariant: keys that have changed since the target's position are left out. They, and the rows, are read
 //! in one snapshot, which is taken after the tables and their shadows are locked, as an export takes it.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Target};
+use crate::catalog::{self, Received, Target};
 use crate::error::{Result, TableName, literal};
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
@@ -77,7 +79,8 @@ fn compare(
     let held = Held::up_to(store, name, target.number, id)?;
     let (candidates, views): (Vec<_>, Vec<_>) = candidates.into_iter().unzip();
     let oids = candidates.iter().map(|one| one.tracked.relation).collect::<Vec<_>>();
-    let verifying = Verifying { request, store, caller, held: &held, target: &target, since };
+    let received = catalog::received(name)?;
+    let verifying = Verifying { request, store, caller, held: &held, target: &target, received, since };
     let proofs = visible(candidates)?.into_iter().map(|candidate| {
         let place = oids.iter().position(|oid| *oid == candidate.tracked.relation);
         verifying.prove(&candidate, place.and_then(|place| views[place].as_ref()))
@@ -92,6 +95,7 @@ struct Verifying<'a> {
     caller: &'a Caller,
     held: &'a Held,
     target: &'a Target,
+    received: BTreeMap<i32, Received>,
     since: &'a Position,
 }
 
@@ -100,7 +104,8 @@ impl Verifying<'_> {
         let (target, shape) = (self.request.target, &candidate.shape);
         let (number, relation) = (self.target.number, candidate.tracked.relation);
         let nothing = |gap: String| Ok(Proof::of_nothing(number, Some(relation), shape.qualified(), gap));
-        let is_received = self.target.received.iter().any(|known| is_as_sent(candidate, known));
+        let known = self.received.get(&candidate.tracked.id);
+        let is_received = known.is_some_and(|known| is_as_sent(candidate, known));
         if !is_received || read::pending(&candidate.tracked, self.since)?.everything {
             let export = format!("SELECT * FROM tx_export({})", literal(target));
             return nothing(format!("the next export sends the table in full. Run: {export}"));
@@ -127,13 +132,13 @@ impl Verifying<'_> {
                  Compact batches before they expire"
             )
         });
-        let Candidate { tracked, table, rows, key, .. } = candidate;
+        let Candidate { tracked, table, rows, .. } = candidate;
         let subject = Subject {
             store: self.store,
             parts,
             is_partial,
             rows,
-            left_out: Some(read::keys_query(tracked, self.since, key, None)?),
+            left_out: Some(read::keys_query(tracked, self.since, &candidate.key()?, None)?),
             binary: Binary::as_it_is(view.unwrap_or(table), shape),
         };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());

@@ -35,6 +35,7 @@ pub use compare::{Difference, Differences, Example, Expected, Layout, LeftOut, S
 pub use definition::{Attribute, Definition, Type};
 pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
 pub use fields::{Without, line_of, values_of};
+pub use hashed::sha256;
 pub use lines::Reading;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};

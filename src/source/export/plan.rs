@@ -4,6 +4,8 @@
 //!
 //! Invariant: changes are sent only if the shadow still has all of them since the position.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
@@ -14,7 +16,7 @@ use crate::pg::{query, transaction};
 use crate::source::error::HistoryError;
 use crate::source::export::candidate::Candidate;
 use crate::source::fork::{Continuation, Healing};
-use crate::source::shadow::read;
+use crate::source::shadow::read::{self, Pending};
 use batch::{Kind, Link};
 
 /// The instant that an export reads in.
@@ -86,10 +88,9 @@ pub fn usable_position<'a>(target: Option<&'a Target>, now: &Position) -> Option
 }
 
 /// Returns the witnesses that differ from those of the tables that a target has received.
-pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32, Witness)> {
-    let differs = |one: &&Candidate| {
-        known.iter().any(|known| known.tracked == one.tracked.id && known.witness != one.witness)
-    };
+pub(super) fn renewed(candidates: &[Candidate], known: &BTreeMap<i32, Received>) -> Vec<(i32, Witness)> {
+    let differs =
+        |one: &&Candidate| known.get(&one.tracked.id).is_some_and(|known| known.witness != one.witness);
     candidates.iter().filter(differs).map(|one| (one.tracked.id, one.witness.clone())).collect()
 }
 
@@ -108,18 +109,21 @@ pub fn is_as_sent(candidate: &Candidate, known: &Received) -> bool {
 pub(super) fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
-    known: &[Received],
+    known: &BTreeMap<i32, Received>,
     replay: Option<&Replay>,
 ) -> Result<Vec<(Candidate, Kind)>> {
     let mut planned = Vec::new();
     for candidate in candidates {
-        let known = known.iter().find(|known| is_as_sent(&candidate, known));
+        let known = known.get(&candidate.tracked.id).filter(|known| is_as_sent(&candidate, known));
         let is_kept =
             |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
         let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some(since), healing) => {
-                let pending = read::pending(&candidate.tracked, since)?;
+                let pending = match candidate.has_changes {
+                    true => read::pending(&candidate.tracked, since)?,
+                    false => Pending::default(),
+                };
                 let any = pending.any || matches!(healing, Healing::Keys(_));
                 if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
             }

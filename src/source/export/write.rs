@@ -28,7 +28,8 @@ pub(super) fn write_part(
     format: Format,
     caller: &Caller,
 ) -> Result<Part> {
-    let Candidate { tracked, table, shape, rows, key, healing, .. } = candidate;
+    let Candidate { tracked, table, shape, rows, healing, .. } = candidate;
+    let key = &candidate.key()?;
     let part = begin_part(writer, shape, key, kind, format)?;
     let healed = match healing {
         Healing::Keys(name) => Some(name.as_str()),

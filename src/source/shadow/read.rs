@@ -10,11 +10,12 @@ use crate::catalog::{Segments, Tracked};
 use crate::error::Result;
 use crate::pg::table::Lock;
 use crate::pg::{Oid, query};
-use crate::source::shadow::{Op, has_runs, is_empty, segment, segment_table};
+use crate::source::shadow::{Op, has_runs, segment, segment_table};
 use crate::table::key::{KeyColumn, text};
 use crate::table::shape::Shape;
 
 /// What lies in a shadow after a position, seen in the active snapshot.
+#[derive(Default)]
 pub struct Pending {
     /// There is any change.
     pub any: bool,
@@ -24,9 +25,6 @@ pub struct Pending {
 
 /// Looks for changes after a position.
 pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending> {
-    if is_empty(tracked.id)? {
-        return Ok(Pending { any: false, everything: false });
-    }
     let rows = query::in_snapshot(
         &format!(
             "SELECT count(*) > 0, count(*) FILTER (WHERE op IN ('{}', '{}')) > 0 FROM {} WHERE {}",
@@ -37,10 +35,9 @@ pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending> {
         ),
         &[],
     )?;
-    Ok(rows.first().map_or(Pending { any: false, everything: false }, |row| Pending {
-        any: row.flag(0),
-        everything: row.flag(1),
-    }))
+    Ok(rows
+        .first()
+        .map_or_else(Pending::default, |row| Pending { any: row.flag(0), everything: row.flag(1) }))
 }
 
 /// Returns the query for the keys that changed after a position, each text once, with those of a healed
