@@ -111,7 +111,7 @@ pub enum ImportError {
 impl ImportError {
     /// Writes the CREATE SCHEMA for a schema that does not exist.
     pub fn create_schema(schema: &str) -> String {
-        format!("CREATE SCHEMA {}", quote_identifier(schema))
+        format!("CREATE SCHEMA IF NOT EXISTS {}", quote_identifier(schema))
     }
 }
 

@@ -90,7 +90,8 @@ pub struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    /// Looks for the batches of a target. A copy of it that has lost its rows is an obstacle.
+    /// Looks for the batches of a target. A copy of it that has lost its rows is an obstacle, except on a
+    /// standby, which cannot read unlogged tables.
     pub fn new(
         request: &Request<'a>,
         store: &'a dyn Store,
@@ -99,6 +100,7 @@ impl<'a> Pending<'a> {
         let target = request.target;
         let last = catalog::last_receipt(target)?.map(|receipt| receipt.publisher);
         if last.is_some()
+            && !transaction::is_in_recovery()
             && let Some(table) = catalog::emptied_copy(target)?
         {
             obstacles.meet(ChainError::Emptied { table, target: target.to_owned() })?;

@@ -14,8 +14,7 @@ use crate::pg::error::Error;
 /// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be
 /// executed.
 pub fn require_writable(function: &'static str) -> Result<(), Error> {
-    // SAFETY: reads shared memory.
-    if unsafe { pg_sys::RecoveryInProgress() } {
+    if is_in_recovery() {
         return Err(Error::InRecovery { function });
     }
     // SAFETY: a variable of the transaction.
@@ -25,10 +24,16 @@ pub fn require_writable(function: &'static str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Says whether the server is a standby.
+pub fn is_in_recovery() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// Says whether the transaction may write: it is not on a standby, and not read-only.
 pub fn may_write() -> bool {
-    // SAFETY: reads shared memory, and a plain variable of the backend.
-    unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::XactReadOnly }
+    // SAFETY: a plain variable of the backend.
+    !is_in_recovery() && !unsafe { pg_sys::XactReadOnly }
 }
 
 /// Returns the id of the top-level transaction, if it has one.

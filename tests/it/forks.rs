@@ -408,7 +408,15 @@ fn all_views_answer_on_a_hot_standby() {
             let rows = format!("SELECT to_jsonb(r) - 'age' FROM {view} AS r");
             assert_eq!(follower.text(&rows), database.text(&rows), "{view}");
         }
+        let verified = follower.text(&follower.call("tx_verify", ""));
+        assert!(verified.lines().count() == 2 && verified.lines().all(|row| row.contains("|t|t|0|0|0|")));
     }
+    primary.psql("shop", "INSERT INTO items VALUES (200, 'planned')");
+    primary.psql("shop", &format!("SELECT FROM tx_export('reporting', store => '{}')", store.url()));
+    let planned = Database::of(&standby, "copy", &store);
+    let sql = planned.call("tx_plan", "").replace('*', "batch, table_name, inserted, obstacle");
+    standby.catch_up(&primary);
+    assert_eq!(planned.text(&sql), "2|public.items||\n2|public.lines||");
 }
 
 #[test]
