@@ -33,6 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Ends a call that waits for its store.
 #[track_caller]
 fn end(cluster: &Cluster, database: &Database, call: &str, is_waiting: impl Fn() -> bool, end: End) {
+    database.wait_until_free();
     let took = match end {
         End::LostClient => lose_client(cluster, database, call, is_waiting),
         _ => end_by_server(database, call, is_waiting, end),
@@ -122,6 +123,8 @@ fn ends_in_each_phase(pair: &Pair, proxy: &Proxy, phases: &[(bool, String, &'sta
         }
     }
     proxy.mend();
+    pair.source.wait_until_free();
+    pair.destination.wait_until_free();
 }
 
 /// What an export stalls at, its upload of records apart, and what the other calls do.

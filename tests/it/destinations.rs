@@ -345,7 +345,9 @@ fn long_work_is_visible_and_can_be_ended() {
     other.batch_execute("BEGIN; LOCK TABLE t IN SHARE MODE").unwrap();
     mirror.copy.refused(&format!("SET lock_timeout = '100ms'; {import}")).expect("55P03", &["lock timeout"]);
     other.batch_execute("ROLLBACK").unwrap();
+    mirror.copy.wait_until_free();
     mirror.copy.refused(&format!("SET statement_timeout = '300ms'; {import}")).expect("57014", &["timeout"]);
+    mirror.copy.wait_until_free();
     // A cancel request.
     let mut client = mirror.copy.client();
     let pid = query(&mut client, "SELECT pg_backend_pid()").unwrap();
@@ -360,6 +362,7 @@ fn long_work_is_visible_and_can_be_ended() {
         refused
     });
     refused.expect("57014", &["canceling statement"]);
+    mirror.copy.wait_until_free();
     mirror.copy.run(&import);
     mirror.assert_same_tables(&["t"]);
 }

@@ -170,6 +170,14 @@ impl Database {
         format!("SELECT * FROM {function}('{}', store => '{}'{further})", self.target, self.store)
     }
 
+    /// Waits until no call holds a target: a client learns of an error before the transaction has ended.
+    pub fn wait_until_free(&self) {
+        let holders = "SELECT count(*) FROM pg_locks
+                        WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                          AND classid = 'table_export.target'::regclass";
+        wait_until("no call holds a target", || self.text(holders) == "0");
+    }
+
     /// The call that resets the target.
     pub fn reset_sql(&self) -> String {
         format!("SELECT tx_reset('{}', store => '{}')", self.target, self.store)
