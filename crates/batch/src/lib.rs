@@ -18,6 +18,7 @@ mod hashed;
 mod manifest;
 mod names;
 mod path;
+mod ranges;
 pub mod reader;
 mod receipt;
 mod writer;
@@ -32,6 +33,7 @@ pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
 pub use fields::Without;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
+pub use ranges::{Bound, Comparison, Condition, Range, fit as ranges_fit};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 
