@@ -40,7 +40,7 @@ pub use tracked::{
     locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
     tracked_column, tracked_name, tracked_table, truncate_segment,
 };
-pub use witness::{Witness, witnesses};
+pub use witness::{Partitions, Witness, witnesses};
 
 /// What this database is. A manifest says this about its source.
 pub struct DatabaseIdentity {

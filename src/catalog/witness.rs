@@ -2,15 +2,18 @@
 //!
 //! Triggers and event triggers record changes, but can be disabled, dropped and made again, and their names
 //! can change. The rows of PostgreSQL's catalog show that afterwards. Invariant: if a change can have escaped
-//! the shadow between two exports, the witness of the second does not follow that of the first.
+//! the shadow between two exports, the witness of the second does not follow that of the first, or the change
+//! is within the bounds of a partition that has gone or come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::pg;
 use crate::pg::query::in_snapshot;
+use crate::table::bounds;
+use batch::{Condition, Range};
 
 /// What PostgreSQL's catalog says of a tracked table in one snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,11 @@ struct Member {
     has_rows: bool,
     /// The parents of a partition, each with the transaction that has attached it.
     parents: Vec<(String, String)>,
+    /// The bounds of a partition, as PostgreSQL shows them.
+    bounds: Option<String>,
+    /// The columns that it is partitioned by. `None` inside for one that is an expression, or whose order or
+    /// equality differs from that of its type, or by whose hash it is partitioned.
+    partitioned_by: Option<Vec<Option<String>>>,
     /// The capture triggers, each with the transaction that wrote it last.
     triggers: Vec<(String, String)>,
     /// pg_class.relfilenode
@@ -42,35 +50,128 @@ struct Member {
 }
 
 impl Witness {
-    /// Says whether all changes of rows between an earlier witness and this one are in the shadow.
+    /// Returns the partitions that have gone and come since an earlier witness, if all other changes of rows
+    /// between the two are in the shadow; `None` if one may not be.
     ///
     /// A rewrite alone is no change: VACUUM FULL and CLUSTER give a table another storage as well. But those
-    /// do not write its columns. A partition whose triggers are not of the transaction that attached it may
+    /// do not write its columns. A partition whose triggers are not of a transaction that attached it may
     /// have been written to before it had them. ALTER TYPE changes what is stored in no row: it gives a label
     /// another name, or an attribute that was made anew no values. New labels and attributes are in no row.
-    pub fn follows(&self, before: &Witness) -> bool {
+    pub fn since<'a>(&'a self, before: &'a Witness) -> Option<Partitions<'a>> {
+        let partitions = Partitions { before, now: self, gone: self.lacks(before), came: before.lacks(self) };
         let stays = |(relation, was): (&String, &Member)| match self.members.get(relation) {
+            _ if partitions.gone.contains(relation.as_str()) || partitions.has_come(relation) => true,
             Some(is) => {
-                is.has_rows == was.has_rows
-                    && is.parents == was.parents
+                is.parents == was.parents
                     && is.triggers == was.triggers
                     && is.computed == was.computed
                     && (is.storage == was.storage || is.columns == was.columns)
             }
-            None => !was.has_rows,
+            None => true,
         };
-        let is_new = |(relation, _): &(&String, &Member)| !before.members.contains_key(*relation);
-        self.functions == before.functions
+        let has_come = |(relation, _): &(&String, &Member)| partitions.has_come(relation);
+        let follows = self.functions == before.functions
             && before.names.iter().all(|(object, name)| self.names.get(object) == Some(name))
             && before.members.iter().all(stays)
-            && self.members.iter().filter(is_new).all(|(_, member)| member.came_with_triggers())
+            && self.members.iter().filter(has_come).all(|(relation, _)| self.came_with_triggers(relation));
+        follows.then_some(partitions)
+    }
+
+    /// Returns the members of another witness with rows of the tracked table that are none in this one, or
+    /// have been attached anew.
+    fn lacks<'a>(&self, other: &'a Witness) -> HashSet<&'a str> {
+        let is_same = |relation: &String, theirs: &Member| {
+            self.members.get(relation).is_some_and(|ours| ours.has_rows && ours.parents == theirs.parents)
+        };
+        let lacking =
+            other.members.iter().filter(|(relation, theirs)| theirs.has_rows && !is_same(relation, theirs));
+        lacking.map(|(relation, _)| relation.as_str()).collect()
+    }
+
+    /// A member and the tables that it is a partition of, up to the tracked table.
+    fn chain<'a>(&'a self, relation: &str) -> impl Iterator<Item = (&'a str, &'a Member)> {
+        let member =
+            |relation: &str| self.members.get_key_value(relation).map(|(oid, one)| (oid.as_str(), one));
+        std::iter::successors(member(relation), move |(_, one)| {
+            one.parents.first().and_then(|(parent, _)| member(parent))
+        })
+    }
+
+    /// Says whether the triggers of a partition are of transactions that attached it, or a table above it:
+    /// they have been there since it is a member.
+    fn came_with_triggers(&self, relation: &str) -> bool {
+        let links = self.chain(relation).flat_map(|(_, one)| &one.parents).map(|(_, xmin)| xmin);
+        let links = links.collect::<HashSet<_>>();
+        let own = self.members.get(relation).map_or(&[][..], |one| &one.triggers);
+        own.iter().all(|(_, xmin)| links.contains(xmin))
+    }
+
+    /// What the bounds of a partition, and those of the tables that it is in, say of its rows.
+    fn range(&self, relation: &str, is_said: IsSaid) -> Range {
+        let pairs = self.chain(relation).zip(self.chain(relation).skip(1));
+        let conditions = pairs.filter_map(|((_, one), (_, parent))| {
+            let columns = parent.partitioned_by.iter().flatten().cloned().collect::<Option<Vec<_>>>()?;
+            bounds::condition(one.bounds.as_deref()?, &columns)
+        });
+        conditions.filter(is_said).collect()
+    }
+
+    /// Returns the ranges that hold all rows of a partition; `None` if there is one whose bounds say nothing.
+    fn ranges(&self, relation: &str, is_said: IsSaid) -> Option<Vec<Range>> {
+        let range = self.range(relation, is_said);
+        if !range.is_empty() {
+            return Some(vec![range]);
+        }
+        self.members.get(relation)?.partitioned_by.as_ref()?;
+        let is_below = |one: &Member| one.parents.first().is_some_and(|(parent, _)| parent == relation);
+        let below = self.members.iter().filter(|(_, one)| is_below(one));
+        let ranges = below.map(|(partition, _)| self.ranges(partition, is_said)).collect::<Option<Vec<_>>>();
+        Some(ranges?.concat())
     }
 }
 
-impl Member {
-    fn came_with_triggers(&self) -> bool {
-        let attached_by = self.parents.first().map(|(_, xmin)| xmin);
-        !self.has_rows || self.triggers.iter().all(|(_, xmin)| Some(xmin) == attached_by)
+/// Says whether a batch can say a condition.
+type IsSaid<'a> = &'a dyn Fn(&Condition) -> bool;
+
+/// The partitions that have gone and come between two witnesses.
+///
+/// All rows that have gone with a partition were within its bounds in the earlier witness, unless the shadow
+/// has their keys. All that came with one are within its bounds now, unless it has gone since.
+pub struct Partitions<'a> {
+    before: &'a Witness,
+    now: &'a Witness,
+    /// Those that are no members any more, or have been attached anew.
+    gone: HashSet<&'a str>,
+    /// Those that are members, or have been attached anew.
+    came: HashSet<&'a str>,
+}
+
+impl Partitions<'_> {
+    /// Says whether a partition has come, by itself or with a table above it.
+    fn has_come(&self, relation: &str) -> bool {
+        self.now.chain(relation).any(|(one, _)| self.came.contains(one))
+    }
+
+    /// Returns the ranges within which rows may have gone and come without a trace in the shadow; `None` if
+    /// they cannot be told. Partitions that were empty when they came do not count, unless `with_rows`.
+    pub fn ranges(&self, with_rows: bool, is_said: IsSaid) -> Option<Vec<Range>> {
+        let of = |witness: &Witness, which: &HashSet<&str>, counts: &dyn Fn(&str) -> bool| {
+            let is_top = |one: &&&str| !witness.chain(one).skip(1).any(|(above, _)| which.contains(above));
+            let tops = which.iter().filter(is_top).filter(|one| counts(one));
+            let ranges = tops.map(|one| witness.ranges(one, is_said)).collect::<Option<Vec<_>>>();
+            Some(ranges?.concat())
+        };
+        let mut ranges = of(self.before, &self.gone, &|_| true)?;
+        let came_again = |one: &str| self.before.members.get(one).is_some_and(|was| was.has_rows);
+        ranges.extend(of(self.now, &self.came, &|one| with_rows || came_again(one))?);
+        let mut distinct = Vec::new();
+        for range in ranges {
+            if !distinct.contains(&range) {
+                distinct.push(range);
+            }
+        }
+        distinct.sort_by_key(|range| format!("{range:?}"));
+        Some(distinct)
     }
 }
 
@@ -92,6 +193,8 @@ mod tests {
         Member {
             has_rows: true,
             parents: vec![pair("1", attached_by)],
+            bounds: Some("FOR VALUES IN (1)".to_owned()),
+            partitioned_by: None,
             triggers: vec![pair("7", triggers_by)],
             storage: Some("5".to_owned()),
             computed: None,
@@ -104,20 +207,101 @@ mod tests {
         Witness { functions: None, names: Default::default(), members }
     }
 
+    fn root() -> (&'static str, Member) {
+        let partitioned_by = Some(vec![Some("r".to_owned())]);
+        ("1", Member { parents: Vec::new(), bounds: None, partitioned_by, ..partition("9", "9") })
+    }
+
+    fn below(parent: &str, attached_by: &str, bounds: &str) -> Member {
+        let bounds = Some(bounds.to_owned());
+        Member { parents: vec![pair(parent, attached_by)], bounds, ..partition(attached_by, attached_by) }
+    }
+
+    /// The ranges in which rows may have gone and come, as text; `None` if a change may have escaped, or if
+    /// they cannot be told.
+    fn ranges(now: &[(&str, Member)], before: &[(&str, Member)], with_rows: bool) -> Option<Vec<String>> {
+        let (now, before) = (witness(now), witness(before));
+        let ranges = now.since(&before)?.ranges(with_rows, &|_| true)?;
+        Some(ranges.iter().map(|range| serde_json::to_string(range).expect("JSON")).collect())
+    }
+
+    fn list(values: &[i32]) -> String {
+        let among = |value| format!(r#"{{"in":{{"column":"r","values":["{value}"]}}}}"#);
+        format!("[{}]", values.iter().map(among).collect::<Vec<_>>().join(","))
+    }
+
     #[test]
-    fn a_partition_that_is_gone_was_a_change_and_an_ancestor_was_none() {
-        let root = ("1", Member { parents: Vec::new(), ..partition("9", "9") });
+    fn a_partition_that_is_gone_was_a_change_within_its_bounds_and_an_ancestor_was_none() {
         let ancestor = Member { has_rows: false, ..partition("9", "9") };
-        let now = witness(std::slice::from_ref(&root));
-        assert!(!now.follows(&witness(&[root.clone(), ("2", partition("9", "9"))])));
-        assert!(now.follows(&witness(&[root, ("2", ancestor)])));
+        let with = [root(), ("2", partition("9", "9"))];
+        assert_eq!(ranges(&[root()], &with, false), Some(vec![list(&[1])]));
+        assert_eq!(ranges(&with, &with, true), Some(vec![]));
+        assert_eq!(ranges(&[root()], &[root(), ("2", ancestor)], false), Some(vec![]));
+        let detaching = Member { has_rows: false, parents: vec![], ..partition("9", "9") };
+        assert_eq!(ranges(&[root(), ("2", detaching.clone())], &with, false), Some(vec![list(&[1])]));
+        assert_eq!(ranges(&[root()], &[root(), ("2", detaching)], false), Some(vec![]));
     }
 
     #[test]
     fn a_partition_must_come_with_its_triggers() {
-        let before = witness(&[]);
-        assert!(witness(&[("2", partition("9", "9"))]).follows(&before));
-        assert!(!witness(&[("2", partition("9", "10"))]).follows(&before));
+        assert!(ranges(&[root(), ("2", partition("9", "9"))], &[root()], false).is_some());
+        assert!(ranges(&[root(), ("2", partition("9", "10"))], &[root()], false).is_none());
+    }
+
+    #[test]
+    fn a_partition_that_came_empty_is_no_change() {
+        let with = [root(), ("2", partition("9", "9"))];
+        assert_eq!(ranges(&with, &[root()], false), Some(vec![]));
+        assert_eq!(ranges(&with, &[root()], true), Some(vec![list(&[1])]));
+    }
+
+    #[test]
+    fn a_partition_that_was_attached_anew_has_gone_and_come() {
+        let before = [root(), ("2", below("1", "9", "FOR VALUES IN (1)"))];
+        let anew = [root(), ("2", below("1", "10", "FOR VALUES IN (2)"))];
+        assert_eq!(ranges(&anew, &before, false), Some(vec![list(&[1]), list(&[2])]));
+        let untouched = Member { triggers: vec![pair("7", "9")], ..below("1", "10", "FOR VALUES IN (2)") };
+        assert_eq!(
+            ranges(&[root(), ("2", untouched)], &before, false),
+            None,
+            "it has the triggers of before"
+        );
+    }
+
+    #[test]
+    fn the_bounds_of_a_table_above_say_it_for_all_below() {
+        let above = |attached_by, bounds| Member {
+            partitioned_by: root().1.partitioned_by,
+            ..below("1", attached_by, bounds)
+        };
+        let leaf = |triggers_by: &str| Member {
+            triggers: vec![pair("7", triggers_by)],
+            ..below("2", "9", "FOR VALUES IN (5)")
+        };
+        let before = [root(), ("2", above("9", "FOR VALUES IN (1)")), ("3", leaf("9"))];
+        assert_eq!(ranges(&[root()], &before, false), Some(vec![list(&[1])]));
+        let without_leaf = [root(), ("2", above("9", "FOR VALUES IN (1)"))];
+        assert_eq!(ranges(&without_leaf, &before, false), Some(vec![list(&[5, 1])]));
+        // The table above is attached anew, and so is the leaf, with it.
+        let anew = [root(), ("2", above("11", "FOR VALUES IN (2)")), ("3", leaf("11"))];
+        assert_eq!(ranges(&anew, &before, false), Some(vec![list(&[1]), list(&[2])]));
+        let late = [root(), ("2", above("11", "FOR VALUES IN (2)")), ("3", leaf("12"))];
+        assert_eq!(ranges(&late, &before, false), None);
+        // By its own bounds the table above cannot be told, and the leaf can.
+        let hashed =
+            [root(), ("2", above("9", "FOR VALUES WITH (modulus 2, remainder 0)")), ("3", leaf("9"))];
+        assert_eq!(ranges(&[root()], &hashed, false), Some(vec![list(&[5])]));
+    }
+
+    #[test]
+    fn bounds_that_say_nothing_of_the_key_tell_no_range() {
+        let other = |bounds: &str| [root(), ("2", below("1", "9", bounds))];
+        assert_eq!(ranges(&[root()], &other("DEFAULT"), false), None);
+        let by_expression = ("1", Member { partitioned_by: Some(vec![None]), ..root().1 });
+        assert_eq!(ranges(&[root()], &[by_expression, ("2", partition("9", "9"))], false), None);
+        let (now, before) = (witness(&[root()]), witness(&other("FOR VALUES IN (1)")));
+        let partitions = now.since(&before).expect("no other change");
+        assert!(partitions.ranges(false, &|_| false).is_none(), "a batch cannot say it");
     }
 
     #[test]
@@ -127,9 +311,10 @@ mod tests {
             Witness { names: names.collect(), ..Witness::default() }
         };
         let before = with(&[("label 1", "sad")]);
-        assert!(!with(&[("label 1", "blue")]).follows(&before));
-        assert!(!with(&[("label 2", "sad")]).follows(&before));
-        assert!(with(&[("label 1", "sad"), ("label 2", "glad")]).follows(&before));
+        let follows = |now: &Witness, before: &Witness| now.since(before).is_some();
+        assert!(!follows(&with(&[("label 1", "blue")]), &before));
+        assert!(!follows(&with(&[("label 2", "sad")]), &before));
+        assert!(follows(&with(&[("label 1", "sad"), ("label 2", "glad")]), &before));
     }
 
     #[test]
@@ -138,8 +323,8 @@ mod tests {
             let computed = Some(computed.to_owned());
             witness(&[("2", Member { computed, ..partition("9", "9") })])
         };
-        assert!(with("7").follows(&with("7")));
-        assert!(!with("8").follows(&with("7")));
+        assert!(with("7").since(&with("7")).is_some());
+        assert!(with("8").since(&with("7")).is_none());
     }
 
     #[test]
@@ -149,8 +334,8 @@ mod tests {
             let storage = Some(storage.to_owned());
             witness(&[("2", Member { storage, columns: Some(columns.to_owned()), ..partition("9", "9") })])
         };
-        assert!(with("6", "a").follows(&before));
-        assert!(with("5", "b").follows(&before));
-        assert!(!with("6", "b").follows(&before));
+        assert!(with("6", "a").since(&before).is_some());
+        assert!(with("5", "b").since(&before).is_some());
+        assert!(with("6", "b").since(&before).is_none());
     }
 }

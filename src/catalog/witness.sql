@@ -42,6 +42,23 @@ SELECT m.tracked,
                    ARRAY(SELECT ARRAY[i.inhparent::text, i.xmin::text] FROM pg_inherits AS i
                           WHERE i.inhrelid = m.relation ORDER BY i.inhparent)
                    ELSE '{}' END,
+               -- The key of a partitioned table: 'columns' is null if it is no list of columns that compare as
+               -- their type does.
+               'partitioned_by', CASE WHEN m.has_rows THEN
+                   (SELECT jsonb_agg(CASE WHEN p.partstrat IN ('r', 'l') AND o.opcdefault
+                                           AND COALESCE(l.collisdeterministic, true) THEN a.attname END
+                                     ORDER BY k.place)
+                      FROM pg_partitioned_table AS p
+                     CROSS JOIN LATERAL unnest(p.partattrs::int2[], p.partclass::oid[], p.partcollation::oid[])
+                           WITH ORDINALITY AS k (attnum, class, coll, place)
+                      JOIN pg_opclass AS o ON o.oid = k.class
+                      LEFT JOIN pg_collation AS l ON l.oid = k.coll
+                      LEFT JOIN pg_attribute AS a ON a.attrelid = p.partrelid AND a.attnum = k.attnum
+                     WHERE p.partrelid = m.relation) END,
+               -- Texts of a database in SQL_ASCII can be in any encoding.
+               'bounds', CASE WHEN m.has_rows AND m.relation <> t.relation AND c.relispartition
+                               AND getdatabaseencoding() <> 'SQL_ASCII' THEN
+                   pg_get_expr(c.relpartbound, c.oid) END,
                'triggers',
                    ARRAY(SELECT ARRAY[g.oid::text, g.xmin::text] FROM pg_trigger AS g
                           WHERE g.tgrelid = m.relation AND g.tgfoid = 'table_export.capture()'::regprocedure

@@ -3,6 +3,7 @@
 //! Rule: nothing here knows of tracking, targets or batches, only how a manifest describes types and
 //! ranges.
 
+pub mod bounds;
 pub mod ddl;
 pub mod definition;
 pub mod error;

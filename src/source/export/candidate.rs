@@ -23,7 +23,7 @@ use crate::source::{shadow, track};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::shape::{Column, Shape};
-use batch::{Kind, Part};
+use batch::{Kind, Part, Range};
 use store::Store;
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
@@ -34,6 +34,8 @@ pub(super) struct Candidate {
     pub(super) shape: Shape,
     /// What it is read from, quoted: itself, or a view.
     pub(super) rows: String,
+    /// It is read through a view, which may hide what the bounds of partitions tell.
+    pub(super) has_view: bool,
     pub(super) key: Vec<KeyColumn>,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     pub(super) description: String,
@@ -43,6 +45,8 @@ pub(super) struct Candidate {
     /// well, or the children that a view reads. Empty if it is read alone.
     read_with: HashSet<Oid>,
     pub(super) healing: Healing,
+    /// Within these, rows may have gone and come with partitions.
+    pub(super) ranges: Vec<Range>,
 }
 
 impl Candidate {
@@ -132,7 +136,20 @@ fn check(
         None => rows,
     };
     let (witness, healing) = (Witness::default(), Healing::Nothing);
-    Ok(Candidate { tracked, table, shape, rows, key, description, witness, read_with, healing })
+    let (has_view, ranges) = (view.is_some(), Vec::new());
+    Ok(Candidate {
+        tracked,
+        table,
+        shape,
+        rows,
+        has_view,
+        key,
+        description,
+        witness,
+        read_with,
+        healing,
+        ranges,
+    })
 }
 
 /// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a
