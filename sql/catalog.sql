@@ -174,6 +174,8 @@ CREATE TABLE table_export.copy (
     number         bigint   NOT NULL,
     not_sent_since bigint,
     shows          timestamptz,
+    columns        jsonb,
+    stale_columns  text[],
     UNIQUE (target, schema, name)
 );
 COMMENT ON TABLE  table_export.copy                IS
@@ -188,6 +190,10 @@ COMMENT ON COLUMN table_export.copy.number         IS 'the last batch that held 
 COMMENT ON COLUMN table_export.copy.not_sent_since IS
     'the first batch that does not name the source''s table any more; null: the target gets it';
 COMMENT ON COLUMN table_export.copy.shows          IS 'the instant of the last batch before that';
+COMMENT ON COLUMN table_export.copy.columns        IS
+    'the columns that have received values, as the catalog described them after the last part';
+COMMENT ON COLUMN table_export.copy.stale_columns  IS
+    'columns that were added or altered here since a full part: unchanged rows may lack their values';
 
 -- Unlogged, because a crash must empty it together with the tables that it names.
 CREATE UNLOGGED TABLE table_export.unlogged_copy (
@@ -216,6 +222,31 @@ COMMENT ON COLUMN table_export.mapping.name     IS 'its name there';
 COMMENT ON COLUMN table_export.mapping.relation IS 'the table here';
 COMMENT ON COLUMN table_export.mapping.columns  IS 'names of columns here, by those at the source';
 
+CREATE TABLE table_export.proof (
+    target      text        NOT NULL,
+    relation    regclass    NOT NULL,
+    number      bigint      NOT NULL,
+    equal       boolean,
+    complete    boolean     NOT NULL,
+    missing     bigint      NOT NULL,
+    extra       bigint      NOT NULL,
+    different   bigint      NOT NULL,
+    verified_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (target, relation)
+);
+COMMENT ON TABLE  table_export.proof             IS
+    'what the last comparison of a table with the store has shown, at either side';
+COMMENT ON COLUMN table_export.proof.target      IS 'the target';
+COMMENT ON COLUMN table_export.proof.relation    IS 'the table';
+COMMENT ON COLUMN table_export.proof.number      IS 'the batch that it was compared with';
+COMMENT ON COLUMN table_export.proof.equal       IS
+    'whether what was compared was equal; null: nothing was compared';
+COMMENT ON COLUMN table_export.proof.complete    IS 'whether everything was compared';
+COMMENT ON COLUMN table_export.proof.missing     IS 'rows that were missing';
+COMMENT ON COLUMN table_export.proof.extra       IS 'rows that should not have been there';
+COMMENT ON COLUMN table_export.proof.different   IS 'rows that had other values';
+COMMENT ON COLUMN table_export.proof.verified_at IS 'when it was compared';
+
 CREATE TABLE table_export.restriction (
     target   text     NOT NULL CHECK (target <> ''),
     relation regclass NOT NULL,
@@ -242,4 +273,6 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.copy',
 -- (--no-unlogged-table-data).
 SELECT pg_catalog.pg_extension_config_dump('table_export.unlogged_copy', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.mapping', '');
+SELECT pg_catalog.pg_extension_config_dump('table_export.proof',
+    'WHERE relation::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)');
 SELECT pg_catalog.pg_extension_config_dump('table_export.restriction', '');

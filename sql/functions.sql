@@ -170,6 +170,20 @@ COMMENT ON FUNCTION tx_status(text, text) IS
 'lists the destinations that have left a receipt in the store, what each has applied, and how many '
 'batches it has not';
 
+CREATE FUNCTION tx_verify(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL,
+                          examples integer DEFAULT 0,
+                          OUT batch bigint, OUT table_name text, OUT rows bigint, OUT equal boolean,
+                          OUT complete boolean, OUT missing bigint, OUT extra bigint, OUT different bigint,
+                          OUT left_out bigint, OUT note text, OUT examples text[],
+                          OUT elapsed_ms double precision)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_verify_wrapper';
+COMMENT ON FUNCTION tx_verify(text, regclass, text, integer) IS
+'compares the tables of a target, byte by byte, with what the batches in the store say that they are: at a '
+'destination as of the last batch applied here, at the source without keys that have changed since the last '
+'export';
+
 CREATE FUNCTION tx_health(read_stores boolean DEFAULT true,
                           OUT severity text, OUT object text, OUT problem text, OUT detail text,
                           OUT since timestamptz, OUT hint text)
@@ -254,7 +268,8 @@ REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
-    tx_status(text, text), tx_health(boolean), tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
+    tx_status(text, text), tx_verify(text, regclass, text, integer), tx_health(boolean),
+    tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
     table_export.capture(), table_export.shadow_size(integer), table_export.pending_changes(text),
     table_export.pending_batches(text), table_export.series(integer, integer),
     table_export.series(bigint, bigint)

@@ -92,13 +92,16 @@ COMMENT ON COLUMN tx_receipts.id IS 'identity of the batch';
 
 CREATE VIEW tx_freshness AS
 SELECT c.relation AS table_name, c.target, s.shows, pg_catalog.now() - s.shows AS age,
-       r.number AS last_batch, c.number AS last_change, t.pending, c.not_sent_since
+       r.number AS last_batch, c.number AS last_change, t.pending, c.not_sent_since,
+       v.verified_at, v.number AS verified_batch,
+       CASE WHEN NOT v.equal THEN false WHEN v.equal AND v.complete THEN true END AS verified
   FROM (SELECT DISTINCT target FROM table_export.copy) AS d
  CROSS JOIN LATERAL (SELECT d.target, table_export.pending_batches(d.target) AS pending OFFSET 0) AS t
   JOIN table_export.copy AS c ON c.target = t.target
   JOIN pg_catalog.pg_class AS k ON k.oid = c.relation
   LEFT JOIN LATERAL (SELECT number, exported_at FROM table_export.receipt
                       WHERE target = c.target ORDER BY number DESC LIMIT 1) AS r ON true
+  LEFT JOIN table_export.proof AS v ON v.target = c.target AND v.relation = c.relation
  CROSS JOIN LATERAL (SELECT CASE WHEN c.since IS NULL THEN NULL
                                  WHEN c.not_sent_since IS NULL THEN r.exported_at
                                  ELSE c.shows END AS shows) AS s
@@ -119,6 +122,10 @@ COMMENT ON COLUMN tx_freshness.pending IS
 COMMENT ON COLUMN tx_freshness.not_sent_since IS
     'number of the first batch that does not have the table any more: it was untracked, dropped or renamed, '
     'or the target is restricted to others; null: it is sent';
+COMMENT ON COLUMN tx_freshness.verified_at IS 'when tx_verify has compared it last; null: never';
+COMMENT ON COLUMN tx_freshness.verified_batch IS 'the batch that it was compared with';
+COMMENT ON COLUMN tx_freshness.verified IS
+    'true: it was equal; false: it differed; null: not everything was compared, and no difference was found';
 
 GRANT SELECT ON tx_tracked, tx_targets, tx_restrictions, tx_batches, tx_receipts, tx_freshness TO pg_monitor;
 GRANT EXECUTE ON FUNCTION tx_health(boolean), table_export.shadow_size(integer),

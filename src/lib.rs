@@ -4,11 +4,11 @@
 //! `api` holds the SQL functions, and calls `source`, `destination` and `upkeep`. `source` tracks tables,
 //! and captures the keys that a statement changes. It exports the changes after a target's position. They
 //! form one batch, which goes to a store. `destination` imports the batch into the tables there. `upkeep`
-//! compacts, expires and resets. All use `catalog`, the extension's own tables, and `table`, which reads a
-//! user's table from PostgreSQL's catalog. `pg` calls PostgreSQL's C functions, and only `pg` has `unsafe`.
-//! `error`, `guc` and `fault` are errors, settings, and places where tests stop. The crates `batch` and
-//! `store` do not depend on PostgreSQL. They exchange data with `pg` only through `Read` and `Write`.
-//! `signals` blocks signals in the threads that both sides start.
+//! compacts, expires and resets. `proof` compares a table with what a store holds of it. All use `catalog`,
+//! the extension's own tables, and `table`, which reads a user's table from PostgreSQL's catalog. `pg` calls
+//! PostgreSQL's C functions, and only `pg` has `unsafe`. `error`, `guc` and `fault` are errors, settings, and
+//! places where tests stop. The crates `batch` and `store` do not depend on PostgreSQL. They exchange data
+//! with `pg` only through `Read` and `Write`. `signals` blocks signals in the threads that both sides start.
 
 #![warn(clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::result_large_err, reason = "an error ends the call, so its size does not matter")]
@@ -21,6 +21,8 @@ mod api;
 mod source;
 mod destination;
 mod upkeep;
+
+mod proof;
 
 mod catalog;
 mod table;

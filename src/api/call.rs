@@ -34,14 +34,14 @@ impl Call {
 
     /// Begins a call of a function that writes to the database; refuses a standby and a read-only
     /// transaction. `function` is the function's name in the error message.
-    pub fn writable(function: &'static CStr) -> Result<Call> {
+    pub fn writable(function: &'static str) -> Result<Call> {
         transaction::require_writable(function)?;
         Call::enter()
     }
 
     /// Begins a call of a function that imports: like [`Call::writable`], and rows are written as logical
     /// replication writes them.
-    pub fn importing(function: &'static CStr) -> Result<Call> {
+    pub fn importing(function: &'static str) -> Result<Call> {
         let call = Call::writable(function)?;
         call.settings.replica_role();
         Ok(call)

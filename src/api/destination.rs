@@ -75,7 +75,7 @@ fn tx_import(
     >,
     ErrorReport,
 > {
-    let call = Call::importing(c"tx_import()")?;
+    let call = Call::importing("tx_import()")?;
     let arguments =
         ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
@@ -117,7 +117,7 @@ fn tx_plan(
     ErrorReport,
 > {
     let try_rows = try_rows.unwrap_or(false);
-    let call = if try_rows { Call::importing(c"tx_plan()")? } else { Call::enter()? };
+    let call = if try_rows { Call::importing("tx_plan()")? } else { Call::enter()? };
     let arguments =
         ImportArguments { target, max_batches, mode, new_columns, create_tables, delete_limit, adopt };
     let request = arguments.check()?;
@@ -217,7 +217,7 @@ fn tx_map(
     relation: Option<Oid>,
     columns: Option<Text>,
 ) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_map()")?;
+    let call = Call::writable("tx_map()")?;
     let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
     let source_table = required("source_table", source_table.as_deref())?;
     Ok(mapping::map(target, source_table, relation, columns.as_deref(), &call.caller)?.into())
@@ -226,7 +226,7 @@ fn tx_map(
 /// Makes imports write a table of the source into the table of the same name again.
 #[pg_extern(sql = false)]
 fn tx_unmap(target: Option<Text>, source_table: Option<Text>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_unmap()")?;
+    let call = Call::writable("tx_unmap()")?;
     let source_table = required("source_table", source_table.as_deref())?;
     Ok(mapping::unmap(target_name(target.as_deref())?, source_table, &call.caller)?.into())
 }
@@ -234,14 +234,14 @@ fn tx_unmap(target: Option<Text>, source_table: Option<Text>) -> Result<Text, Er
 /// Makes a copy read-only for all sessions but imports.
 #[pg_extern(sql = false)]
 fn tx_protect(relation: Option<Oid>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_protect()")?;
+    let call = Call::writable("tx_protect()")?;
     Ok(protect::protect(required("relation", relation)?, &call.caller)?.into())
 }
 
 /// Makes a protected copy writable again.
 #[pg_extern(sql = false)]
 fn tx_unprotect(relation: Option<Oid>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_unprotect()")?;
+    let call = Call::writable("tx_unprotect()")?;
     Ok(protect::unprotect(required("relation", relation)?, &call.caller)?.into())
 }
 

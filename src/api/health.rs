@@ -10,6 +10,7 @@ use crate::destination;
 use crate::error::{Problem, Result};
 use crate::pg::snapshot;
 use crate::pg::text::Text;
+use crate::proof;
 use crate::source;
 
 /// Lists what is wrong in this database, the worst first.
@@ -49,6 +50,7 @@ fn tx_health(
 fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     let mut problems = source::health::problems(read_stores)?;
     problems.extend(destination::health::problems(read_stores)?);
+    problems.extend(proof::health::problems()?);
     problems.sort_by_key(|problem| problem.severity);
     Ok(problems)
 }

@@ -25,7 +25,7 @@ fn tx_track(
     TableIterator<'static, (name!(tracked, Text), name!(key, Vec<Text>), name!(shadow, Text))>,
     ErrorReport,
 > {
-    let call = Call::writable(c"tx_track()")?;
+    let call = Call::writable("tx_track()")?;
     let tracking = track::track(required("relation", relation)?, key_index.as_deref(), &call.caller)?;
     if tracking.already {
         notice!("table \"{}\" is already tracked", tracking.table);
@@ -38,7 +38,7 @@ fn tx_track(
 /// Stops the capture of a table's changes, and removes its triggers and its shadow.
 #[pg_extern(sql = false)]
 fn tx_untrack(relation: Option<Oid>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_untrack()")?;
+    let call = Call::writable("tx_untrack()")?;
     Ok(track::untrack(required("relation", relation)?, &call.caller)?.into())
 }
 
@@ -107,7 +107,7 @@ fn tx_export(
     >,
     ErrorReport,
 > {
-    let call = Call::writable(c"tx_export()")?;
+    let call = Call::writable("tx_export()")?;
     let request = export::Request {
         target: target_name(target.as_deref())?,
         format: choice("format", format.as_deref(), Format::ALL, Format::name)?,
@@ -144,7 +144,7 @@ fn tx_prune() -> Result<
     >,
     ErrorReport,
 > {
-    let _call = Call::writable(c"tx_prune()")?;
+    let _call = Call::writable("tx_prune()")?;
     let texts = |texts: Vec<String>| texts.into_iter().map(Text::from).collect();
     let rows = prune::prune()?
         .into_iter()
@@ -155,7 +155,7 @@ fn tx_prune() -> Result<
 /// Adds a table to those that a target is restricted to; the first one restricts the target.
 #[pg_extern(sql = false)]
 fn tx_restrict(target: Option<Text>, relation: Option<Oid>, view: Option<Oid>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_restrict()")?;
+    let call = Call::writable("tx_restrict()")?;
     let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
     Ok(restriction::restrict(target, relation, view, &call.caller)?.into())
 }
@@ -163,7 +163,7 @@ fn tx_restrict(target: Option<Text>, relation: Option<Oid>, view: Option<Oid>) -
 /// Removes a table from those that a target is restricted to; without a table, removes the whole restriction.
 #[pg_extern(sql = false)]
 fn tx_unrestrict(target: Option<Text>, relation: Option<Oid>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_unrestrict()")?;
+    let call = Call::writable("tx_unrestrict()")?;
     Ok(restriction::unrestrict(target_name(target.as_deref())?, relation, &call.caller)?.into())
 }
 

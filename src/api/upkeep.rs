@@ -88,7 +88,7 @@ fn tx_expire(
     >,
     ErrorReport,
 > {
-    let call = Call::writable(c"tx_expire()")?;
+    let call = Call::writable("tx_expire()")?;
     let request = expire::Request {
         target: target_name(target.as_deref())?,
         older_than: parse_age(required("older_than", older_than)?)?,
@@ -148,7 +148,7 @@ fn tx_status(
 /// Makes a target start again from a full batch.
 #[pg_extern(sql = false)]
 fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) -> Result<Text, ErrorReport> {
-    let call = Call::writable(c"tx_reset()")?;
+    let call = Call::writable("tx_reset()")?;
     let store = call.store_to_read(store.as_deref())?;
     Ok(reset::reset(target_name(target.as_deref())?, relation, store.as_ref())?.into())
 }
@@ -156,6 +156,6 @@ fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) ->
 /// Removes a target and all that is recorded about it.
 #[pg_extern(sql = false)]
 fn tx_forget(target: Option<Text>) -> Result<Text, ErrorReport> {
-    let _call = Call::writable(c"tx_forget()")?;
+    let _call = Call::writable("tx_forget()")?;
     Ok(reset::forget(target_name(target.as_deref())?)?.into())
 }

@@ -108,6 +108,13 @@ pub fn last_receipt(target: &str) -> Result<Option<LastApplied>> {
     in_transaction(&sql, &[&target])?.first().map(applied).transpose()
 }
 
+/// Returns number and id of the last batch of a target that was applied here, in the active snapshot.
+pub fn last_applied(target: &str) -> Result<Option<(u64, String)>> {
+    let sql = "SELECT number, id FROM table_export.receipt WHERE target = $1 ORDER BY number DESC LIMIT 1";
+    let applied = |row: &Row| Ok((row.get(0)?, row.get(1)?));
+    in_snapshot(sql, &[&target])?.first().map(applied).transpose()
+}
+
 /// Forgets what has been applied of a target, and says whether there was anything.
 pub fn forget_receipts(target: &str) -> Result<bool> {
     let sql = "DELETE FROM table_export.receipt WHERE target = $1 RETURNING number";
@@ -135,6 +142,38 @@ pub fn copy(relation: Oid) -> Result<Option<(SourceTable, bool)>> {
     let sql = "SELECT target, schema, name, since IS NOT NULL FROM table_export.copy WHERE relation = $1";
     let copy = |row: &Row| Ok((SourceTable::from_row(row)?, row.flag(3)));
     in_transaction(sql, &[&relation])?.first().map(copy).transpose()
+}
+
+/// A table here that is the copy of one of a target.
+pub struct Copy {
+    /// The table here, which may have been dropped.
+    pub relation: Oid,
+    /// Schema and name of the table at the source.
+    pub schema: String,
+    pub name: String,
+    /// Whether it has received the full part that changes build on.
+    pub has_full_part: bool,
+    /// Whether the target still gets the table.
+    pub is_sent: bool,
+    /// The last batch that held something of it.
+    pub number: u64,
+}
+
+/// Returns the copies of a target in the active snapshot, in the order of the tables' names at the source.
+pub fn copies(target: &str) -> Result<Vec<Copy>> {
+    let sql = "SELECT relation::oid, schema, name, since IS NOT NULL, not_sent_since IS NULL, number
+                 FROM table_export.copy WHERE target = $1 ORDER BY schema, name";
+    let copy = |row: &Row| {
+        Ok(Copy {
+            relation: Oid::from(row.get::<u32>(0)?),
+            schema: row.get(1)?,
+            name: row.get(2)?,
+            has_full_part: row.flag(3),
+            is_sent: row.flag(4),
+            number: row.get(5)?,
+        })
+    };
+    in_snapshot(sql, &[&target])?.iter().map(copy).collect()
 }
 
 /// Returns what the copies among the partitions and the partitioned ancestors of a table are copies of, each

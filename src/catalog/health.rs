@@ -155,6 +155,8 @@ pub struct StaleCopy {
     pub reason: String,
     /// The first batch that does not name the source's table any more.
     pub not_sent_since: Option<u64>,
+    /// The columns whose unchanged rows may lack values.
+    pub stale_columns: Option<String>,
     /// The instant of the source that it shows, in ISO 8601, if it is not sent any more.
     pub shows: Option<String>,
 }
@@ -168,7 +170,8 @@ pub fn stale_copies() -> Result<Vec<StaleCopy>> {
             source_table: (row.get(2)?, row.get(3)?),
             reason: row.get(4)?,
             not_sent_since: row.optional(5)?,
-            shows: row.optional(6)?,
+            stale_columns: row.optional(6)?,
+            shows: row.optional(7)?,
         })
     };
     in_snapshot(include_str!("copy_health.sql"), &[])?.iter().map(copy).collect()
@@ -182,6 +185,40 @@ pub fn emptied_copies() -> Result<Vec<(String, String)>> {
           ORDER BY c.target, c.relation::text"
     );
     in_snapshot(&sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
+/// A table that differed from the store when it was compared last.
+pub struct DifferentTable {
+    /// Its name, quoted.
+    pub table: String,
+    pub target: String,
+    /// The batch that it was compared with.
+    pub number: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub different: u64,
+    /// When, in ISO 8601.
+    pub verified_at: String,
+    /// Its schema and its name at the source, if it is a copy; else it is the table of the source.
+    pub copy_of: Option<(String, String)>,
+}
+
+/// Returns the tables that differed from the store when they were compared last, and have not been sent in
+/// full since.
+pub fn different_tables() -> Result<Vec<DifferentTable>> {
+    let table = |row: &Row| {
+        Ok(DifferentTable {
+            table: row.get(0)?,
+            target: row.get(1)?,
+            number: row.get(2)?,
+            missing: row.get(3)?,
+            extra: row.get(4)?,
+            different: row.get(5)?,
+            verified_at: row.get(6)?,
+            copy_of: row.optional(7)?.zip(row.optional(8)?),
+        })
+    };
+    in_snapshot(include_str!("different.sql"), &[])?.iter().map(table).collect()
 }
 
 /// A target at a destination.

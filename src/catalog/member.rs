@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, in_transaction, latest};
+use crate::pg::query::{Row, in_snapshot, in_snapshot_by_kept_plan, in_transaction, latest};
 
 /// A table through which statements can write to a tracked table; the tracked table is a member of itself.
 pub struct Member {
@@ -50,7 +50,7 @@ pub fn members(id: i32) -> Result<Vec<Member>> {
         let (relation, captures) = (Oid::from(row.get::<u32>(0)?), row.get::<String>(1)?);
         Ok(Member { relation, captures: Captures::named(&captures)? })
     };
-    in_snapshot(sql, &[&id])?.iter().map(member).collect()
+    in_snapshot_by_kept_plan(sql, &[&id])?.iter().map(member).collect()
 }
 
 /// Renews what is remembered of the key of a tracked table, at any isolation level, if a column has another
@@ -70,7 +70,8 @@ const CAPTURE_TRIGGERS: &str = "
 
 /// Creates the triggers of one member of a tracked table, which capture nothing until they are enabled.
 pub fn create_triggers(id: i32, relation: Oid, captures: Captures) -> Result<()> {
-    run_each(&in_snapshot(include_str!("create_triggers.sql"), &[&id, &relation, &captures.name()])?)
+    let sql = include_str!("create_triggers.sql");
+    run_each(&in_snapshot_by_kept_plan(sql, &[&id, &relation, &captures.name()])?)
 }
 
 /// Makes the triggers of one member ENABLE ALWAYS, so that they fire for writes under

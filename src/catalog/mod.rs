@@ -11,8 +11,10 @@ pub mod health;
 pub mod kin;
 pub mod position;
 mod member;
+mod proof;
 mod target;
 mod tracked;
+mod values;
 mod witness;
 
 use crate::catalog::error::CatalogError;
@@ -24,23 +26,26 @@ use crate::pg::query::{in_snapshot, in_transaction};
 use batch::Publisher;
 
 pub use applied::{
-    AppliedRow, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies_of_relatives, copy,
-    emptied_copy, forget_receipts, has_copies, last_receipt, mapping, mark_not_sent, may_import, notify,
-    put_mapping, remove_copies, remove_copy, remove_mapping, require_full_part,
+    AppliedRow, Copy, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies,
+    copies_of_relatives, copy, emptied_copy, forget_receipts, has_copies, last_applied, last_receipt,
+    mapping, mark_not_sent, may_import, notify, put_mapping, remove_copies, remove_copy, remove_mapping,
+    require_full_part,
 };
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
+pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
-    published_since, put_restriction, release_targets, release_unrestricted, remove_restrictions,
+    published_since, put_restriction, received, release_targets, release_unrestricted, remove_restrictions,
     remove_target, renew_witnesses, reset_target, restrictions, table_of_another, take_over, target,
     target_names, targets_needing,
 };
 pub use tracked::{
-    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, lock_segments,
-    locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
-    tracked_column, tracked_name, tracked_table, truncate_segment,
+    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,
+    lock_segments, locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment,
+    tracked, tracked_column, tracked_name, tracked_table, truncate_segment,
 };
-pub use witness::{Partitions, Witness, witnesses};
+pub use values::{columns_of_copy, remember_columns};
+pub use witness::{Partitions, Seen, Witness, witnesses};
 
 /// What this database is. A manifest says this about its source.
 pub struct DatabaseIdentity {

@@ -5,6 +5,8 @@
 //! row in `target_table` for the tracked table. Without that row the next export sends the table in full, and
 //! the target needs nothing from the shadow.
 
+use std::collections::BTreeMap;
+
 use crate::catalog::position::Position;
 use crate::catalog::tracked::tracked_name;
 use crate::catalog::witness::Witness;
@@ -29,8 +31,6 @@ pub struct Target {
     pub batch: Option<String>,
     /// The ids of the tracked tables that the last batch names, in order.
     pub named: Vec<i32>,
-    /// The tracked tables that it has received in full.
-    pub received: Vec<Received>,
 }
 
 /// A tracked table that a target has received in full.
@@ -71,18 +71,6 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         (Some(system_identifier), Some(database_oid)) => Some(Publisher { system_identifier, database_oid }),
         _ => None,
     };
-    let received = |row: &Row| {
-        Ok(Received {
-            tracked: row.get(0)?,
-            description: row.get(1)?,
-            number: row.get(2)?,
-            witness: row.json(3)?,
-        })
-    };
-    let rows_of_tables = in_snapshot(
-        "SELECT tracked, description, number, witness FROM table_export.target_table WHERE target = $1",
-        &[&name],
-    )?;
     Ok(Some(Target {
         position: row.optional(0)?,
         publisher,
@@ -90,8 +78,17 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         number: row.get(4)?,
         batch: row.optional(5)?,
         named: row.json(6)?,
-        received: rows_of_tables.iter().map(received).collect::<Result<_>>()?,
     }))
+}
+
+/// Returns the tracked tables that a target has received in full, by their ids, in the active snapshot.
+pub fn received(target: &str) -> Result<BTreeMap<i32, Received>> {
+    let sql = "SELECT tracked, description, number, witness FROM table_export.target_table WHERE target = $1";
+    let received = |row: &Row| {
+        let (tracked, description) = (row.get(0)?, row.get(1)?);
+        Ok((tracked, Received { tracked, description, number: row.get(2)?, witness: row.json(3)? }))
+    };
+    in_snapshot(sql, &[&target])?.iter().map(received).collect()
 }
 
 /// Returns the names of all targets.

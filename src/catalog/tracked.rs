@@ -87,8 +87,6 @@ pub struct Tracked {
     pub key: TrackedKey,
     /// The segments of its shadow.
     pub segments: Segments,
-    /// Whether all four triggers exist on every member, call our function and are ENABLE ALWAYS.
-    pub is_intact: bool,
 }
 
 /// Returns the tracked tables, in the order in which they are locked.
@@ -113,7 +111,6 @@ fn with_id(id: Option<i32>) -> Result<Vec<Tracked>> {
                     sealed_by: row.optional(6)?,
                     truncated_by: row.optional(7)?,
                 },
-                is_intact: row.flag(8),
             })
         })
         .collect()
@@ -146,9 +143,17 @@ pub fn altered_shadows() -> Result<Vec<(i32, String)>> {
 
 /// Returns one tracked table, `None` if the table is not tracked.
 pub fn tracked_table(relation: Oid) -> Result<Option<Tracked>> {
-    let id = in_snapshot("SELECT id FROM table_export.tracked WHERE relation = $1", &[&relation])?;
+    let sql = "SELECT id FROM table_export.tracked WHERE relation = $1";
+    let id = in_snapshot_by_kept_plan(sql, &[&relation])?;
     let Some(id) = id.first().map(|row| row.get(0)).transpose()? else { return Ok(None) };
     Ok(with_id(Some(id))?.pop())
+}
+
+/// Says whether all four triggers of a tracked table exist on every member, call our function and are ENABLE
+/// ALWAYS.
+pub fn is_intact(id: i32) -> Result<bool> {
+    let rows = in_snapshot("SELECT is_intact FROM table_export.intact WHERE tracked = $1", &[&id])?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
 /// Returns the name of a tracked table; `None` if it is not tracked any more.

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 use crate::catalog;
 use crate::destination::chain::Backlog;
 use crate::destination::error::RowsError;
+use crate::destination::intercepted;
 use crate::destination::ownership::{self, Copies};
 use crate::destination::part::{self, Changed, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
-use crate::destination::verify;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
@@ -106,10 +106,18 @@ pub fn apply(
     caller: &Caller,
 ) -> Result<Vec<AppliedPart>> {
     let demands = demands(manifest, options, caller);
+    let (number, target) = (manifest.number, &manifest.target);
     let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), chain)?;
-    let destinations = places.into_iter().map(|place| demands.resolve(place));
+    let destinations = places.into_iter().map(|place| {
+        let table = place.part.table();
+        let within = format!("While looking for table \"{table}\" of batch {number} of target \"{target}\".");
+        report::with_detail(&within, true, || None, || demands.resolve(place))
+    });
     let destinations = destinations.collect::<Result<Vec<_>>>()?;
-    let are_adopted = ownership::claim(manifest, &destinations, options.adopt, caller)?;
+    let within =
+        format!("While looking up whose copies the tables of batch {number} of target \"{target}\" are.");
+    let claim = || ownership::claim(manifest, &destinations, options.adopt, caller);
+    let are_adopted = report::with_detail(&within, true, || None, claim)?;
     fault::point(Point::ImportTablesLocked);
     destinations
         .iter()
@@ -117,9 +125,7 @@ pub fn apply(
         .map(|(destination, is_adopted)| {
             let part = &destination.part;
             let place = format!(
-                "While applying batch {} of target \"{}\" to table \"{}\".",
-                manifest.number,
-                manifest.target,
+                "While applying batch {number} of target \"{target}\" to table \"{}\".",
                 destination.shape.qualified()
             );
             let cause = || damage(store, manifest, part).map(Error::from);
@@ -133,10 +139,36 @@ pub fn apply(
                 })
             })?;
             let Destination { table, shape, .. } = destination;
-            catalog::advance_copy(&manifest.target, table.oid(), shape.persistence == 'u', manifest.number)?;
+            catalog::advance_copy(target, table.oid(), shape.persistence == 'u', number)?;
+            remember_columns(destination, target)?;
             Ok(applied)
         })
         .collect()
+}
+
+/// Remembers which columns of a copy have received values, and warns of those whose unchanged rows may lack
+/// theirs: they were added or altered here, and the source does not send unchanged rows again.
+fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
+    let Destination { table, shape, part, .. } = destination;
+    let names = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
+    let Some((columns, before)) = catalog::columns_of_copy(table.oid(), &names)? else { return Ok(()) };
+    let is_full = part.kind == Kind::Full;
+    let before = before.filter(|_| !is_full);
+    let stale = before.as_ref().map_or_else(Vec::new, |before| columns.stale_since(before));
+    if !stale.is_empty() {
+        pgrx::warning!(
+            "columns of table \"{}\" have been added or altered here, whose unchanged rows do not have \
+             their values: {}. Have it sent in full by tx_reset({}, {}) at the source",
+            shape.qualified(),
+            stale.join(", "),
+            literal(target),
+            TableName::new(&part.schema, &part.name).literal()
+        );
+    }
+    if is_full || !stale.is_empty() || before.as_ref() != Some(&columns) {
+        catalog::remember_columns(table.oid(), &columns, &stale, is_full)?;
+    }
+    Ok(())
 }
 
 /// Returns the error of the damaged file of a part, if one is damaged. COPY reads the bytes of a file before
@@ -156,7 +188,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
     let Destination { table, shape, .. } = destination;
     reader::check_columns(store, manifest, part)?;
     // Once more: triggers of the tables before may have made others since.
-    verify::refuse_deferrable(&incoming.interceptors, shape)?;
+    intercepted::refuse_deferrable(&incoming.interceptors, shape)?;
     let changed = caller.as_owner(table, || {
         // Where no row has to be kept, appending is the shortest way.
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);

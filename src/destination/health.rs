@@ -34,14 +34,14 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
 }
 
 fn stale(copy: StaleCopy) -> Problem {
-    let StaleCopy { table, target, source_table: (schema, name), reason, not_sent_since, shows } = copy;
+    let StaleCopy { table, target, source_table: (schema, name), .. } = copy;
     let source_table = TableName::new(&schema, &name);
     let reset = format!(
         "run at the source: SELECT tx_reset({0}, {1}); SELECT * FROM tx_export({0});",
         literal(&target),
         source_table.literal()
     );
-    match (reason.as_str(), not_sent_since) {
+    match (copy.reason.as_str(), copy.not_sent_since) {
         ("not sent", Some(number)) => Problem::warning(
             &table,
             format!("table \"{source_table}\" is not sent to target \"{target}\" any more"),
@@ -50,7 +50,7 @@ fn stale(copy: StaleCopy) -> Problem {
             "Since batch {number} the copy stays as it was. At the source the table was untracked, \
              dropped or renamed, or the target was restricted to others."
         ))
-        .since(shows)
+        .since(copy.shows)
         .hint(format!(
             "To have it sent again, run at the source: SELECT tx_track({0}); or, if the target is \
              restricted: SELECT tx_restrict({1}, {0}); \
@@ -65,6 +65,15 @@ fn stale(copy: StaleCopy) -> Problem {
         .hint(format!(
             "Create it with what tx_ddl() returns at the source. To have its rows sent again, {reset}"
         )),
+        ("stale columns", _) => Problem::warning(
+            &table,
+            format!(
+                "unchanged rows may lack the values of columns: {}",
+                copy.stale_columns.unwrap_or_default()
+            ),
+        )
+        .detail("The columns were added or altered here, and the source does not send unchanged rows again.")
+        .hint(format!("To have all rows sent again, {reset}")),
         _ => Problem::critical(
             &table,
             format!("the copy of table \"{source_table}\" of target \"{target}\" has not received its rows"),

@@ -8,11 +8,11 @@ use std::ffi::CStr;
 use std::io::Read;
 
 use crate::destination::error::RowsError;
+use crate::destination::intercepted::Arrival;
 use crate::destination::merge::Merge;
 use crate::destination::ranges;
 use crate::destination::resolve::Destination;
 use crate::destination::retyped;
-use crate::destination::verify::Verify;
 use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::staged::Staged;
@@ -48,9 +48,9 @@ pub struct Changed {
 
 impl Incoming<'_> {
     /// Returns the checks of the part.
-    pub fn verify(&self) -> Verify<'_> {
+    pub fn arrival(&self) -> Arrival<'_> {
         let (shape, number) = (&self.destination.shape, self.manifest.number);
-        Verify { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
+        Arrival { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
     }
 
     /// Reads the ids into staged rows that queries can name `ids`.
@@ -129,8 +129,8 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
     let is_direct = retyped.is_empty() && incoming.interceptors.is_empty();
     let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
-    let verify = incoming.verify();
-    let surplus = ranges::clear(&merge, ids.as_ref(), &verify)?;
+    let arrival = incoming.arrival();
+    let surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;
     if merge.inexact_index().is_some() {
         merge.require_distinct(ids.as_ref(), &incoming.stage_records()?, incoming.shows_rows)?;
     }
@@ -142,10 +142,10 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
     let inserted = if is_direct {
         incoming.copy_records()?
     } else {
-        verify.deleted(&merge, ids.as_ref())?;
+        arrival.deleted(&merge, ids.as_ref())?;
         let records = incoming.stage_records()?;
         let inserted = merge.insert_records(&records)?;
-        verify.written(&merge, &merge.records_as_s(&records), &records)?;
+        arrival.written(&merge, &merge.records_as_s(&records), &records)?;
         inserted
     };
     fault::point(Point::ImportRecordsInserted);
@@ -155,26 +155,26 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
 /// Changes only rows that differ from their records: see [`crate::destination::merge`].
 pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, .. }, .. } = *incoming;
-    let (merge, verify) = (Merge::of(part, table, shape)?, incoming.verify());
+    let (merge, arrival) = (Merge::of(part, table, shape)?, incoming.arrival());
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
-    let mut surplus = ranges::clear(&merge, ids.as_ref(), &verify)?;
+    let mut surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;
     merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
     surplus += merge.delete_duplicates(ids.as_ref())?;
     if part.kind == Kind::Full {
         surplus += merge.delete_without_key()?;
-        verify.deleted_without_key(&merge)?;
+        arrival.deleted_without_key(&merge)?;
     }
     let sets = merge.row_sets(ids, &records)?;
     let deleted = surplus + merge.delete(&sets.gone)?;
-    verify.deleted(&merge, Some(&sets.gone))?;
+    arrival.deleted(&merge, Some(&sets.gone))?;
     fault::point(Point::ImportRowsDeleted);
     let updated = merge.update(&sets)? + merge.replace(&sets)?;
     fault::point(Point::ImportRowsUpdated);
     let inserted = merge.insert(&sets.new)?;
     for written in [&sets.changed, &sets.replaced, &sets.new] {
-        verify.written(&merge, &format!("{} AS s", written.name()), written)?;
+        arrival.written(&merge, &format!("{} AS s", written.name()), written)?;
     }
     fault::point(Point::ImportRecordsInserted);
     let unchanged = records.rows() - updated - inserted;

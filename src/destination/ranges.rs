@@ -5,8 +5,8 @@
 //! Invariant: afterwards each row within the ranges has an id. The ids of the rows that the source has there
 //! are among those of the part, so that they are merged as all others are.
 
+use crate::destination::intercepted::Arrival;
 use crate::destination::merge::{Merge, of_key};
-use crate::destination::verify::Verify;
 use crate::error::Result;
 use crate::pg::query;
 use crate::pg::staged::Staged;
@@ -14,12 +14,12 @@ use crate::table::within::within;
 
 /// Deletes the rows within the ranges of a part that no id names. It comes before all that compares records
 /// with the table.
-pub fn clear(merge: &Merge, ids: Option<&Staged>, verify: &Verify) -> Result<u64> {
+pub fn clear(merge: &Merge, ids: Option<&Staged>, arrival: &Arrival) -> Result<u64> {
     let Some(ids) = ids else { return Ok(0) };
     let Some(is_surplus) = is_surplus(merge, ids)? else { return Ok(0) };
     let rows = merge.shape.as_from_item();
     let deleted = query::modify(&format!("DELETE FROM {rows} AS d WHERE {is_surplus}"), &[ids])?;
-    verify.deleted_in_ranges(|| {
+    arrival.deleted_in_ranges(|| {
         let key = merge.key_text(|column, _| of_key("d", column));
         merge.first(&format!("SELECT pg_catalog.min({key}) FROM {rows} AS d WHERE {is_surplus}"), Some(ids))
     })?;

@@ -10,8 +10,8 @@ use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
-use crate::destination::{create, verify};
-use crate::error::{Result, TableName, literal};
+use crate::destination::{create, intercepted};
+use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
@@ -202,7 +202,9 @@ impl Demands<'_> {
         if let Some(what) = shape.not_a_table() {
             return Err(ImportError::WrongDestination { table: shape.name_for_errors(), what }.into());
         }
-        if let Some(extension) = shape.extension.clone().filter(|_| !place.is_mapped) {
+        if !place.is_mapped
+            && let Some(extension) = snapshot::latest(|| shape::extension_of(oid))?
+        {
             let (table, target) = (shape.name_for_errors(), self.manifest.target.clone());
             return Err(OwnershipError::OfExtension { table, target, extension }.into());
         }
@@ -240,9 +242,6 @@ impl Demands<'_> {
         // Closed, its lock kept: ALTER TABLE refuses a table that is open.
         drop(table);
         create::add_columns(&shape, &added, owner, self.caller)?;
-        if part.kind == Kind::Changes {
-            warn_of_missing_values(self.manifest, part);
-        }
         // ALTER TABLE has changed the table: the former shape is no longer used.
         match (Table::open(oid, Lock::Write), shape_now(oid)?) {
             (Some(table), Some(completed)) => Ok((table, completed)),
@@ -290,7 +289,7 @@ impl Demands<'_> {
         if let Some(table) = table {
             self.check_rights(table, shape, obstacles)?;
             let interceptors = intercept::interceptors(table.oid())?;
-            obstacles.pass(verify::refuse_deferrable(&interceptors, shape))?;
+            obstacles.pass(intercepted::refuse_deferrable(&interceptors, shape))?;
         }
         let owner = self.owner(table);
         let mut retyped = Vec::new();
@@ -327,7 +326,7 @@ fn shape_now(oid: Oid) -> Result<Option<Shape>> {
 }
 
 /// Returns the part with the names that a mapping gives to its columns.
-fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
+pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     let rename = |name: &mut String| {
         if let Some(here) = names.get(name) {
             here.clone_into(name);
@@ -338,17 +337,6 @@ fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     part.key.iter_mut().for_each(rename);
     part.ranges.iter_mut().flatten().flat_map(Condition::columns_mut).for_each(rename);
     part
-}
-
-/// Warns that unchanged rows lack the values of added columns: the source does not send those rows again.
-fn warn_of_missing_values(manifest: &Manifest, part: &Part) {
-    let (table, target) = (part.table(), &manifest.target);
-    pgrx::warning!(
-        "columns have been added to table \"{table}\", whose unchanged rows do not have their values: \
-         have it sent in full by tx_reset({}, {}) at the source",
-        literal(target),
-        TableName::new(&part.schema, &part.name).literal()
-    );
 }
 
 /// Requires that the table has a column of the same name that can be written to. Returns what its values need

@@ -1,92 +1,211 @@
-//! What statements have written, compared with the table afterwards: a trigger or a rule that fires even
-//! during an import may have dropped or changed rows.
+//! The copies of a target, compared with what a store says that they are after the last batch applied here.
 //!
-//! Input: rows that were deleted, inserted or updated. Output: an error if one is not in the table as it was
-//! sent. Only the rows of the part are compared: what a trigger does to other rows is not found.
+//! Input: a target and a store. Output: a [`Proof`] for each copy.
+//!
+//! Invariant: receipts, copies and rows are read in one snapshot, which is taken after the tables are locked:
+//! ALTER TABLE may write a table anew, whose rows an older snapshot does not see.
 
-use crate::destination::error::ValueError;
-use crate::destination::merge::Merge;
-use crate::error::Result;
-use crate::pg::staged::Staged;
-use crate::table::intercept::Interceptor;
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::catalog::{self, Copy};
+use crate::destination::{resolve, retyped};
+use crate::error::{Result, TableName, literal};
+use crate::pg::table::{self, Lock, Right, Table};
+use crate::pg::user::Caller;
+use crate::pg::{Oid, report, snapshot};
+use crate::proof::compare::{Binary, Subject, not_here};
+use crate::proof::error::ProofError;
+use crate::proof::held::Held;
+use crate::proof::{Proof, Request, in_ranges};
+use crate::table::error::TableError;
 use crate::table::shape::Shape;
+use batch::{Format, Kind, Manifest, Part};
+use store::Store;
 
-/// The checks of a part. They do nothing if no trigger and no rule fires.
-pub struct Verify<'a> {
-    pub interceptors: &'a [Interceptor],
-    pub shape: &'a Shape,
-    /// The number of the batch.
-    pub number: u64,
-    /// Whether the caller may read the table, and errors may name its rows.
-    pub shows_rows: bool,
+/// The tables that are locked, by OID; `None` is one that has been dropped.
+type Locked = BTreeMap<u32, Option<Table>>;
+
+/// What a look in one snapshot has led to.
+enum Look {
+    /// These tables must be locked first.
+    MustLock(Vec<Oid>),
+    Done(Option<Vec<Proof>>),
 }
 
-/// Refuses triggers that may fire at the commit: no check could follow. They would also have the rights of
-/// the caller then, not those of the owner of the table.
-pub fn refuse_deferrable(interceptors: &[Interceptor], shape: &Shape) -> Result<()> {
-    let deferrable = interceptors.iter().filter(|one| one.is_deferrable).collect::<Vec<_>>();
-    if deferrable.is_empty() {
-        return Ok(());
-    }
-    Err(ValueError::Deferrable {
-        table: shape.name_for_errors(),
-        triggers: list(&deferrable, |one| &one.shown, ", "),
-        disable: list(&deferrable, |one| &one.disable, "; "),
-    }
-    .into())
-}
-
-impl Verify<'_> {
-    /// Requires that rows with these keys are gone; without keys, all rows.
-    pub fn deleted(&self, merge: &Merge, keys: Option<&Staged>) -> Result<()> {
-        if self.interceptors.is_empty() || keys.is_some_and(|keys| keys.rows() == 0) {
-            return Ok(());
+/// Compares the copies of a target; `None` if no batch of it has been applied here.
+pub fn verify(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Option<Vec<Proof>>> {
+    let mut locked = Locked::new();
+    loop {
+        match snapshot::latest(|| look(request, store, caller, &locked))? {
+            Look::Done(proofs) => return Ok(proofs),
+            Look::MustLock(relations) => {
+                for relation in relations {
+                    let table = Table::open(relation, Lock::Read);
+                    if table.as_ref().is_some_and(Table::is_partitioned) {
+                        table::lock_with_descendants(relation, Lock::Read);
+                    }
+                    locked.insert(relation.to_u32(), table);
+                }
+            }
         }
-        self.require_none(merge.key_of_kept(keys)?, "was deleted, and is still there")
-    }
-
-    /// Requires that rows with a null in their key are gone.
-    pub fn deleted_without_key(&self, merge: &Merge) -> Result<()> {
-        if self.interceptors.is_empty() {
-            return Ok(());
-        }
-        self.require_none(merge.key_with_null()?, "was deleted, and is still there")
-    }
-
-    /// Requires that the table has these rows. The FROM item `s` names their fields.
-    pub fn written(&self, merge: &Merge, from_item: &str, rows: &Staged) -> Result<()> {
-        if self.interceptors.is_empty() || rows.rows() == 0 {
-            return Ok(());
-        }
-        self.require_none(
-            merge.key_of_different(from_item, rows)?,
-            "was written, and is missing or has other values",
-        )
-    }
-
-    /// Requires that no row is left within the ranges of a part whose key, as text, `left` returns.
-    pub fn deleted_in_ranges(&self, left: impl FnOnce() -> Result<Option<String>>) -> Result<()> {
-        if self.interceptors.is_empty() {
-            return Ok(());
-        }
-        self.require_none(left()?, "was deleted, and is still there")
-    }
-
-    fn require_none(&self, key: Option<String>, what: &'static str) -> Result<()> {
-        let Some(key) = key else { return Ok(()) };
-        let all = self.interceptors.iter().collect::<Vec<_>>();
-        Err(ValueError::Intercepted {
-            table: self.shape.name_for_errors(),
-            number: self.number,
-            key: self.shows_rows.then_some(key),
-            what,
-            by: list(&all, |one| &one.shown, ", "),
-            disable: list(&all, |one| &one.disable, "; "),
-        }
-        .into())
     }
 }
 
-fn list(interceptors: &[&Interceptor], field: fn(&Interceptor) -> &str, separator: &str) -> String {
-    interceptors.iter().map(|one| field(one)).collect::<Vec<_>>().join(separator)
+fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) -> Result<Look> {
+    let Request { target, relation, .. } = *request;
+    let Some((number, id)) = catalog::last_applied(target)? else { return Ok(Look::Done(None)) };
+    let mut copies = catalog::copies(target)?;
+    let known = copies.iter().map(|copy| (copy.schema.clone(), copy.name.clone())).collect::<Vec<_>>();
+    copies.retain(|copy| relation.is_none_or(|relation| relation == copy.relation));
+    let is_open = |copy: &&Copy| !locked.contains_key(&copy.relation.to_u32());
+    let to_lock = copies.iter().filter(is_open).map(|copy| copy.relation).collect::<Vec<_>>();
+    if !to_lock.is_empty() {
+        return Ok(Look::MustLock(to_lock));
+    }
+    if let Some(relation) = relation
+        && copies.is_empty()
+    {
+        let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+        let (table, target) = (shape.name_for_errors(), target.to_owned());
+        return Err(ProofError::NotOfTarget { table, target }.into());
+    }
+    let held = Held::up_to(store, target, number, Uuid::parse_str(&id).ok())?;
+    let mut proofs = Vec::new();
+    for copy in &copies {
+        let table = locked.get(&copy.relation.to_u32()).and_then(Option::as_ref);
+        let earlier = (!copy.is_sent).then(|| Held::up_to(store, target, copy.number, None)).transpose()?;
+        let (number, held) = earlier.as_ref().map_or((number, &held), |earlier| (copy.number, earlier));
+        proofs.push(Verifying { request, store, caller, held, number }.prove(copy, table)?);
+    }
+    if relation.is_none() {
+        let is_known = |(schema, name): &(&str, &str)| known.iter().any(|(s, n)| s == schema && n == name);
+        proofs.extend(held.tables().filter(|table| !is_known(table)).map(|(schema, name)| {
+            let gap = format!("no table here is its copy. {}", send_again(target, schema, name));
+            Proof::of_nothing(number, None, format!("{schema}.{name}"), gap)
+        }));
+    }
+    Ok(Look::Done(Some(proofs)))
+}
+
+/// The batches that the copies are compared with.
+struct Verifying<'a> {
+    request: &'a Request<'a>,
+    store: &'a dyn Store,
+    caller: &'a Caller,
+    held: &'a Held,
+    /// The number of the last of the batches.
+    number: u64,
+}
+
+impl Verifying<'_> {
+    fn prove(&self, copy: &Copy, table: Option<&Table>) -> Result<Proof> {
+        let Copy { schema, name, .. } = copy;
+        let send_again = || send_again(self.request.target, schema, name);
+        let (Some(table), Some(shape)) = (table, Shape::of(copy.relation)?) else {
+            let gap = format!("the copy has been dropped. {}", send_again());
+            return Ok(Proof::of_nothing(self.number, None, format!("{schema}.{name}"), gap));
+        };
+        self.require_readable(table, &shape)?;
+        let nothing =
+            |gap: String| Ok(Proof::of_nothing(self.number, Some(copy.relation), shape.qualified(), gap));
+        if !copy.has_full_part {
+            return nothing(format!("the copy has not received its rows. {}", send_again()));
+        }
+        let mapping = catalog::mapping(self.request.target, schema, name)?;
+        let names = mapping.map(|mapping| mapping.columns).unwrap_or_default();
+        let parts = self.held.parts_of(schema, name).into_iter();
+        let parts = parts.map(|(manifest, part)| (manifest, resolve::renamed(part, &names)));
+        let parts = parts.collect::<Vec<_>>();
+        let Some((manifest, first)) = parts.first() else {
+            return nothing(format!("no batch in the store has anything of it. {}", send_again()));
+        };
+        if let Some((manifest, _)) = parts.iter().find(|(_, part)| part.fingerprint != first.fingerprint) {
+            let number = manifest.number;
+            return nothing(format!(
+                "batch {number} has other columns, without being full. {}",
+                send_again()
+            ));
+        }
+        if let Some((manifest, _)) = parts.iter().find(|(_, part)| !part.ranges.is_empty()) {
+            return nothing(in_ranges(self.request.target, manifest.number));
+        }
+        let lacking = not_here(first, &shape);
+        let is_needed = |name: &&&str| {
+            first.key.iter().any(|key| key == **name)
+                || parts.iter().any(|(_, part)| part.format == Format::Binary)
+        };
+        if let Some(column) = lacking.iter().find(is_needed) {
+            return nothing(format!("column \"{column}\" does not exist here. {}", send_again()));
+        }
+        let mut gaps = Vec::new();
+        if !lacking.is_empty() {
+            gaps.push(format!("columns that do not exist here: {}", lacking.join(", ")));
+        }
+        let is_partial = first.kind != Kind::Full;
+        if is_partial {
+            let missing = self.held.missing.unwrap_or(manifest.number - 1);
+            gaps.push(format!(
+                "rows that have not changed since batch {missing}, which the store does not hold. {}. \
+                 Compact batches before they expire",
+                send_again()
+            ));
+        }
+        let proof = self.compare(table, &shape, parts, is_partial)?;
+        Ok(Proof { gaps, ..proof })
+    }
+
+    /// Compares a copy with its parts, as the owner of the table.
+    fn compare(
+        &self,
+        table: &Table,
+        shape: &Shape,
+        parts: Vec<(&Manifest, Part)>,
+        is_partial: bool,
+    ) -> Result<Proof> {
+        let binary =
+            parts.iter().find(|(_, part)| part.format == Format::Binary).map(|(_, part)| part.clone());
+        let binary = match &binary {
+            Some(part) => self.binary(table, shape, part)?,
+            None => Binary::as_it_is(table, shape),
+        };
+        let rows = shape.as_from_item();
+        let subject = Subject { store: self.store, parts, is_partial, rows: &rows, left_out: None, binary };
+        let place = format!("While comparing table \"{}\" with the store.", shape.qualified());
+        let compare = || Proof::of(self.number, table.oid(), &subject, self.request.examples);
+        report::with_detail(&place, true, || None, || self.caller.as_owner(table, compare))
+    }
+
+    /// Says how records in format binary are read: as an import of them would.
+    fn binary<'a>(&self, table: &'a Table, shape: &'a Shape, part: &'a Part) -> Result<Binary<'a>> {
+        let mut retyped = Vec::new();
+        for column in &part.columns {
+            let ours = shape.column(&column.name)?;
+            retyped.extend(retyped::compare(column, ours, shape, table.owner(), part.format)?);
+        }
+        let names = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        let conversions = retyped::conversions(&retyped, &names, part.format);
+        let refuse = move |misfit| retyped::refuse(misfit, &retyped, &names, part, shape, true).into();
+        Ok(Binary { table, shape, conversions, refuse: Box::new(refuse) })
+    }
+
+    /// Requires that the caller may read a table, and that row security hides nothing of it.
+    fn require_readable(&self, table: &Table, shape: &Shape) -> Result<()> {
+        let (name, role) = (shape.name_for_errors(), self.caller.role());
+        if !table.allows(role, &[Right::Select]) {
+            let role = self.caller.name()?;
+            return Err(TableError::NoPrivilege { table: name, privilege: "SELECT", role }.into());
+        }
+        if table.hides_rows_from(role) || table.hides_rows_from(table.owner()) {
+            return Err(TableError::RowSecurity { table: name, doing: "Verify" }.into());
+        }
+        Ok(())
+    }
+}
+
+/// Says what has a table sent in full.
+fn send_again(target: &str, schema: &str, name: &str) -> String {
+    let (target, table) = (literal(target), TableName::new(schema, name).literal());
+    format!("To have all rows sent again, run at the source: SELECT tx_reset({target}, {table})")
 }

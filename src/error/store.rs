@@ -25,14 +25,16 @@ impl Report for store::Error {
             ),
             store::Error::Profile { .. } => plain(ERRCODE_CONFIG_FILE_ERROR),
             store::Error::Interrupted { .. } => plain(ERRCODE_QUERY_CANCELED),
-            store::Error::Io { source, .. } => plain(match source.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    ERRCODE_INSUFFICIENT_PRIVILEGE
+            store::Error::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                    .hint("Give the operating-system user of the server the right to it."),
+                io::ErrorKind::ReadOnlyFilesystem => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    plain(ERRCODE_DISK_FULL).hint("Check free disk space, and run it again.")
                 }
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ERRCODE_DISK_FULL,
-                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => ERRCODE_WRONG_OBJECT_TYPE,
-                _ => ERRCODE_IO_ERROR,
-            }),
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => plain(ERRCODE_WRONG_OBJECT_TYPE),
+                _ => plain(ERRCODE_IO_ERROR),
+            },
         }
     }
 }
@@ -41,9 +43,13 @@ impl Report for batch::Error {
     fn facts(&self) -> Facts {
         let facts = match self {
             batch::Error::Store(error) => {
-                let not_found = matches!(error, store::Error::NotFound { .. });
-                let hint = not_found.then(|| "Copy the files of the batch to the store completely.".to_owned());
-                Facts { hint, ..error.facts() }
+                let facts = error.facts();
+                match error {
+                    store::Error::NotFound { .. } => {
+                        facts.hint("Copy the files of the batch to the store completely.")
+                    }
+                    _ => facts,
+                }
             }
             batch::Error::Manifest { .. } | batch::Error::Damaged { .. } => {
                 plain(ERRCODE_DATA_CORRUPTED).hint(COPY_AGAIN)
@@ -55,6 +61,11 @@ impl Report for batch::Error {
             batch::Error::Number { .. } => plain(ERRCODE_PROGRAM_LIMIT_EXCEEDED).hint(
                 "Use another name for the target, or remove the manifest with the highest number from the store.",
             ),
+            batch::Error::Scratch(source) => plain(match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ERRCODE_DISK_FULL,
+                _ => ERRCODE_IO_ERROR,
+            }),
+            batch::Error::ScratchLimit { .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
             batch::Error::Stream(_) => plain(ERRCODE_IO_ERROR),
         };
         facts.detail("Nothing was changed.")

@@ -161,7 +161,7 @@ impl Converter {
     ///
     /// # Safety
     /// As for `convert`.
-    unsafe fn row(
+    pub(super) unsafe fn row(
         &mut self,
         converted: usize,
         values: &[Datum],

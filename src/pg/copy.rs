@@ -19,7 +19,7 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportable};
 
 use crate::pg::convert::{Conversion, Converter, Misfit};
 use crate::pg::error::{Error, StreamError};
-use crate::pg::staged::Staged;
+use crate::pg::staged::{Columns, Staged, descriptor_to_read};
 use crate::pg::table::Table;
 use crate::pg::{encoding, interrupts, settings, transaction};
 
@@ -197,37 +197,78 @@ pub fn stage_from<E: StreamError>(
     conversions: &[Conversion],
     source: impl Read + 'static,
 ) -> Result<Option<Misfit>, E> {
+    let columns = rows.descriptor();
+    // SAFETY: the values are those of a row of these columns.
+    let push = |values: &mut [_], nulls: &mut [_]| unsafe {
+        rows.push(values, nulls);
+        Ok(())
+    };
+    // SAFETY: the columns live as long as the rows.
+    unsafe { each_row(table, columns, format, conversions, source, push) }
+}
+
+/// Reads rows as [`stage_from`] does, and calls a function with the text of the values of each.
+pub fn texts_from<E: StreamError>(
+    table: &Table,
+    attnums: &[i16],
+    format: &str,
+    conversions: &[Conversion],
+    source: impl Read + 'static,
+    mut each: impl FnMut(&[Option<String>]) -> Result<(), E>,
+) -> Result<Option<Misfit>, E> {
+    let columns = Columns::of(table, attnums);
+    // SAFETY: the columns live until the end of the function.
+    let mut texts = unsafe { Converter::of(columns.descriptor(), &[]) };
+    let write = |values: &mut [_], nulls: &mut [_]| {
+        // SAFETY: the values are those of a row of these columns.
+        each(&unsafe { texts.row(0, values, nulls)? })
+    };
+    // SAFETY: as above.
+    unsafe { each_row(table, columns.descriptor(), format, conversions, source, write) }
+}
+
+/// Reads rows, converts them, and calls a function with the values of each.
+///
+/// # Safety
+/// `columns` must be a descriptor, and live.
+unsafe fn each_row<E: StreamError>(
+    table: &Table,
+    columns: pg_sys::TupleDesc,
+    format: &str,
+    conversions: &[Conversion],
+    source: impl Read + 'static,
+    mut take: impl FnMut(&mut [pg_sys::Datum], &mut [bool]) -> Result<(), E>,
+) -> Result<Option<Misfit>, E> {
     let source = CopyInput::push::<E>(source);
     let _encoding = (format == "binary").then(settings::pin_client_encoding);
     // SAFETY: of a relation that it does not write to, COPY reads the name, the kind and the columns, which
-    // are those of the staged rows here: else it would compute a default, or draw from a sequence, for each
-    // row and column that is not in the file (copyfrom.c, BeginCopyFrom). The copy of the struct outlives the
-    // COPY.
+    // are those given here: else it would compute a default, or draw from a sequence, for each row and column
+    // that is not in the file (copyfrom.c, BeginCopyFrom). The copy of the struct outlives the COPY.
     let mut relation = unsafe { *table.relation() };
-    relation.rd_att = rows.descriptor_to_read(conversions);
+    // SAFETY: the caller's promise.
+    relation.rd_att = unsafe { descriptor_to_read(columns, conversions) };
     // SAFETY: as above; the state lives in a memory context of COPY's own.
     let copy = unsafe { begin_copy_from(std::ptr::null_mut(), &raw mut relation, &[], format)? };
-    // SAFETY: open.
-    let columns = unsafe { (*rows.descriptor()).natts as usize };
-    // SAFETY: the descriptor lives as long as the rows.
-    let mut converter =
-        (!conversions.is_empty()).then(|| unsafe { Converter::of(rows.descriptor(), conversions) });
+    // SAFETY: the caller's promise.
+    let count = unsafe { (*columns).natts as usize };
+    // SAFETY: the caller's promise.
+    let mut converter = (!conversions.is_empty()).then(|| unsafe { Converter::of(columns, conversions) });
     let mut misfit = None;
-    let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); columns], vec![false; columns]);
+    let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); count], vec![false; count]);
     let mut row_context = pgrx::PgMemoryContexts::new("pg_table_export row");
     // SAFETY: there is room for a value and a null flag of each column. What a row allocates lives until the
-    // next one, and the staged rows are copies (copyfromparse.c, NextCopyFrom).
+    // next one, and the function keeps copies only (copyfromparse.c, NextCopyFrom).
     while unsafe {
         row_context.switch_to(|_| {
             let (values_ptr, nulls_ptr) = (values.as_mut_ptr(), nulls.as_mut_ptr());
             if !pg_sys::NextCopyFrom(copy, std::ptr::null_mut(), values_ptr, nulls_ptr) {
-                return Ok::<_, Error>(false);
+                return Ok::<_, E>(false);
             }
             if let Some(converter) = &mut converter {
                 misfit = converter.convert(&mut values, &mut nulls)?;
             }
             if misfit.is_none() {
-                rows.push(&mut values, &mut nulls);
+                take(&mut values, &mut nulls)?;
             }
             Ok(misfit.is_none())
         })?

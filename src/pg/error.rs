@@ -69,6 +69,8 @@ pub enum Error {
     NotOurTrigger,
     #[error("cannot execute {function} during recovery")]
     InRecovery { function: &'static str },
+    #[error("cannot execute {function} in a read-only transaction")]
+    ReadOnly { function: &'static str },
     #[error("cannot PREPARE a transaction that has run tx_export() or tx_prune()")]
     Prepared,
     #[error("{function} cannot run in a REPEATABLE READ or SERIALIZABLE transaction")]
@@ -87,6 +89,8 @@ impl Report for Error {
             Error::InRecovery { .. } => {
                 plain(ERRCODE_READ_ONLY_SQL_TRANSACTION).hint("Run it on the primary.")
             }
+            Error::ReadOnly { .. } => plain(ERRCODE_READ_ONLY_SQL_TRANSACTION)
+                .hint("Begin a transaction that may write. Run: BEGIN READ WRITE;"),
             Error::Prepared => plain(ERRCODE_FEATURE_NOT_SUPPORTED).hint("Use COMMIT instead."),
             Error::OldSnapshot { .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED)
                 .hint("Its snapshot would not show what has been exported since. Use READ COMMITTED."),

@@ -2,7 +2,9 @@
 
 use pgrx::pg_sys::{self, Oid};
 
-use crate::pg::{relatives, scan};
+use crate::pg::error::Error;
+use crate::pg::relatives;
+use crate::pg::scan::{self, Finder};
 
 /// pg_trigger's indexes over the table, and over the oid (pg_trigger.h).
 const BY_TABLE: u32 = pg_sys::TriggerRelidNameIndexId;
@@ -10,12 +12,17 @@ const BY_OID: u32 = 2702;
 
 /// A trigger.
 pub struct Installed {
+    /// pg_trigger.oid
+    pub oid: Oid,
+    /// The transaction that wrote its row last.
+    pub written_by: u32,
     /// Its argument, a number.
     pub argument: i32,
     /// The bits of tgtype for INSERT, DELETE, UPDATE and TRUNCATE (pg_trigger.h).
     events: i16,
     is_for_each_row: bool,
-    has_transition_tables: bool,
+    has_old_table: bool,
+    has_new_table: bool,
     is_always: bool,
     /// It has no WHEN, and UPDATE names no columns.
     is_unconditional: bool,
@@ -26,11 +33,33 @@ pub fn installed(table: Oid, function: Oid) -> Vec<Installed> {
     if !relatives::facts(table).is_some_and(|facts| facts.has_triggers) {
         return Vec::new();
     }
-    let ours = |row: &scan::Tuple| {
-        let calls = row.oid(pg_sys::Anum_pg_trigger_tgfoid as i32)?;
-        (calls == function).then(|| read(row)).flatten()
-    };
+    let ours = |row: &scan::Tuple| read_if_ours(row, function);
     scan::by_oid(pg_sys::TriggerRelationId, BY_TABLE.into(), 2, table, ours).into_iter().flatten().collect()
+}
+
+/// Finds the triggers of tables that call a function, as [`installed`] does, in the active snapshot.
+pub struct TriggerFinder {
+    triggers: Finder,
+    function: Oid,
+}
+
+impl TriggerFinder {
+    /// Begins to look for triggers that call a function.
+    pub fn begin(function: Oid) -> Result<TriggerFinder, Error> {
+        let triggers = Finder::begin(pg_sys::TriggerRelationId, BY_TABLE.into(), 2)?;
+        Ok(TriggerFinder { triggers, function })
+    }
+
+    /// Returns the triggers of a table.
+    pub fn installed(&mut self, table: Oid) -> Vec<Installed> {
+        let function = self.function;
+        self.triggers.find(table, |row| read_if_ours(row, function)).into_iter().flatten().collect()
+    }
+}
+
+fn read_if_ours(row: &scan::Tuple, function: Oid) -> Option<Installed> {
+    let calls = row.oid(pg_sys::Anum_pg_trigger_tgfoid as i32)?;
+    (calls == function).then(|| read(row)).flatten()
 }
 
 /// Returns the table that a trigger belongs to.
@@ -46,13 +75,16 @@ fn read(row: &scan::Tuple) -> Option<Installed> {
     // SAFETY: an int2vector, which is never null, and never compressed: its storage is PLAIN.
     let names_columns = unsafe { (*columns.cast_mut_ptr::<pg_sys::int2vector>()).dim1 > 0 };
     let has_condition = row.value(pg_sys::Anum_pg_trigger_tgqual as i32).is_some();
-    Some(Installed {
-        argument: argument.parse().ok()?,
+    let number: i32 = argument.parse().ok()?;
+    let has = |column: u32| row.value(column as i32).is_some();
+    (number.to_string() == argument).then_some(Installed {
+        oid: row.oid(pg_sys::Anum_pg_trigger_oid as i32)?,
+        written_by: row.written_by(),
+        argument: number,
         events: kind & EVENTS,
         is_for_each_row: kind & pg_sys::TRIGGER_TYPE_ROW as i16 != 0,
-        has_transition_tables: [pg_sys::Anum_pg_trigger_tgoldtable, pg_sys::Anum_pg_trigger_tgnewtable]
-            .into_iter()
-            .any(|column| row.value(column as i32).is_some()),
+        has_old_table: has(pg_sys::Anum_pg_trigger_tgoldtable),
+        has_new_table: has(pg_sys::Anum_pg_trigger_tgnewtable),
         is_always: row.char(pg_sys::Anum_pg_trigger_tgenabled as i32)? == 'A',
         is_unconditional: !names_columns && !has_condition,
     })
@@ -78,7 +110,7 @@ impl Installed {
     /// Says whether it sees the rows of a statement. PostgreSQL refuses statements on a table that has such a
     /// trigger if they change rows of a foreign table below (trigger.c).
     pub fn has_transition_tables(&self) -> bool {
-        self.has_transition_tables
+        self.has_old_table || self.has_new_table
     }
 }
 
@@ -88,6 +120,22 @@ pub fn capture_each_row(triggers: &[&Installed]) -> bool {
     let truncate = pg_sys::TRIGGER_TYPE_TRUNCATE as i16;
     let fires = |one: &Installed| one.is_unconditional && (one.is_for_each_row || one.events & truncate != 0);
     has_all(&triggers.iter().copied().filter(|one| fires(one)).collect::<Vec<_>>())
+}
+
+/// Says whether they capture each statement on their table: for each of the four events there is one that is
+/// ENABLE ALWAYS and unconditional, and each of them sees all rows of a statement.
+pub fn capture_each_statement(triggers: &[&Installed]) -> bool {
+    let (update, delete) = (pg_sys::TRIGGER_TYPE_UPDATE as i16, pg_sys::TRIGGER_TYPE_DELETE as i16);
+    let (insert, truncate) = (pg_sys::TRIGGER_TYPE_INSERT as i16, pg_sys::TRIGGER_TYPE_TRUNCATE as i16);
+    let sees_all = |one: &Installed| {
+        let has_old_rows = one.events & (update | delete) != 0;
+        let has_new_rows = one.events & (update | insert) != 0;
+        one.is_unconditional
+            && !one.is_for_each_row
+            && (one.events == truncate
+                || (one.has_old_table || !has_old_rows) && (one.has_new_table || !has_new_rows))
+    };
+    has_all(triggers) && triggers.iter().all(|one| sees_all(one))
 }
 
 /// Returns a function without arguments in the schema of the extension.

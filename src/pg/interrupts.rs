@@ -1,11 +1,13 @@
 //! Whether a statement is to end: for code that waits without PostgreSQL's latches, on any thread.
 
 use std::cell::OnceCell;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::read_volatile;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::pg_sys;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 thread_local! {
     /// On a thread that works for the backend's: raised when the backend no longer waits for the work.
@@ -31,5 +33,22 @@ pub fn pending() -> bool {
     if works_for_backend.is_none() && !ends {
         pgrx::check_for_interrupts!();
     }
-    ends || works_for_backend == Some(true)
+    // The backend can be blocked where it does not look, by what this thread does for it.
+    ends || works_for_backend.is_some_and(|abandoned| abandoned || has_lost_client())
+}
+
+/// Says whether it is time to look whether the client is still there (client_connection_check_interval), and
+/// it is not: as pq_check_connection does it (pqcomm.c), on any thread.
+fn has_lost_client() -> bool {
+    // SAFETY: a flag that a signal handler of the backend sets, and what belongs to the backend as long as it
+    // lives. The socket is the first field, which pgrx does not bind (libpq-be.h, Port), and stays open.
+    let socket = unsafe {
+        let port = pg_sys::MyProcPort;
+        if read_volatile(&raw const pg_sys::CheckClientConnectionPending) == 0 || port.is_null() {
+            return false;
+        }
+        BorrowedFd::borrow_raw(*port.cast::<RawFd>())
+    };
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|closed| closed > 0)
 }

@@ -83,6 +83,12 @@ impl Tuple {
         self.value(attnum).and_then(|datum| unsafe { Vec::<u8>::from_datum(datum, false) })
     }
 
+    /// Returns the transaction that wrote the row last, as `xmin` of SQL does.
+    pub(super) fn written_by(&self) -> u32 {
+        // SAFETY: a tuple of a table has that field, which freezing keeps (htup_details.h).
+        unsafe { (*(*self.tuple).t_data).t_choice.t_heap.t_xmin.into_inner() }
+    }
+
     pub(super) fn value(&self, attnum: i32) -> Option<Datum> {
         let mut is_null = false;
         // SAFETY: a tuple of this descriptor; the attribute number is one of it.
@@ -137,4 +143,65 @@ fn scan<T>(
         pg_sys::systable_endscan(scan);
     }
     found
+}
+
+/// Finds rows of one table in the active snapshot again and again, by an index over a column of type oid. To
+/// begin a scan takes longer than to find a few rows.
+pub(super) struct Finder {
+    table: Table,
+    scan: pg_sys::SysScanDesc,
+}
+
+impl Finder {
+    /// Begins to find rows by a column, the first of the given index. The active snapshot must stay active as
+    /// long as the value lives.
+    pub(super) fn begin(table: Oid, index: Oid, attnum: i16) -> Result<Finder, Error> {
+        let none = || Error::Internal(format!("there is no table {}", table.to_u32()));
+        let table = Table::open(table, Lock::Read).ok_or_else(none)?;
+        let mut key = equals(attnum, Oid::INVALID);
+        // SAFETY: an open table and its index over that column; the snapshot stays (genam.c).
+        let scan = unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            pg_sys::systable_beginscan(table.relation(), index, true, snapshot, 1, &raw mut key)
+        };
+        Ok(Finder { table, scan })
+    }
+
+    /// Finds the rows in which the column equals `oid`.
+    pub(super) fn find<T>(&mut self, oid: Oid, mut look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+        // To an index scan, a column is its place in the index.
+        let mut key = equals(1, oid);
+        let mut found = Vec::new();
+        // SAFETY: a scan by an index, with one key, which is copied (indexam.c). Each tuple is looked at
+        // before the scan goes on.
+        unsafe {
+            pg_sys::index_rescan((*self.scan).iscan, &raw mut key, 1, std::ptr::null_mut(), 0);
+            loop {
+                let tuple = pg_sys::systable_getnext(self.scan);
+                if tuple.is_null() {
+                    return found;
+                }
+                found.push(look(&Tuple { tuple, descriptor: self.table.descriptor() }));
+            }
+        }
+    }
+}
+
+impl Drop for Finder {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: begun, and not ended yet; the table is closed after that.
+            unsafe { pg_sys::systable_endscan(self.scan) };
+        }
+    }
+}
+
+fn equals(attnum: i16, oid: Oid) -> pg_sys::ScanKeyData {
+    let mut key = pg_sys::ScanKeyData::default();
+    let strategy = pg_sys::BTEqualStrategyNumber as u16;
+    // SAFETY: fills the key, which it is given.
+    unsafe {
+        pg_sys::ScanKeyInit(&raw mut key, attnum, strategy, pg_sys::F_OIDEQ.into(), Datum::from(oid));
+    }
+    key
 }

@@ -10,6 +10,63 @@ use pgrx::pg_sys::{self, Datum};
 use crate::pg::convert::Conversion;
 use crate::pg::table::Table;
 
+/// Some columns of a table, under their names.
+pub(super) struct Columns(pg_sys::TupleDesc);
+
+impl Columns {
+    pub(super) fn of(table: &Table, attnums: &[i16]) -> Columns {
+        Columns(describe(table, attnums))
+    }
+
+    pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
+        self.0
+    }
+}
+
+impl Drop for Columns {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: made by `of`; after an error the abort of the transaction frees it.
+            unsafe { pg_sys::FreeTupleDesc(self.0) };
+        }
+    }
+}
+
+fn describe(table: &Table, attnums: &[i16]) -> pg_sys::TupleDesc {
+    // SAFETY: the descriptor lives in the current memory context, that of the function call; each attribute
+    // number is one of the open table's.
+    unsafe {
+        let descriptor = pg_sys::CreateTemplateTupleDesc(attnums.len() as i32);
+        for (column, &attnum) in (1..).zip(attnums) {
+            pg_sys::TupleDescCopyEntry(descriptor, column, table.descriptor(), attnum);
+        }
+        descriptor
+    }
+}
+
+/// Returns columns as they are read before the given conversions.
+///
+/// # Safety
+/// `columns` must be a descriptor, and live.
+pub(super) unsafe fn descriptor_to_read(
+    columns: pg_sys::TupleDesc,
+    conversions: &[Conversion],
+) -> pg_sys::TupleDesc {
+    if conversions.is_empty() {
+        return columns;
+    }
+    // SAFETY: the caller's promise. The copy lives in the current memory context; each place is one of its
+    // columns.
+    unsafe {
+        let columns = pg_sys::CreateTupleDescCopy(columns);
+        for &Conversion { place, read_as: (type_oid, typmod) } in conversions {
+            let number = place as pg_sys::AttrNumber + 1;
+            pg_sys::TupleDescInitEntry(columns, number, std::ptr::null(), type_oid, typmod, 0);
+        }
+        columns
+    }
+}
+
 /// Rows with the columns of a descriptor.
 pub struct Staged {
     name: &'static CStr,
@@ -21,17 +78,8 @@ pub struct Staged {
 impl Staged {
     /// Makes an empty set of rows with the given columns (attribute numbers) of a table, under their names.
     pub fn like(name: &'static CStr, table: &Table, attnums: &[i16]) -> Staged {
-        // SAFETY: the descriptor lives in the current memory context, that of the function call; each
-        // attribute number is one of the open table's.
-        let descriptor = unsafe {
-            let descriptor = pg_sys::CreateTemplateTupleDesc(attnums.len() as i32);
-            for (column, &attnum) in (1..).zip(attnums) {
-                pg_sys::TupleDescCopyEntry(descriptor, column, table.descriptor(), attnum);
-            }
-            descriptor
-        };
         let mut rows = Staged::without_columns(name);
-        rows.descriptor = descriptor;
+        rows.descriptor = describe(table, attnums);
         rows
     }
 
@@ -56,22 +104,6 @@ impl Staged {
 
     pub(super) fn descriptor(&self) -> pg_sys::TupleDesc {
         self.descriptor
-    }
-
-    /// Returns the columns as they are read before the given conversions.
-    pub(super) fn descriptor_to_read(&self, conversions: &[Conversion]) -> pg_sys::TupleDesc {
-        if conversions.is_empty() {
-            return self.descriptor;
-        }
-        // SAFETY: the copy lives in the current memory context; each place is one of its columns.
-        unsafe {
-            let columns = pg_sys::CreateTupleDescCopy(self.descriptor);
-            for &Conversion { place, read_as: (type_oid, typmod) } in conversions {
-                let number = place as pg_sys::AttrNumber + 1;
-                pg_sys::TupleDescInitEntry(columns, number, std::ptr::null(), type_oid, typmod, 0);
-            }
-            columns
-        }
     }
 
     /// Makes the rows known to the SPI connection that is open.

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use pgrx::IntoDatum;
 use pgrx::pg_sys::{self, Oid};
 
 use crate::pg::error::Error;
@@ -89,15 +90,17 @@ impl Table {
         unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
     }
 
-    /// Says whether a page of the table's has ever been written, since it was emptied last.
+    /// Says whether a page of the table's has ever been written, since it was emptied last. The size of its
+    /// file is asked for without opening the file: a backend keeps a thousand files open at most, and to look
+    /// at more it would close and open one each time.
     pub fn has_pages(&self) -> bool {
-        // SAFETY: open; only what has storage has pages (relcache.c).
-        unsafe {
-            let kind = (*(*self.relation).rd_rel).relkind as u8;
-            kind == pg_sys::RELKIND_RELATION
-                && pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
-                    > 0
-        }
+        // SAFETY: open.
+        let kind = unsafe { (*(*self.relation).rd_rel).relkind as u8 };
+        let arguments = [self.oid().into_datum(), "main".into_datum()];
+        // SAFETY: a function of SQL, with arguments of its types (dbsize.c).
+        let size = || unsafe { pgrx::direct_function_call::<i64>(pg_sys::pg_relation_size, &arguments) };
+        // Only what has storage has pages.
+        kind == pg_sys::RELKIND_RELATION && size().is_some_and(|bytes| bytes > 0)
     }
 
     /// Says whether it is a view.

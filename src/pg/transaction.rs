@@ -13,14 +13,22 @@ use crate::pg::error::Error;
 
 /// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be
 /// executed.
-pub fn require_writable(function: &'static CStr) -> Result<(), Error> {
+pub fn require_writable(function: &'static str) -> Result<(), Error> {
     // SAFETY: reads shared memory.
     if unsafe { pg_sys::RecoveryInProgress() } {
-        return Err(Error::InRecovery { function: function.to_str().unwrap_or_default() });
+        return Err(Error::InRecovery { function });
     }
-    // SAFETY: a C string.
-    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
+    // SAFETY: a variable of the transaction.
+    if unsafe { pg_sys::XactReadOnly } {
+        return Err(Error::ReadOnly { function });
+    }
     Ok(())
+}
+
+/// Says whether the transaction may write: it is not on a standby, and not read-only.
+pub fn may_write() -> bool {
+    // SAFETY: reads shared memory, and a plain variable of the backend.
+    unsafe { !pg_sys::RecoveryInProgress() && !pg_sys::XactReadOnly }
 }
 
 /// Returns the id of the top-level transaction, if it has one.

@@ -23,6 +23,9 @@ use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part, Publisher, reader};
 use store::Store;
 
+/// How many parts of unknown batches are kept in memory, where each takes less than a kilobyte.
+const UNKNOWN_PARTS_MAX: usize = 250_000;
+
 /// Where the next batch of a target continues, and what it has to heal: what the store holds after the last
 /// batch that we know.
 pub struct Continuation {
@@ -34,7 +37,8 @@ pub struct Continuation {
     pub former_publishers: Vec<Publisher>,
     /// The unknown batches, which the next batch heals. None after a reset, because that starts anew.
     pub unknown: Vec<Manifest>,
-    /// Whether some of the unknown batches are gone from the store, so that their keys cannot be known.
+    /// Whether keys of the unknown batches cannot be known: some are gone from the store, or they have more
+    /// parts than are kept in memory.
     pub has_gap: bool,
 }
 
@@ -88,6 +92,7 @@ pub fn inspect(
             has_gap: false,
         });
     }
+    let mut parts = 0;
     let unknown = numbers
         .iter()
         .map(|&number| {
@@ -96,14 +101,32 @@ pub fn inspect(
             })?;
             require_publisher(&manifest, source)?;
             require_past(&manifest, source)?;
-            Ok(manifest)
+            parts += manifest.parts.len();
+            let is_last = number + 1 == next;
+            Ok(if is_last { manifest } else { lean(manifest, parts <= UNKNOWN_PARTS_MAX) })
         })
         .collect::<Result<Vec<_>>>()?;
     let previous = unknown.last().map(|manifest| manifest.id).or(last);
     let before = std::iter::once(last).chain(unknown.iter().map(|manifest| Some(manifest.id)));
-    let has_gap = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
+    let is_gone = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
+    let has_gap = is_gone || parts > UNKNOWN_PARTS_MAX;
     let former_publishers = unknown.last().map_or(former, |manifest| manifest.former_publishers.clone());
     Ok(Continuation { next, previous, former_publishers, unknown, has_gap })
+}
+
+/// Leaves of a manifest what healing looks at, because all unknown ones are kept until the end: the columns
+/// of keys, and no parts at all if there are too many.
+fn lean(mut manifest: Manifest, keeps_parts: bool) -> Manifest {
+    manifest.unchanged = Vec::new();
+    if !keeps_parts {
+        manifest.parts = Vec::new();
+    }
+    for part in &mut manifest.parts {
+        part.columns.retain(|column| part.key.contains(&column.name));
+        part.columns.shrink_to_fit();
+        part.columns.iter_mut().for_each(|column| column.definition = None);
+    }
+    manifest
 }
 
 /// Requires that this database has published a batch.

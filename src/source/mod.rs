@@ -11,5 +11,6 @@ pub mod follow;
 pub mod fork;
 pub mod restriction;
 pub mod prune;
+pub mod verify;
 pub mod health;
 pub mod ddl;

@@ -140,10 +140,10 @@ fn already_tracked(
             return Err(TrackError::OtherKey { table: shape.name_for_errors() }.into());
         }
     }
-    if !shadow::fits(tracked.id, table, &columns)? {
+    if !shadow::hold_segments(tracked.id)?.fits(table, &columns) {
         return Err(changed().into());
     }
-    if !tracked.is_intact {
+    if !catalog::is_intact(tracked.id)? {
         return Err(TrackError::TriggersMissing { table: shape.name_for_errors() }.into());
     }
     catalog::put_tracked(tracked.relation, &key)?;

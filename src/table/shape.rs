@@ -5,11 +5,15 @@
 
 use crate::error::{Result, TableName};
 use crate::pg;
+use crate::pg::described::{self, Described, DescribedColumn};
 use crate::pg::query::{self, quote_identifier};
 use crate::pg::{Oid, query::Row};
 use crate::table::definition;
 use crate::table::error::TableError;
 use batch::Definition;
+
+/// The schemas of PostgreSQL, and ours.
+const SYSTEM_SCHEMAS: [&str; 4] = ["pg_catalog", "information_schema", "pg_toast", "table_export"];
 
 /// What a table is.
 #[derive(Clone)]
@@ -26,8 +30,6 @@ pub struct Shape {
     pub is_system: bool,
     /// pg_class.relispartition
     is_partition: bool,
-    /// The extension that it belongs to.
-    pub extension: Option<String>,
     /// The columns that exist, in order.
     pub columns: Vec<Column>,
 }
@@ -58,21 +60,18 @@ pub struct Column {
 }
 
 impl Shape {
-    /// Looks at a relation; `None` if it does not exist. The relation must be locked, and the active snapshot
-    /// taken after that: a lock may have waited for an ALTER TABLE.
+    /// Looks at a relation as it is now; `None` if it does not exist. It can change unless it is locked.
     pub fn of(table: Oid) -> Result<Option<Shape>> {
-        let rows = query::in_snapshot_by_kept_plan(include_str!("shape.sql"), &[&table])?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let columns = query::in_snapshot_by_kept_plan(include_str!("columns.sql"), &[&table])?;
+        let Some(described) = described::describe(table)? else { return Ok(None) };
+        let Described { schema, name, kind, persistence, is_partition, columns } = described;
         Ok(Some(Shape {
-            schema: row.get(0)?,
-            name: row.get(1)?,
-            kind: row.get(2)?,
-            persistence: row.get(3)?,
-            is_system: row.flag(4),
-            is_partition: row.flag(5),
-            extension: row.optional(6)?,
-            columns: columns.iter().map(Column::from_row).collect::<Result<_, _>>()?,
+            is_system: definition::is_built_in(table) || SYSTEM_SCHEMAS.contains(&schema.as_str()),
+            schema,
+            name,
+            kind,
+            persistence,
+            is_partition,
+            columns: columns.into_iter().map(Column::of).collect::<Result<_, _>>()?,
         }))
     }
 
@@ -85,7 +84,6 @@ impl Shape {
             persistence: 'p',
             is_system: false,
             is_partition: false,
-            extension: None,
             columns,
         }
     }
@@ -145,18 +143,20 @@ impl Shape {
 }
 
 impl Column {
-    fn from_row(row: &Row) -> Result<Column> {
-        let (typmod, type_oid) = (row.get(3)?, Oid::from(row.get::<u32>(8)?));
+    fn of(described: DescribedColumn) -> Result<Column, pg::Error> {
+        let DescribedColumn { attnum, name, type_oid, type_name, typmod, .. } = described;
+        let DescribedColumn { type_with_modifier, collation, not_null, is_generated, .. } = described;
+        let definition = definition::of(type_oid, typmod)?;
         Ok(Column {
-            attnum: row.get(0)?,
-            name: row.get(1)?,
-            type_name: row.get(2)?,
+            attnum,
+            name,
+            type_name,
             typmod,
-            definition: definition::of(type_oid, typmod)?,
-            type_with_modifier: row.get(4)?,
-            collation: row.optional(5)?,
-            not_null: row.flag(6),
-            is_generated: row.flag(7),
+            definition,
+            type_with_modifier,
+            collation,
+            not_null,
+            is_generated,
             type_oid,
         })
     }
@@ -165,6 +165,15 @@ impl Column {
     pub fn quoted(&self) -> String {
         quote_identifier(&self.name)
     }
+}
+
+/// Returns the extension that a relation belongs to.
+pub fn extension_of(relation: Oid) -> Result<Option<String>, pg::Error> {
+    let sql = "SELECT e.extname
+                 FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                WHERE d.classid = 'pg_class'::regclass AND d.objid = $1 AND d.objsubid = 0
+                  AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'";
+    query::in_snapshot_by_kept_plan(sql, &[&relation])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// A type that exists here.

@@ -49,7 +49,8 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<(Vec<PartSum
     }
     let writer = Writer::new(Arc::clone(store), target, last, Compression::Zstd)?;
     let memory = settings::maintenance_memory();
-    let reading = Reading { store: store.as_ref(), memory, interrupted: interrupts::pending };
+    let reading =
+        Reading { store: store.as_ref(), memory, interrupted: interrupts::pending, doing: "compact" };
     let (mut compacted, mut parts) = (Vec::new(), Vec::new());
     for of_table in chain.tables().into_values() {
         let started = Instant::now();

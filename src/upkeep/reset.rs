@@ -83,7 +83,8 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
     });
     if goes_on {
         // Those of the former publisher are of another catalog: pg_upgrade makes it anew.
-        let witnesses = catalog::witnesses()?.into_iter().collect::<Vec<_>>();
+        let witnesses = catalog::witnesses()?.into_iter().map(|(id, seen)| (id, seen.witness));
+        let witnesses = witnesses.collect::<Vec<_>>();
         catalog::renew_witnesses(target, &witnesses)?;
     } else {
         catalog::reset_target(target, None)?;
@@ -104,6 +105,7 @@ pub fn forget(target: &str) -> Result<String> {
     catalog::lock_target("import", target)?;
     let was_applied = catalog::forget_receipts(target)?;
     catalog::remove_copies(target)?;
+    catalog::remove_proofs(target)?;
     if catalog::remove_target(target)? || was_applied {
         Ok(format!("target \"{target}\" is forgotten; its batches stay in the store"))
     } else {

@@ -131,6 +131,23 @@ fn an_export_runs_no_query_about_shadows_that_are_empty() {
 }
 
 #[test]
+fn an_export_runs_no_more_queries_for_many_tables() {
+    let queries = |tables: i32| {
+        let names = (1..=tables).map(|i| format!("many_{i}")).collect::<Vec<_>>();
+        let ddl = names.iter().map(|name| format!("CREATE TABLE {name} (id int PRIMARY KEY, v text);"));
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>();
+        let mirror = Mirror::tracking(&format!("cost_export_{tables}"), &ddl.collect::<String>(), &names);
+        let (mut client, seen) = queries_of(&mirror.source);
+        query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", ""))).unwrap();
+        let ours = seen.lock().unwrap();
+        ours.iter().filter(|query| query.contains("Query Text")).count()
+    };
+    let few = queries(2);
+    assert!(few > 0);
+    assert_eq!(few, queries(20));
+}
+
+#[test]
 fn ddl_of_other_tables_runs_no_query() {
     let database = tracking("cost_queries", 2);
     let (mut client, seen) = queries_of(&database);

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use crate::cluster::database::{Database, TARGET, query, refusal};
+use crate::cluster::disk::SmallDisk;
 use crate::cluster::{Cluster, Store};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -910,46 +911,6 @@ fn a_cancel_is_obeyed_while_a_file_is_read() {
 }
 
 // Disks that are full, or mounted read-only
-
-/// A small file system in memory, unmounted at the end; none where mounting is not allowed.
-struct SmallDisk(Store);
-
-impl SmallDisk {
-    fn mount() -> Option<SmallDisk> {
-        let store = Store::new();
-        let owner = fs::metadata(store.path()).expect("the store");
-        let options = format!(
-            "size=1m,mode=0700,uid={},gid={}",
-            std::os::unix::fs::MetadataExt::uid(&owner),
-            std::os::unix::fs::MetadataExt::gid(&owner)
-        );
-        let output =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(store.path()).output();
-        match output {
-            Ok(output) if output.status.success() => Some(SmallDisk(store)),
-            Ok(output) => {
-                println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-                None
-            }
-            Err(error) => {
-                println!("skipped: mount: {error}");
-                None
-            }
-        }
-    }
-
-    fn remount(&self, options: &str) {
-        let done =
-            Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.0.path()).status();
-        assert!(done.is_ok_and(|status| status.success()), "remount {options}");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
 
 #[test]
 fn a_full_disk_is_refused_and_overcome() {

@@ -3,12 +3,16 @@
 //! refused, and a HINT gives the statement to run.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
-use crate::cluster::database::{Database, query, refusal, wait_until};
+use batch::{Compression, Counted, Format, Header, Kind, Manifest, Writer};
+
+use crate::cluster::database::{Database, TARGET, query, refusal, wait_until};
 use crate::cluster::{Cluster, SOURCE, Store};
 
 fn shared_pair(name: &str) -> (Store, Database, Database) {
@@ -54,6 +58,64 @@ fn heals_after(name: &str, outcome: &str) {
 fn manifests(store: &Store) -> Vec<PathBuf> {
     let is_manifest = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
     store.files().into_iter().filter(is_manifest).collect()
+}
+
+/// Publishes a batch of a database that it does not know, with much in its manifest that healing needs not.
+fn publish_unknown(store: &Arc<dyn store::Store>, before: &Manifest) -> Manifest {
+    let number = before.number + 1;
+    let writer = Writer::new(Arc::clone(store), TARGET, number, Compression::None).expect("a writer");
+    let own = before.parts.iter().find(|part| part.name == "items").expect("a part");
+    let other = |at: usize| batch::Column {
+        name: format!("column {at}"),
+        type_name: "x".repeat(10_000),
+        not_null: false,
+        ..own.columns[0].clone()
+    };
+    let columns = own.columns.iter().cloned().chain((own.columns.len()..1600).map(other)).collect();
+    let part = writer.part("public", "items", columns, own.key.clone(), Kind::Changes, Format::Text);
+    let part = part.expect("a part");
+    let mut ids = part.ids().expect("a file");
+    ids.write_all(b"1\n").expect("a file");
+    let (ids, records) =
+        (Counted { rows: 1, file: ids }, Counted { rows: 0, file: part.records().expect("a file") });
+    let part = part.finish(ids, records).expect("a part");
+    let header = Header {
+        previous: Some(before.id),
+        kind: Kind::Changes,
+        source: before.source.clone(),
+        former_publishers: Vec::new(),
+        position: before.position.clone(),
+        created_at: before.created_at.clone(),
+        unchanged: Vec::new(),
+    };
+    writer.publish(header, vec![part]).expect("a batch")
+}
+
+#[test]
+fn many_large_unknown_batches_take_the_memory_of_one() {
+    let (folder, source, _destination) = shared_pair("large_unknown");
+    let store = store::open(&folder.url(), || false).expect("a store");
+    let mut last = batch::reader::manifest(&*store, TARGET, 1).expect("a manifest");
+    for _ in 0..8 {
+        last = publish_unknown(&store, &Manifest { parts: last.parts.clone(), ..last });
+        last.parts[0].columns.truncate(3);
+    }
+    let owned =
+        Command::new("chown").args(["-R", "--reference"]).args([folder.path(), folder.path()]).status();
+    assert!(owned.is_ok_and(|status| status.success()), "the server's user may read the store");
+    let mut client = source.client();
+    query(&mut client, "SELECT count(*) FROM tx_targets").expect("a warm session");
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
+    let status = |field: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the backend");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
+        line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("a number")
+    };
+    let before = status("VmRSS");
+    let healed = client.query_one(&source.export_sql(), &[]).expect("one table");
+    assert_eq!((healed.get(1), healed.get(2)), ("public.items", "changes"));
+    let grown = status("VmHWM") - before;
+    assert!(grown < 140_000, "{grown} kB for manifests of 16 MB");
 }
 
 #[test]

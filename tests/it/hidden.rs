@@ -64,6 +64,27 @@ fn change(mirror: &Mirror) {
     }
 }
 
+/// What the witness says is what the snapshot of the export sees, and nothing later: the next export would not
+/// notice it.
+#[test]
+fn triggers_that_were_away_after_an_export_had_its_snapshot() {
+    let mirror = mirror("hidden_later");
+    std::thread::scope(|scope| {
+        let mut other = mirror.source.client();
+        other.batch_execute("BEGIN; LOCK TABLE pg_event_trigger IN ACCESS EXCLUSIVE MODE").unwrap();
+        let export = scope.spawn(|| mirror.export(""));
+        let waits = "SELECT count(*) FROM pg_locks
+                      WHERE NOT granted AND relation = 'pg_event_trigger'::regclass";
+        wait_until("the export waits", || mirror.source.text(waits) == "1");
+        let hidden = "UPDATE plain SET v = 'hidden' WHERE id = 1";
+        other
+            .batch_execute(&format!("ALTER TABLE plain DISABLE TRIGGER ALL; {hidden}; {ALWAYS}; COMMIT"))
+            .unwrap();
+        assert_eq!(export.join().unwrap(), "");
+    });
+    assert_noticed(&mirror, "plain", "the triggers were away");
+}
+
 #[test]
 fn ddl_in_a_transaction_that_is_older_than_tracking_or_an_export() {
     let mirror = Mirror::shared("old_snapshots");

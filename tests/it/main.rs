@@ -6,6 +6,7 @@
 
 mod apply;
 mod batches;
+mod cancels;
 mod cluster;
 mod compaction;
 mod cost;
@@ -15,6 +16,7 @@ mod ddl;
 mod destinations;
 mod docs;
 mod dump;
+mod errors_of_postgres;
 mod extension;
 mod faults;
 mod foreign;
@@ -44,4 +46,5 @@ mod types;
 mod untracking;
 mod untrusted;
 mod values;
+mod verify;
 mod writes;

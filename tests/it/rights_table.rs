@@ -43,6 +43,11 @@ const AT_THE_SOURCE: &[Call] = &[
         "SELECT FROM tx_export('copy')",
         &["GRANT EXECUTE ON FUNCTION tx_export TO r", "GRANT SELECT ON t TO r", "GRANT SELECT ON u TO r"],
     ),
+    call(
+        "`tx_verify`",
+        "SELECT FROM tx_verify('copy')",
+        &["GRANT EXECUTE ON FUNCTION tx_verify TO r", "GRANT SELECT ON t TO r", "GRANT SELECT ON u TO r"],
+    ),
     call(ONE, "SELECT tx_restrict('r', 't')", &["GRANT EXECUTE ON FUNCTION tx_restrict TO r", OWN_T]),
     call(ONE, "SELECT tx_unrestrict('r', 't')", &["GRANT EXECUTE ON FUNCTION tx_unrestrict TO r", OWN_T]),
     call(

@@ -302,6 +302,7 @@ fn every_type_with_an_order_is_a_key() {
     }
     mirror.follow("");
     mirror.assert_same_tables(&tables);
+    mirror.assert_verified();
     assert_eq!(rows(&mirror.copy, "SELECT * FROM \"key_bool\""), [""; 0]);
 }
 
@@ -425,6 +426,7 @@ fn a_table_of_200_columns_survives() {
     );
     mirror.follow("");
     mirror.assert_same_tables(&["wide"]);
+    mirror.assert_verified();
 }
 
 #[test]
@@ -529,6 +531,12 @@ fn names_that_are_not_ascii_work_in_any_encoding() {
         }
     }
     mirror.assert_same_tables(&["parts"]);
+    for database in [&mirror.source, &mirror.copy] {
+        let arguments = mirror.arguments("célèbre", "");
+        let verified =
+            database.text(&format!("SELECT table_name, equal, complete FROM tx_verify{arguments}"));
+        assert_eq!(verified, "public.café|t|t\npublic.parts|t|t");
+    }
 }
 
 #[test]
@@ -562,6 +570,7 @@ fn an_empty_table_survives() {
         assert_eq!(mirror.export(&further), "3|public.t|changes|1|0");
         assert_eq!(mirror.import(), "3|public.t|changes|1|0");
         mirror.assert_same_tables(&["t"]);
+        mirror.assert_verified();
     }
 }
 
@@ -725,6 +734,7 @@ fn twenty_tables_of_a_batch_show_one_instant() {
     mirror.export("");
     mirror.import();
     mirror.assert_same_tables(&names);
+    mirror.assert_verified();
     assert_eq!(mirror.copy.text(&sum), "100000");
 }
 

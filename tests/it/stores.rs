@@ -3,13 +3,11 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::LazyLock;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, LazyLock};
-use std::thread::{scope, sleep};
-use std::time::{Duration, Instant};
+use std::thread::scope;
 
-use crate::cluster::database::{Database, TARGET, query, refusal, wait_until};
+use crate::cluster::database::{Database, TARGET, query, wait_until};
 use crate::cluster::proxy::{Fault, Proxy};
 use crate::cluster::servers::{BUCKET, KEY_ID, SECRET_KEY, Server, free_address};
 use crate::cluster::{Cluster, Store};
@@ -17,16 +15,16 @@ use crate::cluster::{Cluster, Store};
 static S3S: LazyLock<Server> = LazyLock::new(Server::s3s);
 
 /// A server of S3 or WebDAV as a pair of clusters knows it, by their environment.
-struct Pair {
-    source_server: Cluster,
-    destination_server: Cluster,
-    source: Database,
-    destination: Database,
+pub struct Pair {
+    pub source_server: Cluster,
+    pub destination_server: Cluster,
+    pub source: Database,
+    pub destination: Database,
 }
 
 impl Pair {
     /// Makes two databases that have a prefix of a bucket for themselves.
-    fn on_s3(server: SocketAddr, prefix: &str) -> Pair {
+    pub fn on_s3(server: SocketAddr, prefix: &str) -> Pair {
         let endpoint = format!("http://{server}");
         let environment = [
             ("AWS_ENDPOINT_URL", endpoint.as_str()),
@@ -36,7 +34,7 @@ impl Pair {
         Pair::at(&environment, &format!("s3://{BUCKET}/{prefix}"))
     }
 
-    fn at(environment: &[(&str, &str)], url: &str) -> Pair {
+    pub fn at(environment: &[(&str, &str)], url: &str) -> Pair {
         let source_server = Cluster::start_in(environment, &[]);
         let destination_server = Cluster::start_in(environment, &[]);
         let none = Store::new();
@@ -56,10 +54,10 @@ impl Pair {
 }
 
 /// Enough for several parts, of what no compression makes smaller.
-const LARGE: &str =
+pub const LARGE: &str =
     "INSERT INTO items SELECT 1000 + i, repeat_random(i), i FROM generate_series(1, 9000) AS i";
 
-const REPEAT_RANDOM: &str = "CREATE FUNCTION repeat_random(seed int) RETURNS text LANGUAGE sql AS
+pub const REPEAT_RANDOM: &str = "CREATE FUNCTION repeat_random(seed int) RETURNS text LANGUAGE sql AS
     $$SELECT string_agg(md5(seed || ' ' || i), '') FROM generate_series(1, 100) AS i$$";
 
 #[track_caller]
@@ -427,70 +425,6 @@ fn a_webdav_server_may_want_a_password() {
         assert_no_secrets(&[&refusal.to_string()]);
     }
     assert_no_secrets(&[&pair.source_server.log(), &pair.destination_server.log()]);
-}
-
-/// Ends a call that waits for its store, and makes sure that it is obeyed at once.
-fn end(database: &Database, call: &str, is_waiting: impl Fn() -> bool, function: &str, sqlstates: &[&str]) {
-    let mut client = database.client();
-    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
-    let (ended, sqlstate) = scope(|scope| {
-        let calling = scope.spawn(move || {
-            let refused = query(&mut client, call).map_err(|error| refusal(&error)).expect_err("a cut");
-            (Instant::now(), refused.sqlstate)
-        });
-        wait_until("the call waits", is_waiting);
-        // So that it really waits, on either thread.
-        sleep(Duration::from_millis(300));
-        let asked = Instant::now();
-        database.run(&format!("SELECT {function}({pid})"));
-        let (ended, sqlstate) = calling.join().expect("an end");
-        (ended - asked, sqlstate)
-    });
-    assert!(ended < Duration::from_millis(1500), "{call}: {function} after {ended:?}");
-    assert!(sqlstates.contains(&sqlstate.as_str()), "{call}: {function}: {sqlstate}");
-}
-
-#[test]
-fn a_wait_for_a_slow_server_can_be_cancelled() {
-    let proxy = Proxy::start(S3S.address());
-    let pair = Pair::on_s3(proxy.address(), "slow");
-    pair.source.run(REPEAT_RANDOM);
-    pair.source.feed(&pair.destination);
-    let ends = [("pg_cancel_backend", ["57014"].as_slice()), ("pg_terminate_backend", &["57P01", ""])];
-    let stalls = |words: &'static [&'static str]| {
-        let stalled = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&stalled);
-        proxy.decide(move |line| {
-            if words.iter().all(|word| line.contains(word)) {
-                count.fetch_add(1, Ordering::SeqCst);
-                return Fault::Stall;
-            }
-            Fault::Pass
-        });
-        move || stalled.load(Ordering::SeqCst) > 0
-    };
-    for (function, sqlstates) in ends {
-        pair.source.run(&format!("DELETE FROM items WHERE id >= 1000; {LARGE}"));
-        let words: [&[&str]; 5] = [
-            &["GET", "list-type"],
-            &["PUT", "columns"],
-            &["PUT", "partNumber"],
-            &["POST", "uploadId"],
-            &["PUT", ".json"],
-        ];
-        for words in words {
-            let export = pair.source.export_sql().replace("')", "', compression => 'none')");
-            end(&pair.source, &export, stalls(words), function, sqlstates);
-        }
-        proxy.mend();
-        pair.source.export();
-        for words in [&["GET", "list-type"], &["GET", ".json"], &["GET", "records"]] {
-            end(&pair.destination, &pair.destination.import_sql(), stalls(words), function, sqlstates);
-        }
-        proxy.mend();
-        pair.destination.import();
-        pair.source.assert_equal(&pair.destination);
-    }
 }
 
 #[test]

@@ -631,3 +631,74 @@ fn a_range_that_is_ordered_in_another_way_here_arrives_as_it_was_sent() {
         }
     }
 }
+
+/// What is done to the destination's table between two imports of changes, and the columns whose unchanged
+/// rows may have lost values by it.
+const ALTERED: &[(&str, &str)] = &[
+    ("ALTER TABLE t DROP b; ALTER TABLE t ADD b numeric", "b"),
+    ("ALTER TABLE t DROP b, DROP c; ALTER TABLE t ADD b numeric, ADD c text", "b, c"),
+    ("ALTER TABLE t RENAME b TO old; ALTER TABLE t ADD b numeric", "b"),
+    // PostgreSQL writes the descriptions of the columns behind it as well.
+    ("ALTER TABLE t ALTER b TYPE integer; ALTER TABLE t ALTER b TYPE numeric", "b, c"),
+    ("ALTER TABLE t ALTER c TYPE varchar(2) USING c::varchar(2); ALTER TABLE t ALTER c TYPE text", "c"),
+    ("ALTER TABLE t ALTER c TYPE varchar; ALTER TABLE t ALTER c TYPE text", ""),
+    ("VACUUM FULL t", ""),
+    ("CLUSTER t USING t_pkey", ""),
+    ("ALTER TABLE t ALTER b SET STATISTICS 7, ALTER c SET NOT NULL", ""),
+    ("ALTER TABLE t ADD own text DEFAULT clock_timestamp()::text", ""),
+    ("CREATE INDEX ON t (b); ALTER TABLE t RENAME b TO old; ALTER TABLE t RENAME old TO b", ""),
+];
+
+#[test]
+fn columns_that_have_lost_values_at_the_destination_are_told() {
+    let ddl = "CREATE TABLE t (id int PRIMARY KEY, b numeric, c text)";
+    for (number, (altered, columns)) in ALTERED.iter().enumerate() {
+        let mirror = Mirror::tracking(&format!("altered_{number}"), ddl, &["t"]);
+        mirror.source.run("INSERT INTO t SELECT i, i + 0.5, 'note ' || i FROM generate_series(1, 20) AS i");
+        mirror.follow("");
+        mirror.source.run("UPDATE t SET c = 'second' WHERE id = 1");
+        mirror.follow("");
+        for statement in altered.split("; ") {
+            mirror.copy.run(statement);
+        }
+        let health = || {
+            mirror.copy.text(
+                "SELECT regexp_replace(problem, '.*: ', '') FROM tx_health() WHERE problem LIKE 'unchanged rows%'",
+            )
+        };
+        mirror.source.run("UPDATE t SET c = 'third' WHERE id = 2");
+        mirror.export("");
+        let (mut client, warnings) = mirror.copy.watched();
+        query(&mut client, &import_sql(&mirror, "merge")).expect("an import");
+        let warned = warnings.lock().expect("no panic before").join(" ");
+        assert_eq!(warned.contains("whose unchanged rows do not have their values"), !columns.is_empty());
+        assert!(warned.contains(columns), "{altered}: {warned}");
+        assert_eq!(health(), *columns, "{altered}");
+
+        mirror.source.run("UPDATE t SET c = 'fourth' WHERE id = 3");
+        mirror.export("");
+        mirror.import();
+        assert_eq!(health(), *columns, "{altered}: forgotten by the next import");
+        mirror.source.run("SELECT tx_reset('copy', 't')");
+        mirror.follow("");
+        assert_eq!(health(), "", "{altered}: all rows have been sent again");
+        mirror.assert_same("SELECT id, b, c FROM t");
+    }
+}
+
+#[test]
+fn a_type_that_lost_values_until_an_import_was_refused_is_told() {
+    let mirror = Mirror::tracking("altered_back", "CREATE TABLE t (id int PRIMARY KEY, b numeric)", &["t"]);
+    mirror.source.run("INSERT INTO t SELECT i, i + 0.5 FROM generate_series(1, 20) AS i");
+    mirror.follow("");
+    mirror.copy.run("ALTER TABLE t ALTER b TYPE integer");
+    mirror.source.run("UPDATE t SET b = 0.25 WHERE id = 1");
+    mirror.export("");
+    let refused = mirror.copy.refused(&import_sql(&mirror, "merge"));
+    refused.expect("42804", &["\"b\"", "cannot be stored here as it was sent"]);
+    mirror.copy.run(refused.statements());
+    mirror.copy.run(&import_sql(&mirror, "merge"));
+    let told =
+        mirror.copy.text("SELECT object, hint FROM tx_health() WHERE problem LIKE 'unchanged rows%: b'");
+    assert!(told.contains("SELECT tx_reset('copy', 'public.t');"), "{told}");
+}

@@ -10,42 +10,21 @@
 //! each time.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 
-use sha2::{Digest, Sha256};
-
+use super::Error;
+use super::lines::{Digested, Reading, chosen_fields, digest, digest_of_fields, without_newline};
 use super::manifest::{Format, Kind, Manifest, Part};
 use super::ranges::{self, Range, Within};
 use super::reader::{self, FileReader};
 use super::writer::{Counted, FileWriter, Writer};
-use super::{Error, fields, path};
 use store::Store;
 
 /// What a key takes in the map at most, just after it has grown.
 const KEY_BYTES: u64 = 48;
 
-/// How many lines are read between two looks at whether to go on.
-const LINES_BETWEEN_LOOKS: u64 = 8192;
-
-/// How much is copied between two of them.
+/// How much is copied between two looks at whether to go on.
 const COPY_BYTES: usize = 256 * 1024;
-
-/// COPY takes no longer line (stringinfo.c, MaxAllocSize).
-const LINE_BYTES_MAX: u64 = 1 << 30;
-
-/// A key, as the first half of its SHA-256: a billion keys share one with a probability of 1 in 10^20.
-type Digested = [u8; 16];
-
-/// Where batches are read, and what limits that.
-#[derive(Clone, Copy)]
-pub struct Reading<'a> {
-    /// The store.
-    pub store: &'a dyn Store,
-    /// Bytes that keys may take in memory.
-    pub memory: u64,
-    /// Whether to stop.
-    pub interrupted: fn() -> bool,
-}
 
 /// Merges the parts that batches have of one table, at least one, in order. The later ones follow on the
 /// first.
@@ -145,7 +124,7 @@ fn copy_file(
 ) -> Result<(), Error> {
     let mut from = BufReader::with_capacity(COPY_BYTES, from);
     loop {
-        require_going_on(reading, manifest)?;
+        reading.require_going_on(manifest)?;
         let bytes = from.fill_buf()?.len();
         if bytes == 0 {
             return Ok(());
@@ -153,14 +132,6 @@ fn copy_file(
         to.write_all(from.buffer())?;
         from.consume(bytes);
     }
-}
-
-fn require_going_on(reading: Reading, manifest: &Manifest) -> Result<(), Error> {
-    if (reading.interrupted)() {
-        let path = path::full(reading.store, &path::manifest(&manifest.target, manifest.number)?);
-        return Err(store::Error::Interrupted { action: "compact", path }.into());
-    }
-    Ok(())
 }
 
 /// One share of the keys.
@@ -176,11 +147,11 @@ struct Share<'a> {
 impl Share<'_> {
     /// Writes what is left of ids and records, and counts them.
     fn compact_part(&self, ids: &mut Counted, records: &mut Counted) -> Result<(), Error> {
-        let key_of_id = |line: &[u8]| digest(line.strip_suffix(b"\n").unwrap_or(line));
+        let key_of_id = |line: &[u8]| digest(without_newline(line));
         let mut latest = HashMap::<Digested, u32>::new();
         for (place, (manifest, part)) in (0..).zip(self.run) {
             let file = reader::ids(self.reading.store, manifest, part)?;
-            self.each_line((manifest, part.ids), file, |line| {
+            self.reading.each_line((manifest, part.ids), file, |line| {
                 let key = key_of_id(line);
                 if self.has(key) {
                     latest.insert(key, place);
@@ -192,7 +163,7 @@ impl Share<'_> {
         for (place, (manifest, part)) in (0u32..).zip(self.run) {
             if !is_full {
                 let file = reader::ids(self.reading.store, manifest, part)?;
-                self.each_line((manifest, part.ids), file, |line| {
+                self.reading.each_line((manifest, part.ids), file, |line| {
                     if latest.get(&key_of_id(line)) == Some(&place) {
                         ids.file.write_all(line)?;
                         ids.rows += 1;
@@ -203,8 +174,8 @@ impl Share<'_> {
             let fields = part.key.iter().filter_map(|name| part.columns.iter().position(|c| c.name == *name));
             let fields = fields.collect::<Vec<_>>();
             let file = reader::records(self.reading.store, manifest, part)?;
-            self.each_line((manifest, part.records), file, |line| {
-                let key = key_of_record(line, &fields);
+            self.reading.each_line((manifest, part.records), file, |line| {
+                let key = digest_of_fields(without_newline(line), &fields);
                 let is_latest = match latest.get(&key) {
                     Some(latest) => *latest == place,
                     // In a full part every key is.
@@ -227,10 +198,12 @@ impl Share<'_> {
         let mut later = self.run.iter().zip(self.within).skip(place as usize + 1);
         let Some((_, first)) = later.clone().find(|(_, within)| !within.is_empty()) else { return Ok(false) };
         let (manifest, part) = self.run[place as usize];
-        let key = first.key(key_fields(line, fields).into_iter()).ok_or_else(|| Error::Unmergeable {
-            table: part.table(),
-            batch: manifest.number,
-            reason: "it has a key that is not of its type",
+        let key = first.key(chosen_fields(without_newline(line), fields).into_iter()).ok_or_else(|| {
+            Error::Unmergeable {
+                table: part.table(),
+                batch: manifest.number,
+                reason: "it has a key that is not of its type",
+            }
         })?;
         Ok(later.any(|(_, within)| within.has(&key)))
     }
@@ -238,33 +211,6 @@ impl Share<'_> {
     fn has(&self, key: Digested) -> bool {
         let [a, b, c, d, ..] = key;
         u64::from(u32::from_le_bytes([a, b, c, d])) % self.shares == self.share
-    }
-
-    /// Calls a function with each line of a file, of which there must be as many as its batch says.
-    fn each_line(
-        &self,
-        (manifest, declared): (&Manifest, u64),
-        file: FileReader,
-        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut file = BufReader::new(file);
-        let (mut line, mut lines) = (Vec::new(), 0);
-        while file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
-            if line.len() as u64 == LINE_BYTES_MAX {
-                return Err(file.into_inner().damaged("it has a line that no row of PostgreSQL has").into());
-            }
-            if lines % LINES_BETWEEN_LOOKS == 0 {
-                require_going_on(self.reading, manifest)?;
-            }
-            each(&line)?;
-            line.clear();
-            lines += 1;
-        }
-        if lines == declared {
-            return Ok(());
-        }
-        let reason = format!("it has {lines} lines instead of {declared}");
-        Err(file.into_inner().damaged(&reason).into())
     }
 
     fn stray(&self, manifest: &Manifest, part: &Part) -> Error {
@@ -275,28 +221,4 @@ impl Share<'_> {
             reason: "it has a record whose key is not in its ids",
         }
     }
-}
-
-fn digest(key: &[u8]) -> Digested {
-    let mut half = Digested::default();
-    half.copy_from_slice(&Sha256::digest(key)[..16]);
-    half
-}
-
-/// Returns the key of a record as its line of ids has it: the fields of the key, separated by tabs.
-fn key_of_record(line: &[u8], key: &[usize]) -> Digested {
-    match *key_fields(line, key) {
-        [only] => digest(only),
-        ref several => digest(&several.join(&b'\t')),
-    }
-}
-
-/// Returns the fields of the key of a record.
-fn key_fields<'a>(line: &'a [u8], key: &[usize]) -> Vec<&'a [u8]> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    if let [0] = key {
-        return vec![fields::of_line(line).next().unwrap_or(line)];
-    }
-    let fields = fields::of_line(line).collect::<Vec<_>>();
-    key.iter().filter_map(|place| fields.get(*place).copied()).collect()
 }

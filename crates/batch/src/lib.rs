@@ -10,31 +10,39 @@
 
 mod columns;
 mod compact;
+mod compare;
 mod compacted;
+mod csv;
 mod definition;
 mod expire;
 mod fields;
 mod hashed;
+mod lines;
 mod manifest;
 mod names;
 mod path;
 mod ranges;
 pub mod reader;
 mod receipt;
+mod spill;
 mod writer;
 
 use std::io;
 
 pub use columns::{Column, fingerprint};
-pub use compact::{Reading, compact_part};
+pub use compact::compact_part;
 pub use compacted::{Compacted, Link, put_cumulative};
+pub use compare::{Difference, Differences, Example, Expected, Layout, LeftOut, Search, TableRows};
 pub use definition::{Attribute, Definition, Type};
 pub use expire::{COMPACTION_MAX, Keep, Removed, expire};
-pub use fields::Without;
+pub use fields::{Without, line_of, values_of};
+pub use hashed::sha256;
+pub use lines::Reading;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
 pub use ranges::{Bound, Comparison, Condition, Range, fit as ranges_fit};
 pub use receipt::{Receipt, leave as leave_receipt};
+pub use spill::Scratch;
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 
 /// What can go wrong with a batch.
@@ -65,6 +73,14 @@ pub enum Error {
     /// The number does not fit into ten digits.
     #[error("batch number {number} is not between 1 and {}", path::NUMBER_MAX)]
     Number { number: u64 },
+
+    /// The file that digests wait in cannot be written or read.
+    #[error("could not use a temporary file: {0}")]
+    Scratch(io::Error),
+
+    /// It would be larger than the server allows.
+    #[error("temporary file size exceeds temp_file_limit ({limit}kB)")]
+    ScratchLimit { limit: u64 },
 
     /// A stream failed for a reason of its own.
     #[error("could not stream a file of a batch: {0}")]

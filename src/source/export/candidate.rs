@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::catalog::{self, Locks, Tracked, Witness};
+use crate::catalog::{self, Locks, Seen, Tracked, Witness};
 use crate::error::{Result, TableName};
+use crate::pg::indexes::has_unique_index;
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
@@ -19,7 +20,8 @@ use crate::pg::{Oid, transaction};
 use crate::source::error::{ExportError, RestrictError, TrackError};
 use crate::source::fork::{self, Continuation, Healing};
 use crate::source::restriction::{self, ViewOfTable};
-use crate::source::{shadow, track};
+use crate::source::shadow::{self, Held};
+use crate::source::track;
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::shape::{Column, Shape};
@@ -27,16 +29,21 @@ use batch::{Kind, Part, Range};
 use store::Store;
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
-pub(super) struct Candidate {
-    pub(super) tracked: Tracked,
-    pub(super) table: Table,
+pub struct Candidate {
+    pub tracked: Tracked,
+    pub table: Table,
     /// What is sent of it: under its name, the columns of what it is read from.
-    pub(super) shape: Shape,
+    pub shape: Shape,
     /// What it is read from, quoted: itself, or a view.
-    pub(super) rows: String,
+    pub rows: String,
     /// It is read through a view, which may hide what the bounds of partitions tell.
     pub(super) has_view: bool,
-    pub(super) key: Vec<KeyColumn>,
+    /// The columns of the key, by number and by name.
+    key: Vec<(i16, String)>,
+    shadow: Held,
+    /// Whether its shadow holds anything. Asked after the snapshot is taken, and once: most shadows of many
+    /// tables are empty, and it takes PostgreSQL a file to be opened.
+    pub has_changes: bool,
     /// What the name, the columns and the key are, for a comparison with what was sent before.
     pub(super) description: String,
     /// What PostgreSQL's catalog says of its members and triggers.
@@ -50,10 +57,26 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// Returns the names of the columns of the key.
+    pub fn key_names(&self) -> Vec<String> {
+        self.key.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Returns the key with what a query needs to compare it: looked up only for a table that is sent.
+    pub fn key(&self) -> Result<Vec<KeyColumn>> {
+        let attnums = self.key.iter().map(|(attnum, _)| *attnum).collect::<Vec<_>>();
+        let key = key::key(self.tracked.relation, &Key::Columns(&attnums))?;
+        // CONCURRENTLY an index is dropped although the table is locked.
+        if key.is_empty() {
+            return Err(TrackError::KeyChanged { table: self.shape.name_for_errors() }.into());
+        }
+        Ok(key)
+    }
+
     /// Makes sure, after the table has been read in the active snapshot, that no partition or child came
     /// meanwhile: it may have been read although the snapshot does not have it. ATTACH PARTITION and INHERIT
     /// conflict with no lock of a reader.
-    pub(super) fn require_same_relatives(&self) -> Result<()> {
+    pub fn require_same_relatives(&self) -> Result<()> {
         let is_same = self.read_with.is_empty()
             || table::with_descendants(self.tracked.relation).iter().all(|one| self.read_with.contains(one));
         let attached = || ExportError::RelativeCame { table: self.shape.name_for_errors() }.into();
@@ -82,18 +105,19 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
 }
 
 /// Locks one table and its shadow, and checks it. With `view`, what is sent is read through that.
-pub(super) fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
+pub fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
     let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
-    shadow::hold_segments(tracked.id)?;
-    let shape = snapshot::latest(|| Shape::of(tracked.relation))?.ok_or_else(gone)?;
-    snapshot::latest(|| check(tracked, table, shape, view, caller))
+    let shadow = shadow::hold_segments(tracked.id)?;
+    let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
+    snapshot::latest(|| check(tracked, table, shadow, shape, view, caller))
 }
 
 /// Makes a candidate of a locked table, if it can still be exported.
 fn check(
     tracked: Tracked,
     table: Table,
+    shadow: Held,
     mut shape: Shape,
     view: Option<Oid>,
     caller: &Caller,
@@ -113,18 +137,16 @@ fn check(
     }
     let changed = || TrackError::KeyChanged { table: name.clone() };
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
+    let key = columns_of_key.iter().map(|&attnum| column_of_key(&shape, attnum)).collect::<Option<_>>();
     let rows = shape.as_from_item();
     let seen =
         view.map(|view| restriction::see_through(view, &table, &mut shape, &columns_of_key)).transpose()?;
     require_readable(&table, seen.as_ref(), &name, caller)?;
-    let key = key::key(tracked.relation, &Key::Columns(&columns_of_key))?;
-    if key.is_empty() || key.iter().any(|column| !column.not_null) {
+    let key: Vec<_> = key.ok_or_else(changed)?;
+    if !has_unique_index(&table, &columns_of_key) || !shadow.fits(&table, &columns_of_key) {
         return Err(changed().into());
     }
-    if !shadow::fits(tracked.id, &table, &columns_of_key)? {
-        return Err(changed().into());
-    }
-    if !shadow::is_readable_by(tracked.id, table.owner())? {
+    if !shadow.is_readable_by(table.owner()) {
         return Err(TrackError::OwnerChanged { table: name }.into());
     }
     let mut description = description(&shape, &key);
@@ -135,14 +157,15 @@ fn check(
         }
         None => rows,
     };
-    let (witness, healing) = (Witness::default(), Healing::Nothing);
-    let (has_view, ranges) = (view.is_some(), Vec::new());
+    let (witness, healing, ranges) = (Witness::default(), Healing::Nothing, Vec::new());
     Ok(Candidate {
         tracked,
         table,
+        shadow,
+        has_changes: true,
         shape,
         rows,
-        has_view,
+        has_view: view.is_some(),
         key,
         description,
         witness,
@@ -150,6 +173,12 @@ fn check(
         healing,
         ranges,
     })
+}
+
+/// Returns a column of a key, by number and by name; `None` if it is gone, or can be null.
+fn column_of_key(shape: &Shape, attnum: i16) -> Option<(i16, String)> {
+    let column = shape.columns.iter().find(|column| column.attnum == attnum)?;
+    column.not_null.then(|| (attnum, column.name.clone()))
 }
 
 /// Makes sure that the caller may read what is exported, and that row security hides nothing of it: through a
@@ -184,41 +213,47 @@ pub(super) fn decide_healing(
     let is_one_of_these = |part: &Part| {
         candidates.iter().any(|one| one.shape.schema == part.schema && one.shape.name == part.name)
     };
+    if continuation.unknown.is_empty() {
+        return Ok(());
+    }
     // After a full batch a destination can begin with it, and has nothing of what it does not name.
     let strange = continuation.has_gap
         || continuation.unknown.iter().any(|manifest| manifest.kind == Kind::Full)
         || !continuation.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
     for candidate in candidates.iter_mut() {
-        let Candidate { tracked, table, shape, key, .. } = &*candidate;
+        let Candidate { tracked, table, shape, .. } = &*candidate;
         candidate.healing = if strange {
             Healing::Everything
         } else {
-            fork::collect_keys(store.as_ref(), &continuation.unknown, tracked.id, table, shape, key, caller)?
+            let (key, unknown) = (snapshot::latest(|| candidate.key())?, &continuation.unknown);
+            fork::collect_keys(store.as_ref(), unknown, tracked.id, table, shape, &key, caller)?
         };
     }
-    if !continuation.unknown.is_empty() {
-        transaction::increment_command();
-    }
+    transaction::increment_command();
     Ok(())
 }
 
 /// Leaves out tables whose row in `table_export.tracked` the active snapshot does not see: the snapshot may
 /// miss what was written without triggers. Checks the triggers and shadows of the others, and takes their
 /// segments and members as the snapshot sees them.
-pub(super) fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
-    let tracked = catalog::tracked()?;
-    let mut witnesses = catalog::witnesses()?;
+pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
+    let tracked = catalog::tracked()?.into_iter().map(|tracked| (tracked.id, tracked));
+    let mut tracked = tracked.collect::<BTreeMap<_, _>>();
+    let mut seen = catalog::witnesses()?;
     let mut altered = catalog::altered_shadows()?.into_iter().collect::<BTreeMap<_, _>>();
     candidates
         .into_iter()
         .filter_map(|candidate| {
-            let seen = tracked.iter().find(|tracked| tracked.id == candidate.tracked.id)?.clone();
+            let tracked = tracked.remove(&candidate.tracked.id)?;
             let table = candidate.shape.name_for_errors();
-            let (id, witness) = (seen.id, witnesses.remove(&seen.id).unwrap_or_default());
-            Some(match altered.remove(&id) {
-                Some(difference) => Err(TrackError::ShadowAltered { table, id, difference }.into()),
-                None if !seen.is_intact => Err(TrackError::TriggersMissing { table }.into()),
-                None => Ok(Candidate { tracked: seen, witness, ..candidate }),
+            let id = tracked.id;
+            Some(match (altered.remove(&id), seen.remove(&id)) {
+                (Some(difference), _) => Err(TrackError::ShadowAltered { table, id, difference }.into()),
+                (None, Some(Seen { witness, is_intact: true })) => {
+                    let has_changes = !candidate.shadow.is_empty();
+                    Ok(Candidate { tracked, witness, has_changes, ..candidate })
+                }
+                _ => Err(TrackError::TriggersMissing { table }.into()),
             })
         })
         .collect()
@@ -239,8 +274,9 @@ pub(super) fn columns(shape: &Shape) -> Vec<batch::Column> {
 
 /// Describes what is sent of a table. By its name the destination finds it, and by number a column that was
 /// dropped is told from one of the same name that was added since.
-pub(super) fn description(shape: &Shape, key: &[KeyColumn]) -> String {
-    let sent = batch::fingerprint(&columns(shape), &key_names(key));
+fn description(shape: &Shape, key: &[(i16, String)]) -> String {
+    let names = key.iter().map(|(_, name)| name.clone()).collect::<Vec<_>>();
+    let sent = batch::fingerprint(&columns(shape), &names);
     let numbers = shape.columns.iter().map(|column| column.attnum.to_string()).collect::<Vec<_>>();
     format!("{sent} {} {}", numbers.join(","), shape.qualified())
 }

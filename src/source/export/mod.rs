@@ -9,8 +9,8 @@
 //!    each table, and `write` writes the files.
 //! 5. to 8. `publish`: record the batch, flush the log, put the manifest, truncate segments at the commit.
 
-mod candidate;
-mod plan;
+pub mod candidate;
+pub mod plan;
 mod publish;
 mod write;
 
@@ -89,7 +89,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
 struct Outcome {
     /// Its snapshot.
     moment: Moment,
-    /// The ids of the shadows, each with its table.
+    /// The ids of the shadows that hold anything, each with its table.
     shadows: Vec<(i32, Oid)>,
     /// The target has a position, which moves to this snapshot.
     moves: bool,
@@ -118,12 +118,13 @@ fn read_and_write(
         return Err(ExportError::EventTriggerDisabled { name, target: request.target.to_owned() }.into());
     }
     let candidates = visible(candidates)?;
-    let shadows = candidates.iter().map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
+    let shadows = candidates.iter().filter(|one| one.has_changes);
+    let shadows = shadows.map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
     let named = named(&candidates);
     let has_same_tables = names_same_tables(target, &continuation, &named);
     let moves = since.is_some();
     // Read again: the target may have been released while its export waited for the locks.
-    let known = catalog::target(request.target)?.map_or_else(Vec::new, |target| target.received);
+    let known = catalog::received(request.target)?;
     let renewed = renewed(&candidates, &known);
     let planned = plan(candidates, since, &known, replay.as_ref())?;
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {

@@ -4,6 +4,8 @@
 //!
 //! Invariant: changes are sent only if the shadow still has all of them since the position.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
@@ -12,9 +14,9 @@ use crate::error::Result;
 use crate::pg;
 use crate::pg::{query, transaction};
 use crate::source::error::HistoryError;
-use crate::source::export::candidate::{Candidate, columns, key_names};
+use crate::source::export::candidate::{Candidate, columns};
 use crate::source::fork::{Continuation, Healing};
-use crate::source::shadow::read;
+use crate::source::shadow::read::{self, Pending};
 use batch::{Condition, Kind, Link, Range};
 
 /// The instant that an export reads in.
@@ -81,16 +83,24 @@ pub(super) fn current_moment() -> Result<Moment> {
 }
 
 /// Returns the target's position if it means anything here: its transaction ids must be in the past.
-pub(super) fn usable_position<'a>(target: Option<&'a Target>, now: &Position) -> Option<&'a Position> {
+pub fn usable_position<'a>(target: Option<&'a Target>, now: &Position) -> Option<&'a Position> {
     target?.position.as_ref().filter(|position| position.xmax() <= now.xmax())
 }
 
 /// Returns the witnesses that differ from those of the tables that a target has received.
-pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32, Witness)> {
-    let differs = |one: &&Candidate| {
-        known.iter().any(|known| known.tracked == one.tracked.id && known.witness != one.witness)
-    };
+pub(super) fn renewed(candidates: &[Candidate], known: &BTreeMap<i32, Received>) -> Vec<(i32, Witness)> {
+    let differs =
+        |one: &&Candidate| known.get(&one.tracked.id).is_some_and(|known| known.witness != one.witness);
     candidates.iter().filter(differs).map(|one| (one.tracked.id, one.witness.clone())).collect()
+}
+
+/// Says whether a table is the one that a target has received, and neither DDL nor a partition that has come
+/// or gone has changed rows since without a trace in the shadow.
+pub fn is_as_sent(candidate: &Candidate, known: &Received) -> bool {
+    let ranges = || candidate.witness.since(&known.witness)?.ranges(true, &|_| true);
+    known.tracked == candidate.tracked.id
+        && known.description == candidate.description
+        && ranges().is_some_and(|ranges| ranges.is_empty())
 }
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
@@ -101,22 +111,24 @@ pub(super) fn renewed(candidates: &[Candidate], known: &[Received]) -> Vec<(i32,
 pub(super) fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
-    known: &[Received],
+    known: &BTreeMap<i32, Received>,
     replay: Option<&Replay>,
 ) -> Result<Vec<(Candidate, Kind)>> {
     let mut planned = Vec::new();
     for mut candidate in candidates {
-        let id = candidate.tracked.id;
         let is_kept = |known: &&Received| {
             known.description == candidate.description
                 && replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known))
         };
-        let known = known.iter().find(|known| known.tracked == id).filter(is_kept);
+        let known = known.get(&candidate.tracked.id).filter(is_kept);
         let partitions = known.and_then(|known| candidate.witness.since(&known.witness));
         let kind = match (since.zip(partitions), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
             (Some((since, partitions)), healing) => {
-                let pending = read::pending(&candidate.tracked, since)?;
+                let pending = match candidate.has_changes {
+                    true => read::pending(&candidate.tracked, since)?,
+                    false => Pending::default(),
+                };
                 let any = pending.any || matches!(healing, Healing::Keys(_));
                 let ranges = || ranges(&candidate, &partitions, pending.attached);
                 match if pending.everything { None } else { ranges() } {
@@ -137,7 +149,7 @@ pub(super) fn plan(
 /// Returns the ranges of a table's key within which rows may have gone and come with partitions; `None` if a
 /// batch cannot say them. A notice says why.
 fn ranges(candidate: &Candidate, partitions: &Partitions, with_rows: bool) -> Option<Vec<Range>> {
-    let (columns, key) = (columns(&candidate.shape), key_names(&candidate.key));
+    let (columns, key) = (columns(&candidate.shape), candidate.key_names());
     let is_said = |condition: &Condition| condition.check(&columns, &key).is_ok();
     let ranges = partitions.ranges(with_rows, &is_said);
     let why = match &ranges {

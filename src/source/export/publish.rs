@@ -14,7 +14,7 @@ use crate::pg::snapshot;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, settings, transaction};
 use crate::source::error::HistoryError;
-use crate::source::shadow::{is_empty, rotate};
+use crate::source::shadow::rotate;
 use batch::{self, Header, Kind, Link, Part, Writer, other_attempts, put_cumulative, sweep};
 use store::Store;
 
@@ -114,11 +114,6 @@ pub(super) fn rotate_at_commit(shadows: Vec<(i32, Oid)>) {
         let _caller = Caller::enter()?;
         let _settings = settings::pin();
         // SPI requires an active snapshot. Each query of the rotation takes a fresh one itself.
-        snapshot::latest(|| {
-            shadows.iter().try_for_each(|&(id, table)| match is_empty(id)? {
-                true => Ok(()),
-                false => rotate::rotate(id, table).map(drop),
-            })
-        })
+        snapshot::latest(|| shadows.iter().try_for_each(|&(id, table)| rotate::rotate(id, table).map(drop)))
     });
 }

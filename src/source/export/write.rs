@@ -29,7 +29,8 @@ pub(super) fn write_part(
     format: Format,
     caller: &Caller,
 ) -> Result<Part> {
-    let Candidate { tracked, table, shape, rows, key, healing, ranges, .. } = candidate;
+    let Candidate { tracked, table, shape, rows, healing, ranges, .. } = candidate;
+    let key = &candidate.key()?;
     let mut part = begin_part(writer, shape, key, kind, format)?;
     part.replace(ranges.clone());
     let mut further = Vec::new();

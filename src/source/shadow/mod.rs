@@ -139,29 +139,34 @@ fn revoke_unused(role: &str) -> Result<()> {
 /// An export holds this lock from before its snapshot until its position is committed. A target whose
 /// position is not committed yet (its first export, or one after a reset) is not visible to other
 /// sessions. Without the lock it would lose changes that all visible targets have received.
-pub fn hold_segments(id: i32) -> Result<()> {
-    for n in [0, 1] {
-        segment_table(id, n, Lock::Read)?;
-    }
-    Ok(())
+pub fn hold_segments(id: i32) -> Result<Held> {
+    Ok(Held([segment_table(id, 0, Lock::Read)?, segment_table(id, 1, Lock::Read)?]))
 }
 
-/// Says whether a shadow holds nothing, not even what an undone transaction wrote. It is asked first, because
-/// most shadows of many tables are empty, and a query takes much longer.
-pub fn is_empty(id: i32) -> Result<bool> {
-    let [first, second] = [segment_table(id, 0, Lock::Read)?, segment_table(id, 1, Lock::Read)?];
-    Ok(!first.has_pages() && !second.has_pages())
+/// The segments of a shadow, open.
+pub struct Held([Table; 2]);
+
+impl Held {
+    /// Says whether the shadow holds nothing, not even what an undone transaction wrote.
+    pub fn is_empty(&self) -> bool {
+        !self.0.iter().any(Table::has_pages)
+    }
+
+    /// Says whether the shadow still has the types of the table's key.
+    pub fn fits(&self, table: &Table, key: &[i16]) -> bool {
+        same_types(&self.0[0], table, key)
+    }
+
+    /// Says whether a role may read the shadow, as the owner of the table must.
+    pub fn is_readable_by(&self, role: Oid) -> bool {
+        self.0[0].allows(role, &[Right::Select])
+    }
 }
 
 fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table> {
     let name = CString::new(segment_name(id, n)).map_err(|_| CatalogError::ShadowMissing { id })?;
     let segment = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock));
     Ok(segment.ok_or(CatalogError::ShadowMissing { id })?)
-}
-
-/// Says whether the shadow still has the types of the table's key.
-pub fn fits(id: i32, table: &Table, key: &[i16]) -> Result<bool> {
-    Ok(same_types(&segment_table(id, 0, Lock::Read)?, table, key))
 }
 
 fn same_types(segment: &Table, table: &Table, key: &[i16]) -> bool {
@@ -178,9 +183,4 @@ fn same_types(segment: &Table, table: &Table, key: &[i16]) -> bool {
 fn has_runs(segment: &Table) -> bool {
     let type_of = |k| segment.base_type(COLUMNS_BEFORE_KEY + k);
     matches!((type_of(1), type_of(2)), (Some(pg::INT4OID | pg::INT8OID), None))
-}
-
-/// Says whether a role may read the shadow, as the owner of the table must.
-pub fn is_readable_by(id: i32, role: Oid) -> Result<bool> {
-    Ok(segment_table(id, 0, Lock::Read)?.allows(role, &[Right::Select]))
 }

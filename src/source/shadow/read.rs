@@ -10,7 +10,7 @@ use crate::catalog::{Segments, Tracked};
 use crate::error::Result;
 use crate::pg::table::Lock;
 use crate::pg::{Oid, query};
-use crate::source::shadow::{Op, has_runs, is_empty, segment, segment_table};
+use crate::source::shadow::{Op, has_runs, segment, segment_table};
 use crate::table::key::{KeyColumn, text};
 use crate::table::shape::Shape;
 
@@ -27,9 +27,6 @@ pub struct Pending {
 
 /// Looks for changes after a position.
 pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending> {
-    if is_empty(tracked.id)? {
-        return Ok(Pending::default());
-    }
     let rows = query::in_snapshot(
         &format!(
             "SELECT count(*) FILTER (WHERE op <> '{attach}') > 0,

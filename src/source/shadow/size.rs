@@ -28,16 +28,14 @@ pub fn pending_changes(target: &str) -> Result<Option<ShadowSize>> {
 }
 
 fn pending_in_snapshot(target: &str) -> Result<Option<ShadowSize>> {
-    let Some(target) = catalog::target(target)? else {
+    let Some(position) = catalog::target(target)?.and_then(|target| target.position) else {
         return Ok(None);
     };
-    let Some(position) = &target.position else {
-        return Ok(None);
-    };
+    let received = catalog::received(target)?;
     let mut pending = ShadowSize { changes: 0, bytes: 0 };
     for tracked in catalog::tracked()? {
-        if target.received.iter().any(|known| known.tracked == tracked.id) {
-            let size = size_after(&tracked, position)?;
+        if received.contains_key(&tracked.id) {
+            let size = size_after(&tracked, &position)?;
             pending.changes += size.changes;
             pending.bytes += size.bytes;
         }

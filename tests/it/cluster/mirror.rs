@@ -89,6 +89,16 @@ impl Mirror {
         assert_ne!(self.import(), "", "nothing was imported");
     }
 
+    /// Makes sure that tx_verify finds all tables complete and equal, at both sides.
+    #[track_caller]
+    pub fn assert_verified(&self) {
+        let arguments = self.arguments("copy", ", examples => 5");
+        let wrong = format!("SELECT * FROM tx_verify{arguments} WHERE equal IS NOT TRUE OR NOT complete");
+        for (side, database) in [("copy", &self.copy), ("source", &self.source)] {
+            assert_eq!(database.text(&wrong), "", "verified at the {side}");
+        }
+    }
+
     /// Changes the source, and exports the change.
     #[track_caller]
     pub fn publish(&self, change: &str) {

@@ -7,6 +7,7 @@
 //! statics, as [`SOURCE`] and [`COPY`] are.
 
 pub mod database;
+pub mod disk;
 pub mod forgetful;
 pub mod mirror;
 pub mod proxy;
@@ -438,7 +439,7 @@ static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// A program of the installation, without the variables of the environment that PostgreSQL reads.
-fn program(name: &str) -> Command {
+pub fn program(name: &str) -> Command {
     let mut command = Command::new(ROOT.join("usr/lib/postgresql/15/bin").join(name));
     command.env_clear().env("PATH", env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C.UTF-8");
     command

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use postgres::{Client, Error};
 
-use super::sessions::{Allowed, MOVED, Session, line, run};
+use super::sessions::{Allowed, Session, line, run};
 use crate::cluster::database::{Database, query};
 use crate::cluster::random::Random;
 
 const TO_DDL: &[Allowed] = &[
-    MOVED,
     // DETACH CONCURRENTLY has begun, and was not finished.
     ("55000", "with an incomplete detach"),
     // A column was added or dropped while the partition was not attached.

@@ -22,18 +22,18 @@ pub type Allowed = (&'static str, &'static str);
 /// that PostgreSQL ends.
 const DEADLOCK: Allowed = ("40P01", "deadlock detected");
 
+/// The parent's columns have changed while a partition was being detached concurrently. PostgreSQL without the
+/// extension raises it as well, for whoever reads or writes the partition.
+const HALF_DETACHED: Allowed = ("42804", "could not convert row type");
+
 /// Another session has changed the id of the row.
-pub const MOVED: Allowed = ("40001", "tuple to be locked was already moved to another partition");
+const MOVED: Allowed = ("40001", "tuple to be locked was already moved to another partition");
 
 const TO_WRITERS: &[Allowed] = &[
     // Another writer has inserted the same id.
     ("23505", "duplicate key value violates unique constraint"),
-    MOVED,
     // The partition has been detached.
     ("23514", "no partition of relation \"parted\" found for row"),
-    // The parent's column has been dropped while the partition was being detached concurrently. PostgreSQL
-    // without the extension raises it as well.
-    ("42804", "could not convert row type"),
 ];
 
 const TO_EXPORTERS: &[Allowed] = &[
@@ -98,7 +98,7 @@ impl Session {
     fn allows(&self, refusal: &Refusal) -> bool {
         let is_it =
             |(sqlstate, text): &Allowed| refusal.sqlstate == *sqlstate && refusal.message.contains(text);
-        self.allowed.iter().chain([&DEADLOCK]).any(is_it)
+        self.allowed.iter().chain([&DEADLOCK, &HALF_DETACHED, &MOVED]).any(is_it)
     }
 }
 

@@ -11,11 +11,11 @@ use crate::{Bound, Condition, Range};
 use crate::{Receipt, compacted::Compacted};
 use store::Upload;
 
-type State = BTreeMap<String, String>;
+pub(super) type State = BTreeMap<String, String>;
 
 /// What a batch does to the table: replaces it, or writes and deletes rows of it, and replaces ranges.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Replace(State),
     Change(BTreeMap<String, Option<String>>, Vec<Range>),
 }
@@ -27,12 +27,12 @@ fn pairs(kind: Kind) -> Table {
     Table { schema: "public".into(), name: "pairs".into(), columns, key: vec!["a".into(), "b".into()], kind }
 }
 
-fn record((key, note): (&String, &String)) -> String {
+pub(super) fn record((key, note): (&String, &String)) -> String {
     let (a, b) = key.split_once('\t').unwrap();
     format!("{note}\t{b}\t{a}\n")
 }
 
-fn apply(state: &mut State, step: &Step) {
+pub(super) fn apply(state: &mut State, step: &Step) {
     match step {
         Step::Replace(rows) => *state = rows.clone(),
         Step::Change(rows, ranges) => {
@@ -79,7 +79,7 @@ fn range() -> impl Strategy<Value = Range> {
 }
 
 /// Publishes what steps do, each as a batch that follows on the one before.
-fn publish(place: &Place, steps: &[Step]) -> Vec<Manifest> {
+pub(super) fn publish(place: &Place, steps: &[Step]) -> Vec<Manifest> {
     let mut published = Vec::<Manifest>::new();
     for (number, step) in (1..).zip(steps) {
         let mut ranges = Vec::new();
@@ -102,7 +102,7 @@ fn publish(place: &Place, steps: &[Step]) -> Vec<Manifest> {
 
 fn compacted(place: &Place, run: &[Manifest], memory: u64) -> Result<Part, Error> {
     let writer = place.writer(run.last().unwrap().number, Compression::Zstd);
-    let reading = Reading { store: &*place.store, memory, interrupted: || false };
+    let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "compact" };
     let parts = run.iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
     let part = compact_part(&writer, reading, &parts)?;
     let full = part.kind == Kind::Full;
@@ -137,16 +137,16 @@ fn read(place: &Place, run: BatchRange) -> Step {
     Step::Change(rows, part.ranges.clone())
 }
 
-fn key() -> impl Strategy<Value = String> {
+pub(super) fn key() -> impl Strategy<Value = String> {
     (0..4i32, prop_oneof!["[a-c]{1,2}", Just(r"tab\t".to_owned()), Just(r"\N".to_owned())])
         .prop_map(|(a, b)| format!("{a}\t{b}"))
 }
 
-fn note() -> impl Strategy<Value = String> {
+pub(super) fn note() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{0,3}", Just(r"\\ and \t and \n".to_owned()), Just(r"\N".to_owned())]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     use proptest::collection::btree_map;
     prop_oneof![
         5 => (btree_map(key(), proptest::option::of(note()), 0..12), vec(range(), 0..2))
@@ -261,7 +261,8 @@ fn a_compaction_stops_when_it_is_told_to() {
     let parts = batches.iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
     for run in [&parts[..1], &parts[..]] {
         let writer = place.writer(2, Compression::Zstd);
-        let reading = Reading { store: &*place.store, memory: 1 << 20, interrupted: || true };
+        let reading =
+            Reading { store: &*place.store, memory: 1 << 20, interrupted: || true, doing: "compact" };
         let stopped = compact_part(&writer, reading, run);
         assert!(matches!(stopped, Err(Error::Store(store::Error::Interrupted { .. }))));
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod compaction;
+mod comparison;
 mod ranges;
 
 use std::fs;

@@ -1,0 +1,173 @@
+//! Rows of a table, compared with a run of batches: what is found is what a model finds.
+
+use std::collections::BTreeSet;
+use std::io::Cursor;
+
+use super::compaction::{State, Step, apply, key, note, publish, record, step};
+use super::*;
+use crate::csv::Records;
+use crate::{Difference, Differences, Expected, Layout, Reading, Scratch, line_of, values_of};
+
+/// The columns are note, b, a; the key is a, b.
+fn layout() -> Layout {
+    Layout { key: vec![2, 1], compared: None }
+}
+
+fn scratch(limit: Option<u64>) -> Scratch {
+    Scratch { file: tempfile::tempfile().unwrap(), limit }
+}
+
+/// Compares rows with batches, and returns what is found, and the examples as `what key: columns`.
+fn compare(
+    place: &Place,
+    run: &[Manifest],
+    rows: &[(String, String)],
+    left_out: &[String],
+    memory: u64,
+) -> (Differences, Vec<String>) {
+    let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "verify" };
+    let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full);
+    let (is_partial, run) = (first.is_none(), &run[first.unwrap_or(0)..]);
+    let mut expected = Expected::new(layout(), 100, memory, scratch(None));
+    for manifest in run {
+        let part = &manifest.parts[0];
+        reading.each_id(manifest, part, |line| expected.id(line)).unwrap();
+        reading.each_record(manifest, part, |line| expected.record(line)).unwrap();
+    }
+    let mut keys = expected.left_out();
+    left_out.iter().for_each(|key| writeln!(keys, "{key}").unwrap());
+    let expected = keys.finish();
+    let mut table = expected.rows(layout(), scratch(None));
+    let lines = rows.iter().map(|(key, note)| record((key, note))).collect::<String>();
+    // In pieces that end anywhere.
+    lines.as_bytes().chunks(7).for_each(|piece| table.write_all(piece).unwrap());
+    assert_eq!(table.count(), rows.len() as u64);
+    let found = expected.compare(table, is_partial, 100, || Ok(())).unwrap();
+    let (mut in_store, mut here) = (found.search(layout()), found.search(layout()));
+    for manifest in run {
+        let take = |line: &[u8]| {
+            in_store.record(line);
+            Ok(())
+        };
+        reading.each_record(manifest, &manifest.parts[0], take).unwrap();
+    }
+    here.write_all(lines.as_bytes()).unwrap();
+    let examples = found.examples(&in_store, &here).into_iter().map(|example| {
+        let key = String::from_utf8(example.key).unwrap();
+        format!("{:?} {key}: {:?}", example.difference, example.columns)
+    });
+    let examples = examples.collect();
+    (found, examples)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_difference_is_found_and_no_other(
+        start in proptest::collection::btree_map(key(), note(), 0..12),
+        steps in vec(step(), 0..6),
+        begins_with in 0..2usize,
+        spoilt in proptest::collection::btree_map(key(), proptest::option::of(note()), 0..6),
+        left_out in proptest::collection::btree_set(key(), 0..4),
+        memory in prop_oneof![Just(1u64), Just(1000), Just(1 << 14), Just(1 << 20)],
+    ) {
+        let place = Place::new();
+        // Batches with ranges are compacted before they are compared with.
+        let without_ranges = |step| match step {
+            Step::Change(rows, _) => Step::Change(rows, Vec::new()),
+            step => step,
+        };
+        let steps = steps.into_iter().map(without_ranges).collect::<Vec<_>>();
+        let steps = [vec![Step::Replace(start)], steps].concat();
+        let batches = publish(&place, &steps);
+        let run = &batches[begins_with.min(batches.len() - 1)..];
+        let is_partial = run.iter().all(|manifest| manifest.parts[0].kind == Kind::Changes);
+        let mut state = State::new();
+        steps.iter().for_each(|step| apply(&mut state, step));
+        // With changes alone, only the keys that they name are known.
+        let of_changes = |step: &Step| match step {
+            Step::Change(rows, _) => rows.keys().cloned().collect::<Vec<_>>(),
+            Step::Replace(_) => Vec::new(),
+        };
+        let named = steps[begins_with.min(steps.len() - 1)..].iter().flat_map(of_changes).collect::<BTreeSet<_>>();
+        let is_judged = |key: &String| !left_out.contains(key) && (!is_partial || named.contains(key));
+
+        let mut table = state.clone();
+        apply(&mut table, &Step::Change(spoilt, Vec::new()));
+        let rows = table.clone().into_iter().collect::<Vec<_>>();
+        let keys = left_out.iter().cloned().collect::<Vec<_>>();
+        let (found, mut examples) = compare(&place, run, &rows, &keys, memory);
+        let all = state.keys().chain(table.keys()).collect::<BTreeSet<_>>();
+        let wrong = all.into_iter().filter(|key| is_judged(key)).filter_map(|key| {
+            match (state.get(key), table.get(key)) {
+                (Some(_), None) => Some(format!("{:?} {key}: []", Difference::Missing)),
+                (None, Some(_)) => Some(format!("{:?} {key}: []", Difference::Extra)),
+                (one, other) => (one != other).then(|| format!("{:?} {key}: [0]", Difference::Different)),
+            }
+        });
+        let mut wrong = wrong.collect::<Vec<_>>();
+        wrong.sort();
+        examples.sort();
+        prop_assert_eq!(examples, wrong.clone());
+        let count = |what: &str| wrong.iter().filter(|wrong| wrong.starts_with(what)).count() as u64;
+        let counts = (found.missing, found.extra, found.different);
+        prop_assert_eq!(counts, (count("Missing"), count("Extra"), count("Different")));
+        prop_assert_eq!(found.is_empty(), wrong.is_empty());
+        prop_assert_eq!(found.left_out, left_out.len() as u64);
+    }
+
+    #[test]
+    fn values_are_the_same_from_a_line_and_from_csv(
+        values in vec(proptest::option::of("[a\\\\N\t\n\r\u{8}\u{b}\u{c}\",.é]{0,4}"), 1..4),
+    ) {
+        let line = line_of(values.iter().map(Option::as_deref));
+        prop_assert_eq!(&values_of(&line), &values);
+        let fields = values.iter().map(|value| match value {
+            None => String::new(),
+            Some(value) if value.is_empty() || value.contains([',', '"', '\n', '\r']) => {
+                format!("\"{}\"", value.replace('"', "\"\""))
+            }
+            Some(value) => value.clone(),
+        });
+        let csv = format!("{0}\n{0}\n", fields.collect::<Vec<_>>().join(","));
+        let mut records = Records::of(io::BufReader::with_capacity(3, Cursor::new(csv)));
+        for _ in 0..2 {
+            prop_assert_eq!(records.next_as_text().unwrap().map(<[u8]>::to_vec), Some(line.clone()));
+        }
+        prop_assert!(records.next_as_text().unwrap().is_none());
+    }
+}
+
+#[test]
+fn one_more_row_of_a_key_is_extra() {
+    let place = Place::new();
+    let rows = State::from([("1\ta".to_owned(), "x".to_owned())]);
+    let batches = publish(&place, &[Step::Replace(rows.clone())]);
+    let rows = rows.into_iter().collect::<Vec<_>>();
+    let twice = [rows.clone(), rows].concat();
+    let (found, examples) = compare(&place, &batches, &twice, &[], 1 << 20);
+    assert_eq!((found.missing, found.extra, found.different), (0, 1, 0));
+    assert_eq!(examples, ["Extra 1\ta: []"]);
+}
+
+#[test]
+fn records_in_csv_that_do_not_end_are_refused() {
+    for csv in ["1,\"a", "1,a"] {
+        let mut records = Records::of(Cursor::new(csv));
+        assert!(records.next_as_text().is_err(), "{csv}");
+    }
+}
+
+#[test]
+fn a_temporary_file_stays_below_its_limit() {
+    let mut expected = Expected::new(layout(), 1, 1 << 20, scratch(Some(1)));
+    let mut last = Ok(());
+    for key in 0..10_000 {
+        last = expected.id(format!("{key}\ta").as_bytes());
+        if last.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(last, Err(Error::ScratchLimit { limit: 1 })), "{last:?}");
+}

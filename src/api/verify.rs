@@ -1,0 +1,110 @@
+//! The SQL function that compares tables with a store, at either side.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use store::Store;
+
+use crate::api::arguments::{milliseconds, parse_limit, required, target_name};
+use crate::api::call::Call;
+use crate::destination;
+use crate::error::{Result, Shared};
+use crate::pg::Oid;
+use crate::pg::text::Text;
+use crate::pg::user::Caller;
+use crate::proof::error::ProofError;
+use crate::proof::{self, Compared, Proof, Request};
+use crate::source;
+
+/// A row of tx_verify. cargo pgrx refuses an alias in a signature, so the signature lists the columns.
+type VerifiedRow = (
+    i64,
+    Text,
+    Option<i64>,
+    Option<bool>,
+    bool,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<Text>,
+    Option<Vec<Text>>,
+    f64,
+);
+
+/// More keys would not fit into anybody's head, and need not fit into memory.
+const EXAMPLES_MAX: u64 = 10_000;
+
+/// Compares the tables of a target with what a store says of them.
+#[pg_extern(sql = false)]
+fn tx_verify(
+    target: Option<Text>,
+    relation: Option<Oid>,
+    store: Option<Text>,
+    examples: Option<i32>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, i64),
+            name!(table_name, Text),
+            name!(rows, Option<i64>),
+            name!(equal, Option<bool>),
+            name!(complete, bool),
+            name!(missing, Option<i64>),
+            name!(extra, Option<i64>),
+            name!(different, Option<i64>),
+            name!(left_out, Option<i64>),
+            name!(note, Option<Text>),
+            name!(examples, Option<Vec<Text>>),
+            name!(elapsed_ms, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let call = Call::enter()?;
+    let target = target_name(target.as_deref())?;
+    let examples = parse_examples(required("examples", examples)?)?;
+    let store = call.store_to_read(store.as_deref())?;
+    let request = Request { target, relation, examples };
+    let proofs = verify(&request, store.as_ref(), &call.caller)?;
+    proof::remember(target, &proofs)?;
+    Ok(TableIterator::new(proofs.into_iter().map(row).collect::<Vec<_>>()))
+}
+
+fn row(proof: Proof) -> VerifiedRow {
+    let Proof { number, table, compared, gaps, elapsed, .. } = proof;
+    let of = |count: fn(&Compared) -> u64| compared.as_ref().map(|compared| count(compared) as i64);
+    let [rows, missing, extra, different, left_out] = [
+        of(|compared| compared.rows),
+        of(|compared| compared.differences.missing),
+        of(|compared| compared.differences.extra),
+        of(|compared| compared.differences.different),
+        of(|compared| compared.differences.left_out),
+    ];
+    let is_equal = compared.as_ref().map(|compared| compared.differences.is_empty());
+    let is_complete = gaps.is_empty();
+    let note = (!is_complete).then(|| format!("not compared: {}", gaps.join("; ")).into());
+    let examples = compared.map_or_else(Vec::new, |compared| compared.examples);
+    let examples = examples.into_iter().map(Text::from).collect::<Vec<_>>();
+    let examples = (!examples.is_empty()).then_some(examples);
+    let (batch, table, elapsed) = (number as i64, table.into(), milliseconds(elapsed));
+    (batch, table, rows, is_equal, is_complete, missing, extra, different, left_out, note, examples, elapsed)
+}
+
+/// Compares at the side that this database is on: a destination that has taken the target over is its source.
+fn verify(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Vec<Proof>> {
+    if let Some(proofs) = source::verify::verify(request, store, caller)? {
+        return Ok(proofs);
+    }
+    let proofs = destination::verify::verify(request, store, caller)?;
+    Ok(proofs.ok_or_else(|| ProofError::NothingYet { target: request.target.to_owned() })?)
+}
+
+fn parse_examples(examples: i32) -> Result<usize> {
+    let number = parse_limit("examples", examples)?;
+    if number > EXAMPLES_MAX {
+        let allowed = format!("up to {EXAMPLES_MAX}").into();
+        return Err(Shared::Argument { argument: "examples", value: number.to_string(), allowed }.into());
+    }
+    Ok(number as usize)
+}

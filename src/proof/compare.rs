@@ -1,0 +1,204 @@
+//! The rows of a table, compared with what batches hold of it.
+//!
+//! Input: the parts of a table in the order of their batches, and the query for the rows that they describe.
+//! Output: how many rows differ, and some of their keys.
+//!
+//! Invariant: both sides are text as COPY writes it under the pinned settings, and are compared byte by byte.
+//! Everything of the table is read in the active snapshot. It runs as the owner of the table.
+
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::pg::convert::{Conversion, Misfit};
+use crate::pg::copy;
+use crate::pg::table::Table;
+use crate::pg::{Oid, interrupts, scratch, settings};
+use crate::proof::{Compared, Proof};
+use crate::table::shape::Shape;
+use batch::{Difference, Example, Expected, Format, Layout, Manifest, Part, Reading, Scratch, reader};
+use store::Store;
+
+/// A table, and what it is compared with.
+pub struct Subject<'a> {
+    pub store: &'a dyn Store,
+    /// The parts, from the latest full one on, or all there are. Columns have the names that they have here.
+    pub parts: Vec<(&'a Manifest, Part)>,
+    /// Whether the first part is not full: then only keys that a part names are compared.
+    pub is_partial: bool,
+    /// What the rows are read from, quoted.
+    pub rows: &'a str,
+    /// The query for the keys that are left out.
+    pub left_out: Option<String>,
+    pub binary: Binary<'a>,
+}
+
+/// How records in format binary are read.
+pub struct Binary<'a> {
+    /// The table, or the view, that has the columns.
+    pub table: &'a Table,
+    pub shape: &'a Shape,
+    pub conversions: Vec<Conversion>,
+    /// Makes the error of a value that a conversion does not keep.
+    pub refuse: Box<dyn Fn(Misfit) -> Error + 'a>,
+}
+
+impl<'a> Binary<'a> {
+    /// Where there are no such records, or each column has the type that they were written with.
+    pub fn as_it_is(table: &'a Table, shape: &'a Shape) -> Binary<'a> {
+        let refuse = |_| crate::pg::Error::Internal("a value has been converted".into()).into();
+        Binary { table, shape, conversions: Vec::new(), refuse: Box::new(refuse) }
+    }
+}
+
+/// The columns of the records that the table has as well.
+struct Columns {
+    /// Their names, in the order of the fields.
+    names: Vec<String>,
+    /// Which fields of a record, and of a row of the query, are the key and are compared.
+    of_record: Layout,
+    of_row: Layout,
+}
+
+impl Columns {
+    fn of(part: &Part, shape: &Shape) -> Columns {
+        let has = |place: &usize| !shape.lacks(&part.columns[*place].name);
+        let compared = (0..part.columns.len()).filter(has).collect::<Vec<_>>();
+        let names = compared.iter().map(|place| part.columns[*place].name.clone()).collect::<Vec<_>>();
+        let key = |columns: &[String]| {
+            part.key.iter().filter_map(|name| columns.iter().position(|column| column == name)).collect()
+        };
+        let all = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+        let is_all = compared.len() == all.len();
+        Columns {
+            of_record: Layout { key: key(&all), compared: (!is_all).then_some(compared) },
+            of_row: Layout { key: key(&names), compared: None },
+            names,
+        }
+    }
+}
+
+/// Returns a part's columns that a table does not have.
+pub fn not_here<'a>(part: &'a Part, shape: &Shape) -> Vec<&'a str> {
+    let names = part.columns.iter().map(|column| column.name.as_str());
+    names.filter(|name| shape.lacks(name)).collect()
+}
+
+impl Proof {
+    /// Says that nothing could be compared.
+    pub fn of_nothing(number: u64, relation: Option<Oid>, table: String, gap: String) -> Proof {
+        Proof { number, relation, table, compared: None, gaps: vec![gap], elapsed: Default::default() }
+    }
+
+    /// Compares a table, and adds what it took.
+    pub fn of(number: u64, relation: Oid, subject: &Subject, examples: usize) -> Result<Proof> {
+        let started = Instant::now();
+        let (compared, table) = (Some(subject.compare(examples)?), subject.binary.shape.qualified());
+        let (relation, elapsed) = (Some(relation), started.elapsed());
+        Ok(Proof { number, relation, table, compared, gaps: Vec::new(), elapsed })
+    }
+}
+
+impl Subject<'_> {
+    fn compare(&self, examples: usize) -> Result<Compared> {
+        let Some((manifest, first)) = self.parts.first() else {
+            return Err(crate::pg::Error::Internal("there is no part to compare with".into()).into());
+        };
+        let columns = Columns::of(first, self.binary.shape);
+        let reading = self.reading();
+        let keys = self.parts.iter().map(|(_, part)| part.ids.saturating_add(part.records));
+        let keys = keys.fold(0, u64::saturating_add);
+        let mut expected = Expected::new(columns.of_record.clone(), keys, reading.memory, scratch()?);
+        for (manifest, part) in &self.parts {
+            reader::check_columns(self.store, manifest, part)?;
+            reading.each_id(manifest, part, |line| expected.id(line))?;
+            self.each_record(reading, manifest, part, |line| expected.record(line))?;
+        }
+        if let Some(keys) = &self.left_out {
+            let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), expected.left_out())?;
+            expected = left_out.finish();
+        }
+        let query = self.query(&columns);
+        let rows = expected.rows(columns.of_row.clone(), scratch()?);
+        let (_, rows) = copy::copy_to::<_, Error>(&query, Format::Text.name(), rows)?;
+        let count = rows.count();
+        let go_on = || reading.require_going_on(manifest);
+        let differences = expected.compare(rows, self.is_partial, examples, go_on)?;
+        let examples = if differences.is_empty() || examples == 0 {
+            Vec::new()
+        } else {
+            let mut in_store = differences.search(columns.of_record.clone());
+            for (manifest, part) in &self.parts {
+                self.each_record(reading, manifest, part, |line| {
+                    in_store.record(line);
+                    Ok(())
+                })?;
+            }
+            let here = differences.search(columns.of_row.clone());
+            let (_, here) = copy::copy_to::<_, Error>(&query, Format::Text.name(), here)?;
+            let examples = differences.examples(&in_store, &here);
+            examples.iter().map(|example| shown(example, &columns.names)).collect()
+        };
+        Ok(Compared { rows: count, differences, examples })
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        let memory = settings::maintenance_memory();
+        Reading { store: self.store, memory, interrupted: interrupts::pending, doing: "verify" }
+    }
+
+    fn query(&self, columns: &Columns) -> String {
+        let shape = self.binary.shape;
+        let quoted = columns.names.iter().filter_map(|name| shape.column(name).ok());
+        let quoted = quoted.map(|column| format!("t.{}", column.quoted())).collect::<Vec<_>>();
+        format!("SELECT {} FROM {} AS t", quoted.join(", "), self.rows)
+    }
+
+    /// Calls a function with each record of a part, as a line of COPY text.
+    fn each_record(
+        &self,
+        reading: Reading,
+        manifest: &Manifest,
+        part: &Part,
+        mut each: impl FnMut(&[u8]) -> Result<(), batch::Error>,
+    ) -> Result<()> {
+        if part.format != Format::Binary {
+            return Ok(reading.each_record(manifest, part, each)?);
+        }
+        let Binary { table, shape, conversions, refuse } = &self.binary;
+        let attnums = part.columns.iter().map(|column| Ok(shape.column(&column.name)?.attnum));
+        let attnums = attnums.collect::<Result<Vec<_>>>()?;
+        let file = reader::records(self.store, manifest, part)?;
+        let mut rows = 0;
+        let misfit =
+            copy::texts_from::<Error>(table, &attnums, part.format.name(), conversions, file, |texts| {
+                rows += 1;
+                Ok(each(&batch::line_of(texts.iter().map(Option::as_deref)))?)
+            })?;
+        match misfit {
+            Some(misfit) => Err(refuse(misfit)),
+            None if rows != part.records => {
+                let reason = format!("it has {rows} records instead of {}", part.records);
+                let (path, batch) = (part.files.records.name.clone(), manifest.number);
+                Err(batch::Error::Damaged { path, batch, reason }.into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn scratch() -> Result<Scratch, batch::Error> {
+    let file = scratch::open().map_err(batch::Error::Scratch)?;
+    Ok(Scratch { file, limit: scratch::limit() })
+}
+
+/// Writes an example: what is wrong, the key, and the columns that differ.
+fn shown(example: &Example, names: &[String]) -> String {
+    let key = batch::values_of(&example.key).into_iter();
+    let key = key.map(|value| value.unwrap_or_else(|| "null".into())).collect::<Vec<_>>().join(", ");
+    let columns = example.columns.iter().map(|place| names[*place].as_str()).collect::<Vec<_>>();
+    match example.difference {
+        Difference::Missing => format!("missing ({key})"),
+        Difference::Extra => format!("extra ({key})"),
+        Difference::Different => format!("different ({key}): {}", columns.join(", ")),
+    }
+}

@@ -1,0 +1,85 @@
+//! Whether a table is what the batches in a store say that it is.
+//!
+//! Rule: nothing here imports `source`, `destination` or `upkeep`, which say what a table is compared with.
+//!
+//! `held` finds the batches that lead to a given one. `compare` reads what they hold of a table, and its
+//! rows. `health` tells of tables that were not equal.
+
+pub mod compare;
+pub mod error;
+pub mod health;
+pub mod held;
+
+use std::time::Duration;
+
+use batch::Differences;
+
+use crate::catalog::{self, ProofRow};
+use crate::error::{Result, literal};
+use crate::pg::Oid;
+use crate::pg::transaction;
+
+/// What a comparison of one table has shown.
+pub struct Proof {
+    /// The batch whose state the table should show.
+    pub number: u64,
+    /// The table, if there is one, and its qualified name.
+    pub relation: Option<Oid>,
+    pub table: String,
+    /// `None` if nothing could be compared.
+    pub compared: Option<Compared>,
+    /// What could not be compared, and what to do about it. Without any, the proof is complete.
+    pub gaps: Vec<String>,
+    pub elapsed: Duration,
+}
+
+/// What has been compared.
+pub struct Compared {
+    /// How many rows the table has.
+    pub rows: u64,
+    pub differences: Differences,
+    /// Some keys that differ, each with what does.
+    pub examples: Vec<String>,
+}
+
+/// What a comparison is asked for.
+pub struct Request<'a> {
+    pub target: &'a str,
+    /// The only table that is compared; `None` compares all.
+    pub relation: Option<Oid>,
+    /// The limit on how many keys that differ are returned for each table.
+    pub examples: usize,
+}
+
+/// Returns why a table cannot be compared with batches one of which replaces what partitions held: what that
+/// removes has no ids.
+pub fn in_ranges(target: &str, number: u64) -> String {
+    format!(
+        "batch {number} replaces rows within the bounds of partitions. Compact the batches first. Run: \
+         SELECT * FROM tx_compact({})",
+        literal(target)
+    )
+}
+
+/// Remembers what comparisons have shown; not on a standby, and not in a read-only transaction.
+pub fn remember(target: &str, proofs: &[Proof]) -> Result<()> {
+    if !transaction::may_write() {
+        return Ok(());
+    }
+    for Proof { number, relation, compared, gaps, .. } in proofs {
+        let Some(relation) = *relation else { continue };
+        let found = compared.as_ref().map(|compared| &compared.differences);
+        let count = |of: fn(&Differences) -> u64| found.map_or(0, of);
+        catalog::put_proof(&ProofRow {
+            target,
+            relation,
+            number: *number,
+            equal: found.map(Differences::is_empty),
+            complete: gaps.is_empty(),
+            missing: count(|found| found.missing),
+            extra: count(|found| found.extra),
+            different: count(|found| found.different),
+        })?;
+    }
+    Ok(())
+}
