@@ -165,7 +165,7 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
             TableName::new(&part.schema, &part.name).literal()
         );
     }
-    if is_full || !stale.is_empty() || before.as_ref() != Some(&columns) {
+    if before.as_ref() != Some(&columns) {
         catalog::remember_columns(table.oid(), &columns, &stale, is_full)?;
     }
     Ok(())

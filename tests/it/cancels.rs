@@ -55,11 +55,7 @@ fn end_by_server(database: &Database, call: &str, is_waiting: impl Fn() -> bool,
         wait_until("the call waits", is_waiting);
         // So that it really waits, on either thread.
         sleep(Duration::from_millis(300));
-        let told = match end {
-            End::Cancel => Instant::now(),
-            End::Terminate => Instant::now(),
-            _ => began + TIMEOUT,
-        };
+        let told = if matches!(end, End::Timeout) { began + TIMEOUT } else { Instant::now() };
         match end {
             End::Cancel => database.run(&format!("SELECT pg_cancel_backend({pid})")),
             End::Terminate => database.run(&format!("SELECT pg_terminate_backend({pid})")),

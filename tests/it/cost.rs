@@ -255,15 +255,7 @@ fn a_session_goes_on_after_a_plan_was_cancelled() {
 
 #[test]
 fn an_export_leaves_room_in_the_lock_table() {
-    let small = [
-        "max_connections = 5",
-        "autovacuum_max_workers = 1",
-        "max_worker_processes = 0",
-        "max_wal_senders = 0",
-        "max_prepared_transactions = 0",
-        "max_locks_per_transaction = 10",
-    ];
-    let (mut cluster, store) = (Cluster::start_with(&small), Store::new());
+    let (mut cluster, store) = (Cluster::start_with_few_locks(), Store::new());
     let source = Database::empty(&cluster, "locks", &store);
     source.run("CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT tx_track('root')");
     for i in 0..40 {

@@ -44,18 +44,6 @@ fn compare(page: &str) {
     assert_eq!(page, fs::read_to_string(PAGE).expect("the page"));
 }
 
-/// A cluster with room for few locks.
-fn cramped() -> Cluster {
-    Cluster::start_with(&[
-        "max_connections = 5",
-        "autovacuum_max_workers = 1",
-        "max_worker_processes = 0",
-        "max_wal_senders = 0",
-        "max_prepared_transactions = 0",
-        "max_locks_per_transaction = 10",
-    ])
-}
-
 fn out_of_disk() -> Option<String> {
     let (disk, store) = (SmallDisk::mount()?, Store::new());
     let source = Database::source(&SOURCE, "wants_disk", &disk.0);
@@ -79,7 +67,7 @@ fn out_of_disk() -> Option<String> {
 }
 
 fn out_of_locks() -> String {
-    let (cluster, store) = (cramped(), Store::new());
+    let (cluster, store) = (Cluster::start_with_few_locks(), Store::new());
     let source = Database::source(&SOURCE, "wants_locks", &store);
     source.run("INSERT INTO items SELECT i, 'x', i FROM generate_series(1000, 2000) AS i");
     source.export();

@@ -57,6 +57,18 @@ impl Cluster {
         Cluster::start_with(&[])
     }
 
+    /// Starts one with room for few locks.
+    pub fn start_with_few_locks() -> Cluster {
+        Cluster::start_with(&[
+            "max_connections = 5",
+            "autovacuum_max_workers = 1",
+            "max_worker_processes = 0",
+            "max_wal_senders = 0",
+            "max_prepared_transactions = 0",
+            "max_locks_per_transaction = 10",
+        ])
+    }
+
     /// Starts an empty cluster with further lines in its `postgresql.conf`.
     pub fn start_with(settings: &[&str]) -> Cluster {
         Cluster::start_in(&[], settings)
