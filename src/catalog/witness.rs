@@ -68,6 +68,20 @@ impl Witness {
             && before.members.iter().all(stays)
             && self.members.iter().filter(is_new).all(|(_, member)| member.came_with_triggers())
     }
+
+    /// The same where pg_upgrade has written the rows of PostgreSQL's catalog anew since the earlier one. It
+    /// keeps the oids of tables, types and labels (the comment at the head of pg_upgrade.c), which
+    /// must be the same.
+    pub fn follows_upgrade(&self, before: &Witness) -> bool {
+        self.names == before.names && self.kinship() == before.kinship()
+    }
+
+    /// The parents of the members that hold rows.
+    fn kinship<'a>(&'a self) -> BTreeMap<&'a str, Vec<&'a str>> {
+        let of = |member: &'a Member| member.parents.iter().map(|(parent, _)| parent.as_str()).collect();
+        let with_rows = self.members.iter().filter(|(_, member)| member.has_rows);
+        with_rows.map(|(relation, member)| (relation.as_str(), of(member))).collect()
+    }
 }
 
 impl Member {

@@ -4,7 +4,7 @@
 //!
 //! Invariant: both lock the target against exports and imports first, and read the catalog only then.
 
-use crate::catalog;
+use crate::catalog::{self, Witness};
 use crate::error::{Error, Result, Shared};
 use crate::guc;
 use crate::pg::Oid;
@@ -82,10 +82,10 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
             && last.as_ref().is_some_and(|last| known.batch == Some(last.id.to_string()))
     });
     if goes_on {
-        // Those of the former publisher are of another catalog: pg_upgrade makes it anew.
-        let witnesses = catalog::witnesses()?.into_iter().map(|(id, seen)| (id, seen.witness));
-        let witnesses = witnesses.collect::<Vec<_>>();
-        catalog::renew_witnesses(target, &witnesses)?;
+        let former = known.and_then(|known| known.publisher);
+        if former.is_some_and(|former| former.system_identifier != here.publisher.system_identifier) {
+            carry_witnesses_through_upgrade(target)?;
+        }
     } else {
         catalog::reset_target(target, None)?;
     }
@@ -95,6 +95,17 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
     } else {
         format!("the next export of target \"{target}\" is full")
     })
+}
+
+/// pg_upgrade makes PostgreSQL's catalog anew, and with it a cluster of another system identifier. A witness
+/// that the new catalog does not bear out stays, and the next export sends its table in full.
+fn carry_witnesses_through_upgrade(target: &str) -> Result<()> {
+    let known = catalog::received(target)?;
+    let seen = catalog::witnesses()?.into_iter().map(|(id, seen)| (id, seen.witness));
+    let is_borne_out = |(id, witness): &(i32, Witness)| {
+        known.get(id).is_some_and(|known| witness.follows_upgrade(&known.witness))
+    };
+    catalog::renew_witnesses(target, &seen.filter(is_borne_out).collect::<Vec<_>>())
 }
 
 /// Drops a target: releases the changes that are retained for it, and removes the list of its batches and its

@@ -723,6 +723,81 @@ fn a_clone_that_takes_over_after_the_source_has_gone_on_sends_everything() {
     source.export_refused().expect("55000", &["cloned_late", "tx_reset"]);
 }
 
+const PARTED: &str = "SELECT string_agg(p::text, ' ' ORDER BY id) FROM parted AS p";
+
+/// A source with a partitioned table, and a destination that has its first batch.
+fn parted_pair(cluster: &Cluster, name: &str) -> (Store, Database, Database) {
+    let store = Store::new();
+    let source = Database::source(cluster, name, &store);
+    source.run(
+        "CREATE TYPE mood AS ENUM ('sad', 'happy');
+         CREATE TABLE parted (id int PRIMARY KEY, mood mood) PARTITION BY RANGE (id);
+         CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+         CREATE TABLE parted_high PARTITION OF parted FOR VALUES FROM (100) TO (200);
+         INSERT INTO parted SELECT i, 'happy' FROM generate_series(0, 199) AS i;
+         SELECT tx_track('parted');",
+    );
+    let destination = Database::destination(&SOURCE, &format!("{name}_copy"), &store);
+    destination.run("CREATE TYPE mood AS ENUM ('sad', 'happy')");
+    destination.run(&source.text("SELECT tx_ddl('parted')"));
+    source.feed(&destination);
+    (store, source, destination)
+}
+
+/// What nobody has captured between the last export and the takeover.
+fn lose_a_partition(source: &Database) {
+    source.run("DROP TABLE parted_low");
+}
+
+fn disable_triggers_for_a_while(source: &Database) {
+    let each = ["insert", "update", "delete", "truncate"];
+    let always = each.map(|event| format!("ENABLE ALWAYS TRIGGER pg_table_export_{event}")).join(", ");
+    source.run(&format!(
+        "ALTER TABLE parted DISABLE TRIGGER ALL; UPDATE parted SET mood = 'sad'; ALTER TABLE parted {always}"
+    ));
+}
+
+fn attach_a_partition(source: &Database) {
+    source.run("CREATE TABLE parted_top AS SELECT 200 AS id, mood FROM parted WHERE id = 0");
+    source.run("ALTER TABLE parted_top ALTER id SET NOT NULL");
+    source.run("ALTER TABLE parted ATTACH PARTITION parted_top FOR VALUES FROM (200) TO (300)");
+}
+
+fn rewrite_a_column(source: &Database) {
+    source.run("ALTER TABLE parted ALTER mood TYPE mood USING 'sad'");
+}
+
+#[test]
+fn a_clone_that_takes_over_sends_what_its_triggers_have_missed() {
+    for (name, change) in [
+        ("parted_drop", lose_a_partition as fn(&Database)),
+        ("parted_disabled", disable_triggers_for_a_while),
+        ("parted_attach", attach_a_partition),
+        ("parted_rewrite", rewrite_a_column),
+    ] {
+        let (store, source, destination) = parted_pair(&SOURCE, name);
+        change(&source);
+        SOURCE.create_database_with(&format!("{name}_clone"), &format!("TEMPLATE {name}"));
+        let clone = Database::of(&SOURCE, &format!("{name}_clone"), &store);
+        clone.reset();
+        assert_eq!(clone.export(), "2|public.parted|full", "{name}");
+        destination.import();
+        assert_eq!(clone.text(PARTED), destination.text(PARTED), "{name}");
+    }
+}
+
+#[test]
+fn a_clone_that_takes_over_goes_on_with_changes() {
+    let (store, _source, destination) = parted_pair(&SOURCE, "parted_calm");
+    SOURCE.create_database_with("parted_calm_clone", "TEMPLATE parted_calm");
+    let clone = Database::of(&SOURCE, "parted_calm_clone", &store);
+    clone.reset();
+    clone.run("DELETE FROM parted WHERE id = 1");
+    assert_eq!(clone.export(), "2|public.parted|changes");
+    destination.import();
+    assert_eq!(clone.text(PARTED), destination.text(PARTED));
+}
+
 #[test]
 fn a_batch_of_a_database_that_has_not_taken_over_is_not_applied() {
     let (_store, _source, destination) = shared_pair("true_source");
@@ -802,6 +877,31 @@ fn a_source_goes_on_with_its_changes_after_pg_upgrade() {
     upgraded.assert_equal(&destination);
     upgraded.live_on(300);
     upgraded.feed(&destination);
+}
+
+#[test]
+fn after_pg_upgrade_a_takeover_sends_what_triggers_had_missed_before() {
+    for (change, kind) in [
+        (lose_a_partition as fn(&Database), "full"),
+        (attach_a_partition, "full"),
+        (disable_triggers_for_a_while, "full"),
+        (rewrite_a_column, "full"),
+        (|source: &Database| source.run("DELETE FROM parted WHERE id = 1"), "changes"),
+        (|source: &Database| source.run("ALTER TYPE mood RENAME VALUE 'happy' TO 'glad'"), "full"),
+    ] {
+        let mut old = Cluster::start();
+        let (store, source, destination) = parted_pair(&old, "upgraded_parted");
+        change(&source);
+        old.stop();
+        let new = old.upgrade();
+        let upgraded = Database::of(&new, "upgraded_parted", &store);
+        upgraded.reset();
+        assert_eq!(upgraded.export(), format!("2|public.parted|{kind}"));
+        destination.run("ALTER TYPE mood ADD VALUE 'glad'");
+        destination.import();
+        assert_eq!(upgraded.text(PARTED), destination.text(PARTED));
+        SOURCE.psql("postgres", "DROP DATABASE upgraded_parted_copy");
+    }
 }
 
 #[test]
