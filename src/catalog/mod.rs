@@ -9,6 +9,7 @@ mod applied;
 pub mod error;
 pub mod health;
 pub mod kin;
+mod locks;
 pub mod position;
 mod member;
 mod proof;
@@ -31,6 +32,7 @@ pub use applied::{
     mapping, mark_not_sent, may_import, notify, put_mapping, remove_copies, remove_copy, remove_mapping,
     require_full_part,
 };
+pub use locks::{Locker, require_room};
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
 pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
@@ -40,9 +42,9 @@ pub use target::{
     target_names, targets_needing,
 };
 pub use tracked::{
-    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,
-    lock_segments, locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment,
-    tracked, tracked_column, tracked_name, tracked_table, truncate_segment,
+    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,
+    lock_segments, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
+    tracked_column, tracked_name, tracked_table, truncate_segment,
 };
 pub use values::{columns_of_copy, remember_columns};
 pub use witness::{Seen, Witness, witnesses};

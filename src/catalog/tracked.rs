@@ -116,24 +116,6 @@ fn with_id(id: Option<i32>) -> Result<Vec<Tracked>> {
         .collect()
 }
 
-/// What an export does to the lock table.
-pub struct Locks {
-    /// How many locks it holds in the end.
-    pub held: i64,
-    /// How many the lock table has room for.
-    pub room: i64,
-    /// The least `max_locks_per_transaction` that suffices.
-    pub setting: i64,
-}
-
-/// Returns what an export of a target does to the lock table. Without room for a lock PostgreSQL raises an
-/// error, in this session or in any other.
-pub fn locks(target: &str) -> Result<Locks> {
-    let rows = in_snapshot_by_kept_plan(include_str!("locks.sql"), &[&target])?;
-    let row = rows.first().ok_or_else(|| pg::Error::Internal("nothing was counted".into()))?;
-    Ok(Locks { held: row.get(0)?, room: row.get(1)?, setting: row.get(2)? })
-}
-
 /// Returns the tracked tables, by their ids, whose shadows are not as the extension has made them, and what
 /// differs.
 pub fn altered_shadows() -> Result<Vec<(i32, String)>> {

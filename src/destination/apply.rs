@@ -13,7 +13,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::catalog;
+use crate::catalog::{self, Locker};
 use crate::destination::chain::Backlog;
 use crate::destination::error::RowsError;
 use crate::destination::intercepted;
@@ -24,7 +24,7 @@ use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
-use crate::pg::{query, report};
+use crate::pg::{query, report, snapshot};
 use crate::table::intercept;
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part, reader};
@@ -97,6 +97,12 @@ pub fn demands<'a>(manifest: &'a Manifest, options: Options, caller: &'a Caller)
     Demands { manifest, allowed: options.allowed, rights: options.mode.rights(), caller }
 }
 
+/// Refuses an import whose tables the lock table has no room for.
+pub fn require_room(places: &[Place], target: &str) -> Result<()> {
+    let tables = places.iter().filter_map(|place| place.oid).collect::<Vec<_>>();
+    snapshot::latest(|| catalog::require_room(Locker::Import, target, &tables))
+}
+
 /// Applies the parts of a batch, which comes next in a chain, and returns what each of them did.
 pub fn apply(
     store: &dyn Store,
@@ -108,6 +114,7 @@ pub fn apply(
     let demands = demands(manifest, options, caller);
     let (number, target) = (manifest.number, &manifest.target);
     let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), chain)?;
+    require_room(&places, target)?;
     let destinations = places.into_iter().map(|place| {
         let table = place.part.table();
         let within = format!("While looking for table \"{table}\" of batch {number} of target \"{target}\".");

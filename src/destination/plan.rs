@@ -130,6 +130,10 @@ impl Outlook {
             let demands = apply::demands(&manifest, request.options, caller);
             let places = apply::places(&manifest)?;
             let places = ownership::leave_out(places, &manifest, &self.copies, &pending.chain)?;
+            if obstacles.pass(apply::require_room(&places, request.target))?.is_none() {
+                self.plan.add_all(Some(manifest.number), None, obstacles.take());
+                return Ok(());
+            }
             self.look_at_batch(&demands, places, request.options.adopt)?;
         }
         Ok(())

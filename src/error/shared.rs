@@ -19,6 +19,8 @@ pub enum Shared {
     NoFullBatch { target: String },
     #[error("database \"{here}\" must not publish batches")]
     NoPublisher { here: String },
+    #[error("the lock table has no room for {by} of target \"{target}\"")]
+    TooManyLocks { by: &'static str, target: String, held: i64, room: i64, setting: i64 },
 }
 
 impl Shared {
@@ -48,6 +50,15 @@ impl Report for Shared {
                 .hint(format!(
                     "If it is no such copy, run: ALTER DATABASE {} RESET pg_table_export.publish;",
                     quote_identifier(here)
+                )),
+            Shared::TooManyLocks { held, room, setting, .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+                .detail(format!(
+                    "It locks {held} tables and indexes, those of the catalogs among them; there is room for \
+                     {room}."
+                ))
+                .hint(format!(
+                    "Restart the server after you have run: \
+                     ALTER SYSTEM SET max_locks_per_transaction = {setting};"
                 )),
         }
     }

@@ -132,8 +132,6 @@ pub enum ExportError {
     NotAlone { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
-    #[error("the lock table has no room for an export of target \"{target}\"")]
-    TooManyLocks { target: String, held: i64, room: i64, setting: i64 },
 }
 
 impl Report for ExportError {
@@ -159,16 +157,6 @@ impl Report for ExportError {
                 .hint("Call it alone: its locks last until the transaction ends."),
             ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
-            ExportError::TooManyLocks { held, room, setting, .. } => plain(
-                ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-            )
-            .detail(format!(
-                "It locks {held} tables and indexes, those of the catalogs among them; there is room for {room}."
-            ))
-            .hint(format!(
-                "Restart the server after you have run: \
-                         ALTER SYSTEM SET max_locks_per_transaction = {setting};"
-            )),
             ExportError::RelativeCame { .. } => {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }

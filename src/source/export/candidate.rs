@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::catalog::{self, Locks, Seen, Tracked, Witness};
+use crate::catalog::{self, Locker, Seen, Tracked, Witness};
 use crate::error::{Result, TableName};
 use crate::pg::indexes::has_unique_index;
 use crate::pg::snapshot;
@@ -88,10 +88,8 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
     if given.is_empty() {
         return Err(RestrictError::NothingGiven { target: target.to_owned() }.into());
     }
-    let Locks { held, room, setting } = catalog::locks(target)?;
-    if held > room {
-        return Err(ExportError::TooManyLocks { target: target.to_owned(), held, room, setting }.into());
-    }
+    let relations = given.iter().map(|(tracked, _)| tracked.relation).collect::<Vec<_>>();
+    catalog::require_room(Locker::Export, target, &relations)?;
     given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
 }
 
