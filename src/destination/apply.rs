@@ -18,7 +18,7 @@ use crate::destination::chain::Backlog;
 use crate::destination::error::RowsError;
 use crate::destination::intercepted;
 use crate::destination::ownership::{self, Copies};
-use crate::destination::part::{self, Changed, Incoming};
+use crate::destination::part::{self, Changed, Files, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
 use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
@@ -139,8 +139,10 @@ pub fn apply(
             let shows_rows = destination.table.allows(caller.role(), &[Right::Select]);
             let applied = report::with_detail(&place, shows_rows, cause, || {
                 let interceptors = intercept::interceptors(destination.table.oid())?;
+                let files = Files::Store(store);
                 let incoming =
-                    Incoming { store, manifest, part, destination, interceptors, is_adopted, shows_rows };
+                    Incoming { files, manifest, part, destination, interceptors, is_adopted, shows_rows };
+                reader::check_columns(store, manifest, part)?;
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
@@ -189,11 +191,10 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 }
 
 /// Applies a part to its table, as the owner of the table.
-fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
+pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { store, manifest, part, destination, is_adopted, .. } = *incoming;
+    let Incoming { part, destination, is_adopted, .. } = *incoming;
     let Destination { table, shape, .. } = destination;
-    reader::check_columns(store, manifest, part)?;
     // Once more: triggers of the tables before may have made others since.
     intercepted::refuse_deferrable(&incoming.interceptors, shape)?;
     let changed = caller.as_owner(table, || {

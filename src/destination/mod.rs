@@ -20,4 +20,5 @@ pub mod protect;
 pub mod receipt;
 pub mod pending;
 pub mod verify;
+pub mod repair;
 pub mod health;

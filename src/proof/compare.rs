@@ -15,8 +15,14 @@ use crate::pg::table::Table;
 use crate::pg::{Oid, interrupts, scratch, settings};
 use crate::proof::{Compared, Proof};
 use crate::table::shape::Shape;
-use batch::{Difference, Example, Expected, Format, Layout, Manifest, Part, Reading, Scratch, reader};
+use batch::{
+    Difference, Differences, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair, Repaired,
+    Scratch, reader,
+};
 use store::Store;
+
+/// What a key that is repaired takes in memory: its digest in four tables.
+const REPAIRED_KEY_BYTES: u64 = 160;
 
 /// A table, and what it is compared with.
 pub struct Subject<'a> {
@@ -100,10 +106,29 @@ impl Proof {
 
 impl Subject<'_> {
     fn compare(&self, examples: usize) -> Result<Compared> {
-        let Some((manifest, first)) = self.parts.first() else {
-            return Err(crate::pg::Error::Internal("there is no part to compare with".into()).into());
+        let (rows, differences) = self.differences(examples)?;
+        let examples = if differences.is_empty() || examples == 0 {
+            Vec::new()
+        } else {
+            let columns = self.columns()?;
+            let mut in_store = differences.search(columns.of_record.clone());
+            for (manifest, part) in &self.parts {
+                self.each_record(self.reading(), manifest, part, |line| {
+                    in_store.record(line);
+                    Ok(())
+                })?;
+            }
+            let here = differences.search(columns.of_row.clone());
+            let (_, here) = copy::copy_to::<_, Error>(&self.query(&columns), Format::Text.name(), here)?;
+            let examples = differences.examples(&in_store, &here);
+            examples.iter().map(|example| shown(example, &columns.names)).collect()
         };
-        let columns = Columns::of(first, self.binary.shape);
+        Ok(Compared { rows, differences, examples })
+    }
+
+    /// Returns how many rows the table has, and how it differs, with the digests of up to `most` keys.
+    fn differences(&self, most: usize) -> Result<(u64, Differences)> {
+        let columns = self.columns()?;
         let reading = self.reading();
         let keys = self.parts.iter().map(|(_, part)| part.ids.saturating_add(part.records));
         let keys = keys.fold(0, u64::saturating_add);
@@ -117,28 +142,43 @@ impl Subject<'_> {
             let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), expected.left_out())?;
             expected = left_out.finish();
         }
-        let query = self.query(&columns);
         let rows = expected.rows(columns.of_row.clone(), scratch()?);
-        let (_, rows) = copy::copy_to::<_, Error>(&query, Format::Text.name(), rows)?;
-        let count = rows.count();
-        let go_on = || reading.require_going_on(manifest);
-        let differences = expected.compare(rows, self.is_partial, examples, go_on)?;
-        let examples = if differences.is_empty() || examples == 0 {
-            Vec::new()
-        } else {
-            let mut in_store = differences.search(columns.of_record.clone());
-            for (manifest, part) in &self.parts {
-                self.each_record(reading, manifest, part, |line| {
-                    in_store.record(line);
-                    Ok(())
-                })?;
-            }
-            let here = differences.search(columns.of_row.clone());
-            let (_, here) = copy::copy_to::<_, Error>(&query, Format::Text.name(), here)?;
-            let examples = differences.examples(&in_store, &here);
-            examples.iter().map(|example| shown(example, &columns.names)).collect()
-        };
-        Ok(Compared { rows: count, differences, examples })
+        let (_, rows) = copy::copy_to::<_, Error>(&self.query(&columns), Format::Text.name(), rows)?;
+        let (count, last) = (rows.count(), self.parts.last());
+        let go_on = || last.map_or(Ok(()), |(manifest, _)| reading.require_going_on(manifest));
+        Ok((count, expected.compare(rows, self.is_partial, most, go_on)?))
+    }
+
+    /// Returns how the table differs, and what repairs it at as many of the keys as fit into memory; `None`
+    /// if it does not differ.
+    pub fn repair(&self) -> Result<(u64, Differences, Option<Repaired>)> {
+        let most = usize::try_from(settings::maintenance_memory() / REPAIRED_KEY_BYTES).unwrap_or(usize::MAX);
+        let (rows, differences) = self.differences(most)?;
+        if differences.is_empty() {
+            return Ok((rows, differences, None));
+        }
+        let columns = self.columns()?;
+        let repair = Repair::of(&differences, columns.of_record.clone(), scratch()?, scratch()?);
+        let here = repair.rows(columns.of_row.clone());
+        let (_, here) = copy::copy_to::<_, Error>(&self.query(&columns), Format::Text.name(), here)?;
+        let mut repair = here.finish();
+        for (place, (manifest, part)) in self.parts.iter().enumerate() {
+            self.reading().each_id(manifest, part, |line| {
+                repair.id(place, line);
+                Ok(())
+            })?;
+        }
+        for (place, (manifest, part)) in self.parts.iter().enumerate() {
+            self.each_record(self.reading(), manifest, part, |line| repair.record(place, line))?;
+        }
+        Ok((rows, differences, Some(repair.finish()?)))
+    }
+
+    fn columns(&self) -> Result<Columns> {
+        let first = self.parts.first();
+        let (_, first) =
+            first.ok_or(crate::pg::Error::Internal("there is no part to compare with".into()))?;
+        Ok(Columns::of(first, self.binary.shape))
     }
 
     fn reading(&self) -> Reading<'_> {
@@ -193,12 +233,24 @@ fn scratch() -> Result<Scratch, batch::Error> {
 
 /// Writes an example: what is wrong, the key, and the columns that differ.
 fn shown(example: &Example, names: &[String]) -> String {
-    let key = batch::values_of(&example.key).into_iter();
-    let key = key.map(|value| value.unwrap_or_else(|| "null".into())).collect::<Vec<_>>().join(", ");
+    let key = row_text(&batch::values_of(&example.key));
     let columns = example.columns.iter().map(|place| names[*place].as_str()).collect::<Vec<_>>();
     match example.difference {
-        Difference::Missing => format!("missing ({key})"),
-        Difference::Extra => format!("extra ({key})"),
-        Difference::Different => format!("different ({key}): {}", columns.join(", ")),
+        Difference::Missing => format!("missing {key}"),
+        Difference::Extra => format!("extra {key}"),
+        Difference::Different => format!("different {key}: {}", columns.join(", ")),
     }
+}
+
+/// Writes values as PostgreSQL writes a row (rowtypes.c, record_out).
+fn row_text(values: &[Option<String>]) -> String {
+    let is_special = |c: char| c.is_ascii_whitespace() || c == '\x0b' || "\"\\(),".contains(c);
+    let field = |value: &Option<String>| match value {
+        None => String::new(),
+        Some(value) if value.is_empty() || value.contains(is_special) => {
+            format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\"\""))
+        }
+        Some(value) => value.clone(),
+    };
+    format!("({})", values.iter().map(field).collect::<Vec<_>>().join(","))
 }

@@ -41,6 +41,8 @@ pub enum TrackError {
     OtherKey { table: TableName },
     #[error("the key of table \"{table}\" has changed since it was tracked")]
     KeyChanged { table: TableName },
+    #[error("\"{key}\" is no key of table \"{table}\"")]
+    NotAKey { table: TableName, key: String },
     #[error("the triggers that track table \"{table}\" are missing or disabled")]
     TriggersMissing { table: TableName },
     #[error("the shadow of table \"{table}\" has been altered")]
@@ -55,6 +57,8 @@ impl Report for TrackError {
     fn facts(&self) -> Facts {
         match self {
             TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TrackError::NotAKey { .. } => plain(ERRCODE_INVALID_PARAMETER_VALUE)
+                .hint("Write a key like a row of its columns, as tx_verify() shows it: (7) or (7,\"a b\")."),
             TrackError::NoLongerTrackable { table, what } => {
                 plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(undo_or_untrack(table))
             }

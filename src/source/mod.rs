@@ -12,5 +12,6 @@ pub mod fork;
 pub mod restriction;
 pub mod prune;
 pub mod verify;
+pub mod resend;
 pub mod health;
 pub mod ddl;

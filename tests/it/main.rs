@@ -31,6 +31,7 @@ mod near_keys;
 mod ownership;
 mod plan;
 mod protection;
+mod repair;
 mod restrictions;
 mod rights;
 mod rights_table;

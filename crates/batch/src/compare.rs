@@ -27,8 +27,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn key_of(&self, line: &[u8]) -> Digested {
+    pub(super) fn key_of(&self, line: &[u8]) -> Digested {
         digest_of_fields(line, &self.key)
+    }
+
+    /// Returns the key as a line of ids has it.
+    pub(super) fn key_line(&self, line: &[u8]) -> Vec<u8> {
+        fields_of(line, &self.key)
     }
 
     fn row_of(&self, line: &[u8]) -> Digested {
@@ -128,14 +133,18 @@ impl Write for TableRows {
 
 /// A stream of bytes, cut into lines.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
 }
 
 impl Lines {
     /// Calls a function with each line that ends in `bytes`, without its newline.
-    fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<usize> {
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
         let mut rest = bytes;
         while rest.read_until(b'\n', &mut self.begun)? > 0 {
             if self.begun.ends_with(b"\n") {
@@ -225,6 +234,11 @@ impl Differences {
         Search { lines: Lines::default(), layout, wanted, found: HashMap::new() }
     }
 
+    /// Returns the digests of the first keys that differ.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Digested> {
+        self.some.keys().copied()
+    }
+
     /// Returns the keys in the order of their text, after both sides have been searched.
     pub fn examples(&self, expected: &Search, rows: &Search) -> Vec<Example> {
         let example = |(key, difference): (&Digested, &Difference)| {
@@ -287,7 +301,7 @@ impl Search {
                     places.iter().filter_map(|place| all.get(*place)).map(|f| digest(f)).collect()
                 }
             };
-            found.insert(key, Found { key: fields_of(line, &layout.key), fields });
+            found.insert(key, Found { key: layout.key_line(line), fields });
         }
     }
 }

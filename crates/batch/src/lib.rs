@@ -23,6 +23,7 @@ mod names;
 mod path;
 pub mod reader;
 mod receipt;
+mod repair;
 mod spill;
 mod writer;
 
@@ -40,6 +41,7 @@ pub use lines::Reading;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
 pub use receipt::{Receipt, leave as leave_receipt};
+pub use repair::{Repair, Repaired, RowsToRepair};
 pub use spill::Scratch;
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 

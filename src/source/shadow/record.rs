@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use crate::catalog::error::CatalogError;
 use crate::catalog::{TrackedKey, tracked_column};
-use crate::error::Result;
+use crate::error::{Result, TableName};
 use crate::pg;
 use crate::pg::heap_insert::Append;
 use crate::pg::keys::Column;
 use crate::pg::table::{self, Lock, Table};
-use crate::pg::{Datum, Oid, cache, relatives, scan, transaction};
-use crate::source::shadow::{Op, has_runs, same_types, segment_table};
+use crate::pg::{Datum, Oid, cache, query, relatives, report, scan, transaction};
+use crate::source::error::TrackError;
+use crate::source::shadow::{Op, has_runs, same_types, segment, segment_table};
 
 /// What a writing backend knows of a shadow, and keeps until the tracked table changes.
 pub struct Shadow {
@@ -196,4 +197,40 @@ impl<'a> Recorder<'a> {
         }
         Ok(())
     }
+}
+
+/// Records keys that are given as text, each like a row of the key's columns, as changed. PostgreSQL reads
+/// them: each becomes a row of the shadow by the text of its other columns.
+pub fn keys_as_text(relation: Oid, id: i32, table: &TableName, keys: &[String]) -> Result<()> {
+    let shadow = Shadow::of(relation, id)?;
+    let shadow = shadow.as_ref().as_ref().filter(|shadow| shadow.fits());
+    let shadow = shadow.ok_or_else(|| TrackError::KeyChanged { table: table.clone() })?;
+    if let Some(key) = keys.iter().find(|key| !key.starts_with('(')) {
+        return Err(TrackError::NotAKey { table: table.clone(), key: key.clone() }.into());
+    }
+    let current = shadow.open()?.oid();
+    let is_second = segment_table(id, 1, Lock::Read)?.oid() == current;
+    let segment = segment(id, is_second.into());
+    let columns = (1..=shadow.key.len()).map(|k| format!("(r).k{k}")).collect::<Vec<_>>().join(", ");
+    let rows = format!(
+        "SELECT k, (pg_catalog.concat('(', $2, ',U,1,', pg_catalog.substr(k, 2))::{segment}) AS r
+           FROM pg_catalog.unnest($1) AS k"
+    );
+    let within = "Keys are written like rows of the key's columns, such as (7) or (7,\"a b\").";
+    report::with_detail(
+        within,
+        true,
+        || None,
+        || {
+            let without =
+                format!("SELECT k FROM ({rows}) AS s WHERE pg_catalog.num_nulls({columns}) > 0 LIMIT 1");
+            let xid = transaction::xid();
+            if let Some(row) = query::latest(&without, &[&keys, &xid])?.first() {
+                return Err(TrackError::NotAKey { table: table.clone(), key: row.get(0)? }.into());
+            }
+            let insert = format!("INSERT INTO {segment} SELECT (r).* FROM ({rows}) AS s");
+            query::latest(&insert, &[&keys, &xid])?;
+            Ok(())
+        },
+    )
 }
