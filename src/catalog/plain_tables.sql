@@ -6,7 +6,7 @@ SELECT t.id,
        true AS has_rows,
        c.relfilenode,
        NULL AS is_intact,
-       c.relkind = 'r'
+       c.relkind = 'r' AND c.relhastriggers
        AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = t.relation)
        AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = t.relation)
        AND NOT EXISTS (SELECT FROM pg_subscription_rel AS r WHERE r.srrelid = t.relation)

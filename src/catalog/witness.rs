@@ -15,6 +15,9 @@ use crate::pg::installed::{self, Installed, TriggerFinder};
 use crate::pg::query::{Row, in_snapshot};
 use crate::pg::written::{Column, Written};
 
+/// Names by what they are the names of, each with what tells that it was another one for a while.
+type Names = BTreeMap<String, (String, String)>;
+
 /// What PostgreSQL's catalog says of a tracked table in one snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
@@ -22,7 +25,7 @@ pub struct Witness {
     functions: Option<String>,
     /// What the text of values is made of beside the rows: the labels of enums, and the attributes of
     /// composite types by number. Of the types of columns, and of all that those are made of.
-    names: BTreeMap<String, String>,
+    names: Names,
     /// The members, by oid.
     members: BTreeMap<String, Member>,
 }
@@ -73,7 +76,9 @@ impl Witness {
     /// keeps the oids of tables, types and labels (the comment at the head of pg_upgrade.c), which
     /// must be the same.
     pub fn follows_upgrade(&self, before: &Witness) -> bool {
-        self.names == before.names && self.kinship() == before.kinship()
+        self.names.keys().eq(before.names.keys())
+            && self.names.values().map(|(name, _)| name).eq(before.names.values().map(|(name, _)| name))
+            && self.kinship() == before.kinship()
     }
 
     /// The parents of the members that hold rows.
@@ -159,8 +164,13 @@ fn digest(columns: &[Column]) -> Option<String> {
 /// The view `table_export.member` says which tables are members, and whether they are intact. A plain table
 /// without relatives is its only member, which most tables are, and its triggers show by themselves that they
 /// are in place: the view is asked about it only if they do not.
-pub fn witnesses() -> Result<BTreeMap<i32, Seen>> {
+///
+/// `sent` are the types of columns that are sent of a tracked table, beside those of its own.
+pub fn witnesses(sent: &[(i32, Oid)]) -> Result<BTreeMap<i32, Seen>> {
     let mut look = Look::begin()?;
+    for (tracked, one) in sent.iter().filter(|(_, one)| one.to_u32() >= FIRST_OF_USERS) {
+        look.types.entry(*tracked).or_default().insert(one.to_u32());
+    }
     let (plain, mut others) = plain_tables()?;
     for place in plain {
         if !look.add(&place) {
@@ -218,7 +228,8 @@ impl Look {
         let columns = self.written.columns(place.relation);
         if place.is_tracked_itself {
             let of_users = columns.iter().filter_map(|column| column.type_oid).map(Oid::to_u32);
-            self.types.insert(place.tracked, of_users.filter(|&oid| oid >= FIRST_OF_USERS).collect());
+            let of_users = of_users.filter(|&oid| oid >= FIRST_OF_USERS);
+            self.types.entry(place.tracked).or_default().extend(of_users);
         }
         let has_parents = place.has_rows && !place.is_tracked_itself;
         let parents = if has_parents { self.written.parents(place.relation) } else { Vec::new() };
@@ -261,15 +272,15 @@ fn members_of(ids: &[String]) -> Result<Vec<Place>> {
 
 /// Returns the labels and the attributes of each type of a user that is among these, and of all that it is
 /// made of.
-fn names(types: &BTreeMap<i32, BTreeSet<u32>>) -> Result<BTreeMap<u32, BTreeMap<String, String>>> {
+fn names(types: &BTreeMap<i32, BTreeSet<u32>>) -> Result<BTreeMap<u32, Names>> {
     let types = types.values().flatten().collect::<BTreeSet<_>>();
     if types.is_empty() {
         return Ok(BTreeMap::new());
     }
     let types = types.into_iter().map(u32::to_string).collect::<Vec<_>>();
-    let mut names = BTreeMap::<_, BTreeMap<_, _>>::new();
+    let mut names = BTreeMap::<_, Names>::new();
     for row in in_snapshot(include_str!("witness_names.sql"), &[&types.as_slice()])? {
-        names.entry(row.get(0)?).or_default().insert(row.get(1)?, row.get(2)?);
+        names.entry(row.get(0)?).or_default().insert(row.get(1)?, (row.get(2)?, row.get(3)?));
     }
     Ok(names)
 }
@@ -317,7 +328,7 @@ mod tests {
     #[test]
     fn another_label_was_a_change_and_one_more_was_none() {
         let with = |names: &[(&str, &str)]| {
-            let names = names.iter().map(|(object, name)| ((*object).to_owned(), (*name).to_owned()));
+            let names = names.iter().map(|(object, name)| ((*object).to_owned(), pair(name, "9")));
             Witness { names: names.collect(), ..Witness::default() }
         };
         let before = with(&[("label 1", "sad")]);

@@ -101,7 +101,7 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
 /// that the new catalog does not bear out stays, and the next export sends its table in full.
 fn carry_witnesses_through_upgrade(target: &str) -> Result<()> {
     let known = catalog::received(target)?;
-    let seen = catalog::witnesses()?.into_iter().map(|(id, seen)| (id, seen.witness));
+    let seen = catalog::witnesses(&[])?.into_iter().map(|(id, seen)| (id, seen.witness));
     let is_borne_out = |(id, witness): &(i32, Witness)| {
         known.get(id).is_some_and(|known| witness.follows_upgrade(&known.witness))
     };

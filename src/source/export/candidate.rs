@@ -226,7 +226,9 @@ pub(super) fn decide_healing(
 pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?.into_iter().map(|tracked| (tracked.id, tracked));
     let mut tracked = tracked.collect::<BTreeMap<_, _>>();
-    let mut seen = catalog::witnesses()?;
+    let types = |one: &Candidate| one.shape.columns.iter().map(|column| column.type_oid).collect::<Vec<_>>();
+    let sent = candidates.iter().flat_map(|one| types(one).into_iter().map(|oid| (one.tracked.id, oid)));
+    let mut seen = catalog::witnesses(&sent.collect::<Vec<_>>())?;
     let mut altered = catalog::altered_shadows()?.into_iter().collect::<BTreeMap<_, _>>();
     candidates
         .into_iter()
