@@ -24,6 +24,8 @@ struct Held {
     relation: Oid,
     /// The rows are still those of the tracked table: DETACH PARTITION CONCURRENTLY has not begun.
     has_rows: bool,
+    /// They have been since before the transaction.
+    is_of_before: bool,
 }
 
 /// What is looked up, and what has been found so far.
@@ -153,7 +155,8 @@ impl Look {
         !self.is_member(table, id, relation) && !installed::has_all(&of(&triggers, id))
     }
 
-    fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
+    /// Says whether a table is a member of a tracked table.
+    pub fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
         self.ancestors(relation).contains(&table) || self.held_by(table).contains(&id)
     }
 
@@ -206,7 +209,10 @@ impl Look {
             depth: self.ancestors(table).len(),
             joins,
             captures,
-            holds_rows: joins && (is_subscribed || brings_rows(table, relation)),
+            holds_rows: joins
+                && (is_subscribed
+                    || held.is_none_or(|held| held.is_of_before)
+                    || brings_rows(table, relation)),
         };
         if held.is_none() && !self.ancestors(relation).contains(&table) {
             return (!triggers.is_empty()).then(|| stray(false));
@@ -247,14 +253,15 @@ impl Look {
     }
 
     fn held(&self, table: Oid) -> Vec<Held> {
-        let (mut held, mut one, mut has_rows) = (Vec::new(), table, true);
+        let (mut held, mut one, mut has_rows, mut is_of_before) = (Vec::new(), table, true, true);
         loop {
-            held.extend(self.id(one).map(|id| Held { id, relation: one, has_rows }));
+            held.extend(self.id(one).map(|id| Held { id, relation: one, has_rows, is_of_before }));
             if !relatives::facts(one).is_some_and(|facts| facts.is_partition) {
                 return held;
             }
             let Some(parent) = relatives::parents(one).pop() else { return held };
             has_rows &= !parent.is_detaching;
+            is_of_before &= parent.is_of_before;
             one = parent.oid;
         }
     }
@@ -314,8 +321,8 @@ fn fits(trigger: &Installed, captures: Captures) -> bool {
     }
 }
 
-/// Says whether rows may come with a new member. An ancestor brings none, but rows could be written through
-/// it before it had triggers.
+/// Says whether rows may come with a partition that is new in this transaction. Through an ancestor, and in a
+/// partition that has lost its triggers, others may have been written and removed before.
 fn brings_rows(table: Oid, tracked: Oid) -> bool {
     let is_partitioned = relatives::facts(tracked).is_some_and(|facts| facts.kind == 'p');
     let has_pages = |table| Table::open(table, table::Lock::Read).is_some_and(|table| table.has_pages());

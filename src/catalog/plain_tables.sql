@@ -5,6 +5,7 @@ SELECT t.id,
        true AS is_tracked_itself,
        true AS has_rows,
        c.relfilenode,
+       nullif(c.reltoastrelid, 0),
        NULL AS is_intact,
        c.relkind = 'r' AND c.relhastriggers
        AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = t.relation)

@@ -41,6 +41,9 @@ struct Member {
     triggers: Vec<(String, String)>,
     /// pg_class.relfilenode
     storage: Option<String>,
+    /// pg_class.reltoastrelid: SET UNLOGGED and SET LOGGED write it anew, and a crash in between empties the
+    /// table.
+    toast: Option<String>,
     /// The expressions of virtual generated columns.
     computed: Option<String>,
     /// The columns, and who wrote them last.
@@ -62,6 +65,7 @@ impl Witness {
                     && is.triggers == was.triggers
                     && is.computed == was.computed
                     && (is.storage == was.storage || is.columns == was.columns)
+                    && (was.toast.is_none() || is.toast == was.toast)
             }
             None => !was.has_rows,
         };
@@ -110,6 +114,7 @@ struct Place {
     is_tracked_itself: bool,
     has_rows: bool,
     storage: String,
+    toast: Option<String>,
     /// `None`: its triggers tell, because it is a plain table without relatives.
     is_intact: Option<bool>,
 }
@@ -122,7 +127,8 @@ impl Place {
             is_tracked_itself: row.flag(2),
             has_rows: row.flag(3),
             storage: row.get(4)?,
-            is_intact: row.optional::<String>(5)?.map(|flag| flag == "t"),
+            toast: row.optional(5)?,
+            is_intact: row.optional::<String>(6)?.map(|flag| flag == "t"),
         })
     }
 
@@ -135,6 +141,7 @@ impl Place {
             parents: parents.into_iter().map(pair).collect(),
             triggers: triggers.into_iter().map(pair).collect(),
             storage: self.has_rows.then(|| self.storage.clone()),
+            toast: self.toast.clone(),
             computed: self.has_rows.then(|| computed(columns)).flatten(),
             columns: self.has_rows.then(|| digest(columns)).flatten(),
         }
@@ -251,7 +258,7 @@ const FIRST_OF_USERS: u32 = 16384;
 /// Returns the tracked tables that are plain and have no relatives, and the ids of the others.
 fn plain_tables() -> Result<(Vec<Place>, Vec<String>)> {
     let rows = in_snapshot(include_str!("plain_tables.sql"), &[])?;
-    let (plain, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.flag(6));
+    let (plain, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.flag(7));
     let plain = plain.into_iter().map(Place::of).collect::<Result<_, _>>()?;
     Ok((plain, others.into_iter().map(|row| row.get(0)).collect::<Result<_, _>>()?))
 }
@@ -262,7 +269,7 @@ fn members_of(ids: &[String]) -> Result<Vec<Place>> {
         return Ok(Vec::new());
     }
     let sql = "SELECT m.tracked, m.relation::oid, m.relation = t.relation, m.has_rows, c.relfilenode,
-                      m.is_intact
+                      nullif(c.reltoastrelid, 0), m.is_intact
                  FROM table_export.member AS m
                  JOIN table_export.tracked AS t ON t.id = m.tracked
                  JOIN pg_class AS c ON c.oid = m.relation
@@ -299,6 +306,7 @@ mod tests {
             parents: vec![pair("1", attached_by)],
             triggers: vec![pair("7", triggers_by)],
             storage: Some("5".to_owned()),
+            toast: None,
             computed: None,
             columns: Some("a".to_owned()),
         }

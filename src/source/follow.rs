@@ -79,8 +79,8 @@ pub struct Work {
     /// Tracked tables whose key is remembered by names that its columns have no more.
     renamed: Kin,
     /// Tracked tables whose changes may escape, or have escaped, through a table that lacks some of its
-    /// triggers. A witness does not show that they were away within one transaction, or on a table that is no
-    /// member any more.
+    /// triggers, or is no member any more. A witness does not show what was away within one transaction, or
+    /// before pg_upgrade.
     disarmed: Kin,
     /// Tables that have come or gone, the highest first.
     strays: BTreeMap<(usize, u32, i32), Stray>,
@@ -136,10 +136,12 @@ impl Work {
                 self.disarmed.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
             }
         }
+        // A partition can come back, and the witness does not show that if pg_upgrade comes in between.
         for left in &altered.left {
             self.disarmed.extend(look.kin(left.child).into_iter().filter(|&(id, tracked)| {
                 let above = std::iter::once(left.parent).chain(relatives::ancestors(left.parent));
-                above.into_iter().any(|table| look.was_disarmed(table, id, tracked))
+                !look.is_member(left.child, id, tracked)
+                    || above.into_iter().any(|table| look.was_disarmed(table, id, tracked))
             }));
         }
         for &table in &near {

@@ -763,6 +763,21 @@ fn attach_a_partition(source: &Database) {
     source.run("ALTER TABLE parted ATTACH PARTITION parted_top FOR VALUES FROM (200) TO (300)");
 }
 
+fn empty_a_partition(source: &Database) {
+    source.run("ALTER TABLE parted DETACH PARTITION parted_low; TRUNCATE parted_low");
+    source.run("ALTER TABLE parted ATTACH PARTITION parted_low FOR VALUES FROM (0) TO (100)");
+}
+
+fn empty_a_partition_without_triggers(source: &Database) {
+    source.run(
+        "DO $$ DECLARE name name; BEGIN
+             FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'parted_low'::regclass AND NOT tgisinternal LOOP
+                 EXECUTE format('DROP TRIGGER %I ON parted_low', name);
+             END LOOP; END $$",
+    );
+    source.run("TRUNCATE parted_low; ALTER TABLE parted_low ALTER mood SET DEFAULT 'sad'");
+}
+
 fn rewrite_a_column(source: &Database) {
     source.run("ALTER TABLE parted ALTER mood TYPE mood USING 'sad'");
 }
@@ -773,6 +788,8 @@ fn a_clone_that_takes_over_sends_what_its_triggers_have_missed() {
         ("parted_drop", lose_a_partition as fn(&Database)),
         ("parted_disabled", disable_triggers_for_a_while),
         ("parted_attach", attach_a_partition),
+        ("parted_empty", empty_a_partition),
+        ("parted_without", empty_a_partition_without_triggers),
         ("parted_rewrite", rewrite_a_column),
     ] {
         let (store, source, destination) = parted_pair(&SOURCE, name);
@@ -885,6 +902,8 @@ fn after_pg_upgrade_a_takeover_sends_what_triggers_had_missed_before() {
         (lose_a_partition as fn(&Database), "full"),
         (attach_a_partition, "full"),
         (disable_triggers_for_a_while, "full"),
+        (empty_a_partition, "full"),
+        (empty_a_partition_without_triggers, "full"),
         (rewrite_a_column, "full"),
         (|source: &Database| source.run("DELETE FROM parted WHERE id = 1"), "changes"),
         (|source: &Database| source.run("ALTER TYPE mood RENAME VALUE 'happy' TO 'glad'"), "full"),
