@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 
+use crate::pg::transaction::data_directory;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 /// Where batches are published. Only a superuser sets it, for the whole server, because every role that may
@@ -109,6 +110,34 @@ fn define_settings_of_destinations() {
 /// Returns `pg_table_export.store`; `None` if it is empty.
 pub fn store() -> Option<String> {
     STORE.get().map(|store| store.to_string_lossy().into_owned()).filter(|store| !store.is_empty())
+}
+
+/// Where the default store is, below the data directory.
+///
+/// The name of its inner folder tells pg_basebackup to leave it out (basebackup.c, sendDir), for two reasons:
+/// the paths of batches are too long for a tar header of PostgreSQL, and a restored database would not know
+/// the batches that were exported after its backup.
+pub const DEFAULT_STORE: [&str; 2] = ["pg_table_export", "pgsql_tmp.store"];
+
+/// Returns the store that the next call takes if it names none: that of the last batch, unless the settings
+/// have been loaded since. A call that has named another one is followed by others that do.
+pub fn next_store(last: &str, is_before_settings: bool) -> String {
+    if !is_before_settings {
+        return last.to_owned();
+    }
+    let default = || format!("file://{}/{}", data_directory().display(), DEFAULT_STORE.join("/"));
+    store().unwrap_or_else(default)
+}
+
+/// Says whether a store that does not exist is the default one, which the next call makes.
+pub fn is_made_by_next_call(url: &str) -> bool {
+    store().is_none() && is_same_store(url, &next_store("", true))
+}
+
+/// Says whether two stores are one: the default store is the same wherever the data directory is.
+pub fn is_same_store(one: &str, other: &str) -> bool {
+    let default = format!("/{}", DEFAULT_STORE.join("/"));
+    one == other || (one.ends_with(&default) && other.ends_with(&default))
 }
 
 /// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit.

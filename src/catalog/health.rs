@@ -98,6 +98,8 @@ pub struct TargetHealth {
     pub publisher: Option<Publisher>,
     /// The store of its last batch.
     pub store: Option<String>,
+    /// The settings have been loaded since: `pg_table_export.store` may be another one than then.
+    pub is_before_settings: bool,
     /// When it was exported last, in ISO 8601, and how long ago that was.
     pub exported: Option<(String, String)>,
     /// The usual interval between its batches.
@@ -123,6 +125,7 @@ pub fn targets() -> Result<Vec<TargetHealth>> {
             usual: row.optional(7)?,
             is_late: row.flag(8),
             exported_by: row.optional(9)?,
+            is_before_settings: row.flag(10),
         })
     };
     in_snapshot(include_str!("target_health.sql"), &[])?.iter().map(target).collect()
@@ -237,6 +240,8 @@ pub struct ImportHealth {
     pub clock_ahead: Option<String>,
     /// When it was applied, in ISO 8601.
     pub applied_at: String,
+    /// The settings have been loaded since: `pg_table_export.store` may be another one than then.
+    pub is_before_settings: bool,
 }
 
 /// Returns the targets that this database imports.
@@ -250,6 +255,7 @@ pub fn imports() -> Result<Vec<ImportHealth>> {
             usual: row.optional(4)?,
             clock_ahead: row.optional(5)?,
             applied_at: row.get(6)?,
+            is_before_settings: row.flag(7),
         })
     };
     in_snapshot(include_str!("import_health.sql"), &[])?.iter().map(import).collect()

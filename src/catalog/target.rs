@@ -29,6 +29,8 @@ pub struct Target {
     pub number: u64,
     /// The id of the last batch.
     pub batch: Option<String>,
+    /// The store that it was published to.
+    pub store: Option<String>,
     /// The ids of the tracked tables that the last batch names, in order.
     pub named: Vec<i32>,
 }
@@ -60,7 +62,9 @@ pub fn target(name: &str) -> Result<Option<Target>> {
             "SELECT CASE WHEN ",
             is_of_this_history!(),
             " THEN t.position END, t.system_identifier, t.database, t.former_publishers,
-                    t.number, t.batch, t.tables
+                    t.number, t.batch, t.tables,
+                    (SELECT b.store FROM table_export.batch AS b
+                      WHERE b.target = t.name AND b.number = t.number)
                FROM table_export.target AS t WHERE t.name = $1"
         ),
         &[&name],
@@ -76,6 +80,7 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         former_publishers: row.json(3)?,
         number: row.get(4)?,
         batch: row.optional(5)?,
+        store: row.optional(7)?,
         named: row.json(6)?,
     }))
 }

@@ -4,7 +4,8 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
 use crate::catalog::SourceTable;
-use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, plain};
+use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, name_store, plain};
+use crate::guc::is_same_store;
 use crate::table::untrusted::Untrusted;
 
 /// What keeps the batches in the store from being applied here.
@@ -15,7 +16,15 @@ pub enum ChainError {
     #[error("batch {number} of target \"{target}\" does not follow the batch that was applied here")]
     Forked { target: String, number: u64 },
     #[error("store \"{store}\" is behind this database for target \"{target}\"")]
-    StoreBehind { target: String, store: String, applied: u64 },
+    StoreBehind {
+        target: String,
+        store: String,
+        applied: u64,
+        /// The store that the applied batch came from.
+        last: String,
+        /// The last batch of the target in the store.
+        newest: Option<u64>,
+    },
     #[error("batch {number} of target \"{target}\" was exported by this very database")]
     OwnDatabase { target: String, number: u64 },
     #[error("batch {number} of target \"{target}\" comes from another database than the batch before it")]
@@ -43,11 +52,16 @@ impl Report for ChainError {
             ChainError::Forked { target, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(start_again(target))
             }
-            ChainError::StoreBehind { target, applied, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .detail(format!(
-                    "Batch {applied} has been applied here, but the store does not hold it."
-                ))
-                .hint(start_again(target)),
+            ChainError::StoreBehind { target, store, applied, last, newest } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(match newest {
+                        None => format!("Batch {applied} has been applied here, but the store holds no batch."),
+                        Some(newest) => format!(
+                            "Batch {applied} has been applied here, but the last one in the store is batch {newest}."
+                        ),
+                    })
+                    .hint(find_batches(target, store, last, newest.is_some()))
+            }
             ChainError::OwnDatabase { .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint("Import in another database.")
             }
@@ -394,6 +408,20 @@ impl Report for ValueError {
 
 fn shown_keys(keys: Option<&[String; 2]>) -> String {
     keys.map(|[one, other]| format!(": ({one}) and ({other})")).unwrap_or_default()
+}
+
+/// What to do about a store that lacks the batch that was applied last; that one came from the store `last`.
+fn find_batches(target: &str, store: &str, last: &str, holds_any: bool) -> String {
+    let elsewhere = if is_same_store(store, last) { String::new() } else { name_store(last) + " " };
+    let target = literal(target);
+    let begin = if holds_any {
+        format!("To go back to the latest full batch in the store, run: SELECT tx_reset({target});")
+    } else {
+        format!(
+            "If they are lost, run at the source: SELECT tx_reset({target}); SELECT * FROM tx_export({target});"
+        )
+    };
+    format!("{elsewhere}Copy the batches that are missing to store \"{store}\". {begin}")
 }
 
 fn start_again(target: &str) -> String {

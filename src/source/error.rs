@@ -5,7 +5,7 @@ use std::fmt;
 use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
-use crate::error::{Facts, Report, TableName, literal, plain};
+use crate::error::{Facts, Report, TableName, literal, name_store, plain};
 
 /// A partition whose rows can change without a trigger.
 #[derive(Debug)]
@@ -183,6 +183,8 @@ pub enum HistoryError {
     NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
     #[error("target \"{target}\" is in use by another database")]
     OtherDatabase { target: String, number: u64, publisher: String, here: String },
+    #[error("store \"{store}\" does not hold batch {number} of target \"{target}\", its last one")]
+    OtherStore { target: String, number: u64, store: String, last: String },
     #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
     UnreadableUnknown { target: String, number: u64, reason: batch::Error },
     #[error("batch {number} of target \"{target}\" is not one that this database has published")]
@@ -216,6 +218,16 @@ impl Report for HistoryError {
                         literal(target)
                     ))
             }
+            HistoryError::OtherStore { target, last, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .detail(format!(
+                    "It was published to store \"{last}\". A destination cannot begin with the batch after it."
+                ))
+                .hint(format!(
+                    "{} If this store is, copy the batches of the target to it. \
+                     To begin again with a full batch, run: SELECT tx_reset({});",
+                    name_store(last),
+                    literal(target)
+                )),
             HistoryError::UnreadableUnknown { target, reason, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!("{reason}."))

@@ -1,6 +1,6 @@
 //! What is wrong at a source: problems that an export would fail with, and those that it would not show.
 //!
-//! Input: the catalog, and the stores of the last batches. Output: a problem each.
+//! Input: the catalog, and the stores of the next batches. Output: a problem each.
 //!
 //! What an export would fail with is told in the words of its error, with the HINT of that error.
 
@@ -14,7 +14,9 @@ use crate::guc;
 use crate::pg;
 use crate::pg::interrupts;
 use crate::source::error::{ExportError, HistoryError, TrackError};
+use crate::source::fork;
 use batch::reader;
+use store::Store;
 
 /// Returns what is wrong with the tables, targets and shadows of this database. A database that must not
 /// publish exports nothing, but its shadows grow.
@@ -30,7 +32,7 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
         problems.extend(targets.iter().filter_map(|target| of_target(target, &here)));
         problems.extend(health::released_targets()?.into_iter().map(released));
         if read_stores && !here.is_standby {
-            problems.extend(stores(&targets)?);
+            problems.extend(stores(&targets, &here)?);
         }
     }
     if let Some(limit) = guc::shadow_limit() {
@@ -119,19 +121,48 @@ fn released(target: ReleasedTarget) -> Problem {
         .hint(format!("Run: SELECT * FROM tx_export({});", literal(&name)))
 }
 
-/// Lists the stores of the last batches, from these on. A store that cannot be read is told once.
-fn stores(targets: &[TargetHealth]) -> Result<Vec<Problem>> {
+/// Lists the stores of the next batches, from the last ones on. A store that cannot be read is told once.
+fn stores(targets: &[TargetHealth], here: &Here) -> Result<Vec<Problem>> {
     let (mut problems, mut failed) = (Vec::new(), HashSet::new());
     for target in targets {
-        let Some(url) = target.store.as_deref().filter(|url| !failed.contains(*url)) else { continue };
-        let opened = store::open(url, interrupts::pending).map_err(batch::Error::from);
-        let listed = opened.and_then(|store| reader::numbers(store.as_ref(), &target.name, target.number));
-        if let Err(error) = listed {
-            problems.push(Problem::unreadable(url, error)?);
-            failed.insert(url);
+        let is_ours = target.publisher.as_ref() == Some(&here.publisher);
+        let Some(last) = target.store.as_deref().filter(|_| is_ours) else { continue };
+        let url = guc::next_store(last, target.is_before_settings);
+        if failed.contains(&url) {
+            continue;
+        }
+        let opened = store::open(&url, interrupts::pending).map_err(batch::Error::from);
+        let listed = opened.and_then(|store| {
+            let numbers = reader::numbers(store.as_ref(), &target.name, target.number)?;
+            Ok((store, numbers))
+        });
+        match listed {
+            Ok((store, numbers)) => problems.extend(of_store(&target.name, store.as_ref(), &numbers)?),
+            Err(batch::Error::Store(store::Error::NotFound { .. })) if guc::is_made_by_next_call(&url) => {
+                let (name, number, last) = (target.name.clone(), target.number, last.to_owned());
+                let missing = HistoryError::OtherStore { target: name, number, store: url, last };
+                problems.push(Problem::ahead_of(&target.name, missing));
+            }
+            Err(error) => {
+                problems.push(Problem::unreadable(&url, error)?);
+                failed.insert(url);
+            }
         }
     }
     Ok(problems)
+}
+
+/// Says whether the next batch can follow those that a store holds: `numbers` are those after the last one
+/// that is known here.
+fn of_store(name: &str, store: &dyn Store, numbers: &[u64]) -> Result<Option<Problem>> {
+    let target = catalog::target(name)?;
+    let followed = fork::require_last_batch(store, name, target.as_ref()).and_then(|()| {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        fork::inspect(store, name, target.as_ref(), &catalog::this_database()?).map(drop)
+    });
+    followed.err().map(|error| Problem::met(name, error)).transpose()
 }
 
 fn large_shadow(shadow: LargeShadow) -> Problem {

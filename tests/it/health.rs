@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::cluster::database::{Database, query, refusal};
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::{Cluster, Store};
 
 /// Times and percentages are masked.
@@ -299,6 +299,79 @@ fn a_store_that_cannot_be_read_is_a_row_on_either_side() {
     }
 }
 
+/// Changes pg_table_export.store, and waits until that is known.
+fn set_store(pair: &Pair, statement: &str) {
+    let before = pair.source.text("SELECT pg_conf_load_time()");
+    pair.source.run(statement);
+    pair.source.run("SELECT pg_reload_conf()");
+    wait_until("the settings are loaded", || pair.source.text("SELECT pg_conf_load_time()") != before);
+}
+
+#[test]
+fn the_store_is_looked_at_that_the_next_call_takes() {
+    let (pair, other) = (Pair::new(&[]), Store::new());
+    let (first, url) = (pair.store.url(), other.url());
+    let set = format!("ALTER SYSTEM SET pg_table_export.store = '{url}'");
+    let elsewhere = |url: &str| {
+        format!(
+            "critical|reporting|store \"{url}\" does not hold batch 12 of target \"reporting\", its last one"
+        )
+    };
+    let behind =
+        format!("critical|reporting|store \"{url}\" is behind this database for target \"reporting\"");
+    set_store(&pair, &set);
+    let hint = only(&pair.source, &elsewhere(&url));
+    let statement =
+        format!("run: ALTER SYSTEM SET pg_table_export.store = '{first}'; SELECT pg_reload_conf();");
+    assert!(hint.contains(&statement), "{hint}");
+    let refusal = pair.source.refused("SELECT * FROM tx_export('reporting')");
+    assert_eq!((refusal.message, &refusal.hint), (elsewhere(&url)[19..].to_owned(), &hint));
+    let hint = only(&pair.destination, &behind);
+    assert!(hint.contains(&statement) && hint.contains("Copy the batches that are missing"), "{hint}");
+    assert!(hint.contains("If they are lost, run at the source: SELECT tx_reset('reporting');"), "{hint}");
+    assert_eq!(pair.destination.refused("SELECT * FROM tx_import('reporting')").hint, hint);
+    // A lost configuration: the next call takes the default store, which does not exist yet.
+    set_store(&pair, "ALTER SYSTEM SET pg_table_export.store = ''");
+    let default = pair.cluster.data_dir().join("pg_table_export/pgsql_tmp.store");
+    only(&pair.source, &elsewhere(&format!("file://{}", default.display())));
+    assert!(!default.exists());
+    set_store(&pair, "ALTER SYSTEM RESET pg_table_export.store");
+    well(&pair.source);
+    well(&pair.destination);
+    // Who names a store does so again.
+    set_store(&pair, &set);
+    pair.source.insert([30]);
+    pair.goes_on();
+    // To begin again there.
+    set_store(&pair, "SELECT 1");
+    let hint = only(&pair.source, &elsewhere(&url).replace("12", "13"));
+    type_in(&pair.source, &hint);
+    pair.source.run("SELECT * FROM tx_export('reporting')");
+    pair.destination.run("SELECT * FROM tx_import('reporting')");
+    well(&pair.source);
+    well(&pair.destination);
+    pair.source.assert_equal(&pair.destination);
+}
+
+#[test]
+fn a_takeover_is_seen_in_the_store() {
+    let pair = Pair::new(&[]);
+    pair.cluster.create_database_with("clone", "TEMPLATE source");
+    let clone = Database::of(&pair.cluster, "clone", &pair.store);
+    clone.reset();
+    clone.insert([40]);
+    clone.export();
+    let problem = "target \"reporting\" is in use by another database";
+    let hint = only(&pair.source, &format!("critical|reporting|{problem}"));
+    assert!(pair.source.text("SELECT detail FROM tx_health()").starts_with("Batch 13 was published by "));
+    let refusal = pair.source.export_refused();
+    assert_eq!((refusal.message.as_str(), &refusal.hint), (problem, &hint));
+    assert_eq!(pair.source.text("SELECT * FROM tx_health(read_stores => false)"), "");
+    type_in(&pair.source, &hint);
+    pair.source.export();
+    well(&pair.source);
+}
+
 #[test]
 fn what_an_import_would_fail_with_is_foretold() {
     let pair = Pair::new(&[]);
@@ -331,8 +404,14 @@ fn what_an_import_would_fail_with_is_foretold() {
         "critical|reporting|store \"{}\" is behind this database for target \"reporting\"",
         pair.store.url()
     );
-    only(destination, &behind);
-    assert!(destination.import_refused().message.contains("is behind this database"));
+    let hint = only(destination, &behind);
+    assert!(hint.starts_with("Copy the batches that are missing to store"), "{hint}");
+    assert!(
+        hint.ends_with(
+            "To go back to the latest full batch in the store, run: SELECT tx_reset('reporting');"
+        )
+    );
+    assert_eq!(destination.import_refused().hint, hint);
     fs::write(&path, manifest).unwrap();
     well(destination);
     // A copy without rows: other columns, unlogged, gone.

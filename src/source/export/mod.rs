@@ -192,6 +192,9 @@ fn prepare(
 ) -> Result<(Option<Target>, Continuation, Vec<Candidate>)> {
     let target = catalog::target(request.target)?;
     let continuation = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
+    if request.since.is_none() {
+        fork::require_last_batch(store.as_ref(), request.target, target.as_ref())?;
+    }
     let mut candidates = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
