@@ -373,6 +373,13 @@ pub fn table_of_another(target: &str, role: Oid) -> Result<Option<Oid>> {
     Ok(rows.first().map(|row| row.get::<u32>(0)).transpose()?.map(Oid::from))
 }
 
+/// Returns the targets that get a table through a view, which may have been dropped.
+pub fn targets_seeing(view: Oid) -> Result<Vec<String>> {
+    let sql = "SELECT target FROM table_export.restriction WHERE view::oid = $1 ORDER BY target";
+    let names = in_snapshot(sql, &[&view])?;
+    Ok(names.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+}
+
 /// Records that a target gets a table.
 pub fn put_restriction(target: &str, relation: Oid, view: Option<Oid>) -> Result<()> {
     let sql = "INSERT INTO table_export.restriction (target, relation, view)

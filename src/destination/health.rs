@@ -6,12 +6,13 @@
 
 use std::collections::HashSet;
 
-use crate::catalog::health::{self, ImportHealth, StaleCopy};
+use crate::catalog::health::{self, ClosedCopy, ImportHealth, StaleCopy};
 use crate::destination::chain::{Backlog, store_behind};
 use crate::destination::error::ChainError;
 use crate::error::{Problem, Result, TableName, literal};
 use crate::guc;
 use crate::pg::interrupts;
+use crate::table::error::TableError;
 use batch::reader;
 use store::Store;
 
@@ -19,6 +20,7 @@ use store::Store;
 pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     let is_standby = health::here()?.is_standby;
     let mut problems = health::stale_copies()?.into_iter().map(stale).collect::<Vec<_>>();
+    problems.extend(health::closed_copies()?.into_iter().map(closed));
     if !is_standby {
         problems.extend(
             health::emptied_copies()?.into_iter().map(|(table, target)| {
@@ -32,6 +34,20 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     }
     problems.extend(imports.into_iter().filter_map(clocks));
     Ok(problems)
+}
+
+fn closed(copy: ClosedCopy) -> Problem {
+    let ClosedCopy { name: (schema, name), owner, may_use_schema } = copy;
+    let table = TableName::new(&schema, &name);
+    let object = table.quoted().to_owned();
+    Problem::ahead_of(
+        object,
+        if may_use_schema {
+            TableError::RowSecurity { table, doing: "Import", role: owner, is_owner: true }
+        } else {
+            TableError::SchemaClosedToOwner { table, schema, owner }
+        },
+    )
 }
 
 fn stale(copy: StaleCopy) -> Problem {

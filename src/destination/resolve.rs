@@ -18,6 +18,7 @@ use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
 use crate::table::error::TableError;
 use crate::table::intercept;
+use crate::table::readable;
 use crate::table::shape::{self, Shape};
 use batch::{Format, Kind, Manifest, Part};
 
@@ -308,10 +309,9 @@ impl Demands<'_> {
             let (table, role) = (name.clone(), self.caller.name()?);
             obstacles.meet(TableError::NoPrivilege { table, privilege, role })?;
         }
-        if table.hides_rows_from(role) || table.hides_rows_from(table.owner()) {
-            obstacles.meet(TableError::RowSecurity { table: name, doing: "Import" })?;
-        }
-        Ok(())
+        let closed = readable::closed_schema(table, &name)?;
+        let hidden = readable::hidden_rows(table, role, &name, "Import")?;
+        closed.into_iter().chain(hidden).try_for_each(|error| obstacles.meet(error))
     }
 
     /// Returns the owner of a table: the caller, of one that does not exist yet.

@@ -8,13 +8,16 @@ use std::collections::HashSet;
 
 use crate::catalog;
 use crate::catalog::error::CatalogError;
-use crate::catalog::health::{self, Here, LargeShadow, ReleasedTarget, TargetHealth, Unexportable};
+use crate::catalog::health::{
+    self, Here, LargeShadow, ReleasedTarget, TargetHealth, Unexportable, UnseenTable,
+};
 use crate::error::{Problem, Result, TableName, literal};
 use crate::guc;
 use crate::pg;
 use crate::pg::interrupts;
 use crate::source::error::{ExportError, HistoryError, TrackError};
-use crate::source::fork;
+use crate::source::{fork, lost, restriction};
+use crate::table::error::TableError;
 use batch::reader;
 use store::Store;
 
@@ -28,6 +31,10 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
         problems.extend(event_trigger(&targets)?);
         for table in health::unexportable()? {
             problems.push(unexportable(table)?);
+        }
+        for UnseenTable { name: (schema, name), view } in health::unseen_tables()? {
+            let table = TableName::new(&schema, &name);
+            problems.push(Problem::ahead_of(table.quoted(), restriction::view_gone(view, table.clone())));
         }
         problems.extend(targets.iter().filter_map(|target| of_target(target, &here)));
         problems.extend(health::released_targets()?.into_iter().map(released));
@@ -54,14 +61,15 @@ fn event_trigger(targets: &[TargetHealth]) -> Result<Option<Problem>> {
 }
 
 fn unexportable(table: Unexportable) -> Result<Problem> {
-    let Unexportable { id, oid, name, reason, difference } = table;
+    let Unexportable { id, oid, name, reason, difference, owner } = table;
     let Some((schema, name)) = name else {
-        return Ok(Problem::ahead_of(oid.to_string(), TrackError::TableGone { oid }));
+        return Ok(Problem::ahead_of(oid.to_string(), lost::table_gone(id, oid)));
     };
     let table = TableName::new(&schema, &name);
     let object = table.quoted().to_owned();
+    let owner = owner.unwrap_or_default();
     Ok(match reason.as_str() {
-        "no shadow" => Problem::ahead_of(object, CatalogError::ShadowMissing { id }),
+        "no shadow" => Problem::ahead_of(object, CatalogError::ShadowMissing { id, table: Some(table) }),
         "unlogged" => {
             Problem::ahead_of(object, TrackError::NoLongerTrackable { table, what: "an unlogged table" })
         }
@@ -69,13 +77,18 @@ fn unexportable(table: Unexportable) -> Result<Problem> {
             let what = "a partitioned table with an unlogged partition";
             Problem::ahead_of(object, TrackError::NoLongerTrackable { table, what })
         }
-        "key" => Problem::ahead_of(object, TrackError::KeyChanged { table }),
+        "schema" => Problem::ahead_of(object, TableError::SchemaClosedToOwner { table, schema, owner }),
+        "row security" => {
+            let doing = "Export";
+            Problem::ahead_of(object, TableError::RowSecurity { table, doing, role: owner, is_owner: true })
+        }
+        "key" => Problem::ahead_of(object, lost::key_changed(id, &table)),
         "owner" => Problem::ahead_of(object, TrackError::OwnerChanged { table }),
         "altered" => {
             let difference = difference.unwrap_or_default();
             Problem::ahead_of(object, TrackError::ShadowAltered { table, id, difference })
         }
-        "triggers" => Problem::ahead_of(object, TrackError::TriggersMissing { table }),
+        "triggers" => Problem::ahead_of(object, lost::triggers_missing(id, &table)),
         other => return Err(pg::Error::Internal(format!("\"{other}\" is no reason")).into()),
     })
 }

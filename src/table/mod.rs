@@ -8,5 +8,6 @@ pub mod error;
 pub mod intercept;
 pub mod key;
 pub mod own;
+pub mod readable;
 pub mod shape;
 pub mod untrusted;

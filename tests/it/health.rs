@@ -160,13 +160,22 @@ fn what_an_export_would_fail_with_is_foretold() {
         pair.source.run(sql);
         let hint = only(&pair.source, &format!("critical|public.{table}|{problem}"));
         assert_eq!(pair.source.export_refused().message, problem);
-        if table == "lines" {
-            pair.source.run("ALTER TABLE lines ADD PRIMARY KEY (item, line)");
-        } else {
-            type_in(&pair.source, &hint);
-        }
+        type_in(&pair.source, &hint);
         pair.goes_on();
     }
+    pair.foretells(
+        "ALTER TABLE items ENABLE TRIGGER pg_table_export_insert, ENABLE REPLICA TRIGGER pg_table_export_truncate",
+        "public.items",
+        "the triggers that track table \"public.items\" are not ENABLE ALWAYS",
+    );
+    pair.goes_on();
+    pair.foretells(
+        "DO $$ BEGIN EXECUTE format('DROP TABLE table_export.shadow_%s_1', (
+             SELECT id FROM table_export.tracked WHERE relation = 'items'::regclass)); END $$",
+        "public.items",
+        "the shadow of table \"public.items\" does not exist",
+    );
+    pair.goes_on();
     pair.foretells(
         "ALTER TABLE lines SET UNLOGGED",
         "public.lines",
@@ -176,6 +185,52 @@ fn what_an_export_would_fail_with_is_foretold() {
     pair.source.run("CREATE TABLE more (id int PRIMARY KEY); SELECT tx_track('more'); DROP TABLE more");
     let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
     pair.foretells("", &oid, &format!("table with OID {oid} is tracked, but has been dropped"));
+    well(&pair.source);
+    pair.source.run("CREATE TABLE \"m o\" (id int PRIMARY KEY); SELECT tx_track('\"m o\"')");
+    pair.source.export();
+    pair.source.run("DROP TABLE \"m o\"");
+    let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
+    pair.foretells("", &oid, "table \"public.m o\" is tracked, but has been dropped");
+    well(&pair.source);
+}
+
+#[test]
+fn what_is_closed_to_the_owner_of_a_table_is_foretold() {
+    let pair = Pair::new(&[]);
+    let schema = "CREATE SCHEMA closed; CREATE TABLE closed.t (id int PRIMARY KEY);
+                  ALTER TABLE closed.t OWNER TO closed_owner";
+    pair.source.run(&format!("CREATE ROLE closed_owner; {schema}; SELECT tx_track('closed.t')"));
+    pair.destination.run(schema);
+    let (denied, hidden) =
+        ("permission denied for schema \"closed\"", "row security would hide rows of table \"closed.t\"");
+    let force = "ALTER TABLE closed.t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
+    pair.foretells("", "closed.t", denied);
+    pair.foretells(force, "closed.t", hidden);
+    pair.source.export();
+    assert_eq!(pair.destination.import_refused().message, denied);
+    pair.destination.run("GRANT USAGE ON SCHEMA closed TO closed_owner");
+    pair.goes_on();
+    for (sql, problem) in [("REVOKE USAGE ON SCHEMA closed FROM closed_owner", denied), (force, hidden)] {
+        pair.destination.run(sql);
+        pair.source.run("INSERT INTO closed.t SELECT count(*) FROM closed.t");
+        pair.source.export();
+        let hint = only(&pair.destination, &format!("critical|closed.t|{problem}"));
+        assert_eq!(pair.destination.import_refused().message, problem);
+        type_in(&pair.destination, &hint);
+        pair.goes_on();
+    }
+    // Seen through a view in another schema, it needs none.
+    pair.source.run(
+        "CREATE VIEW seen AS SELECT id FROM closed.t; ALTER VIEW seen OWNER TO closed_owner;
+         SELECT tx_restrict('it''s', 'closed.t', 'seen'); SELECT tx_restrict('it''s', 'items')",
+    );
+    well(&pair.source);
+    pair.source.run("DROP VIEW seen");
+    let gone = "the view that table \"closed.t\" is exported through does not exist any more";
+    let hint = only(&pair.source, &format!("critical|closed.t|{gone}"));
+    assert!(hint.contains("SELECT tx_restrict('it''s', 'closed.t', '…');"), "{hint}");
+    assert_eq!(pair.source.with_target("it''s").export_refused().message, gone);
+    type_in(&pair.source, &hint);
     well(&pair.source);
 }
 
