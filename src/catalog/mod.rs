@@ -34,10 +34,10 @@ pub use applied::{
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
 pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
-    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
-    published_since, put_restriction, received, release_targets, release_unrestricted, remove_restrictions,
-    remove_target, renew_witnesses, reset_target, restrictions, table_of_another, take_over, target,
-    target_names, targets_needing, targets_seeing,
+    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, known_targets,
+    move_position, published_since, put_restriction, received, release_targets, release_unrestricted,
+    remove_restrictions, remove_target, renew_witnesses, reset_target, restrictions, table_of_another,
+    take_over, target, target_names, targets_needing, targets_seeing,
 };
 pub use tracked::{
     Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,

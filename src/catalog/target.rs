@@ -95,10 +95,20 @@ pub fn received(target: &str) -> Result<BTreeMap<i32, Received>> {
     in_snapshot(sql, &[&target])?.iter().map(received).collect()
 }
 
-/// Returns the names of all targets.
+/// Returns the names of the targets that are exported here.
 pub fn target_names() -> Result<Vec<String>> {
     let names = latest("SELECT name FROM table_export.target ORDER BY name", &[])?;
     Ok(names.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Returns the names of the targets that are exported or imported here.
+pub fn known_targets() -> Result<Vec<String>> {
+    let sql = "SELECT name FROM table_export.target
+                UNION
+               SELECT target FROM table_export.receipt
+                UNION
+               SELECT target FROM table_export.copy ORDER BY 1";
+    Ok(latest(sql, &[])?.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Makes a target start again from a full batch, or one of its tables only.
