@@ -4,6 +4,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
 use crate::error::{Facts, Report, TableName, plain};
+use crate::table::missing_type::MissingType;
 
 /// How a missing column can be added.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub enum TableError {
     NotTracked { table: TableName },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
     NoColumn { table: TableName, column: String, definition: Option<Addition> },
+    #[error("type {} of column \"{column}\" of table \"{table}\" does not exist here", missing.name)]
+    NoType { table: TableName, column: String, missing: MissingType },
     #[error("permission denied for table \"{table}\"")]
     NoPrivilege { table: TableName, privilege: &'static str, role: String },
     #[error("permission denied for schema \"{schema}\"")]
@@ -58,7 +61,7 @@ impl Report for TableError {
             TableError::NotTracked { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .run(format!("SELECT tx_track({})", table.literal())),
             TableError::NoColumn { table, column, definition } => match definition {
-                None => plain(ERRCODE_UNDEFINED_COLUMN).detail("Its type does not exist here either."),
+                None => plain(ERRCODE_UNDEFINED_COLUMN),
                 Some(Addition { type_name, role }) => {
                     let add = table.alter("ADD", column, type_name);
                     plain(ERRCODE_UNDEFINED_COLUMN).run(match role {
@@ -67,6 +70,7 @@ impl Report for TableError {
                     })
                 }
             },
+            TableError::NoType { missing, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(missing.to_string()),
             TableError::NoPrivilege { table, privilege, role } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .detail(format!("The caller needs {privilege} on it."))
                 .run(table.grant(privilege, role)),
