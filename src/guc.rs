@@ -50,7 +50,7 @@ fn define_settings_of_sources() {
     GucRegistry::define_int_guc(
         c"pg_table_export.shadow_limit",
         c"Size of a table's shadow beyond which targets that still need it are sent the table in full instead.",
-        c"-1: no limit.",
+        c"-1: no limit. Less than 1MB counts as that.",
         &SHADOW_LIMIT,
         -1,
         i32::MAX,
@@ -140,9 +140,10 @@ pub fn is_same_store(one: &str, other: &str) -> bool {
     one == other || (one.ends_with(&default) && other.ends_with(&default))
 }
 
-/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit.
+/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit. PostgreSQL rounds less than
+/// half a megabyte to 0, which would release all targets.
 pub fn shadow_limit() -> Option<i64> {
-    u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes) << 20)
+    u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes.max(1)) << 20)
 }
 
 /// Returns `pg_table_export.replay_batches`.

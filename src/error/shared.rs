@@ -65,7 +65,7 @@ fn known_targets(known: &[String]) -> String {
 /// Says how calls that name no store find the one that is meant.
 pub fn name_store(store: &str) -> String {
     format!(
-        "If store \"{store}\" is meant, name it, or run: \
+        "If store \"{store}\" is meant, name it, or run: LOAD 'pg_table_export'; \
          ALTER SYSTEM SET pg_table_export.store = {}; SELECT pg_reload_conf();",
         literal(store)
     )

@@ -327,6 +327,13 @@ fn who_keeps_a_shadow_is_named_before_targets_are_released() {
 }
 
 #[test]
+fn a_limit_below_a_megabyte_is_one() {
+    let pair = Pair::new(&["pg_table_export.shadow_limit = '64kB'"]);
+    pair.source.insert([30]);
+    well(&pair.source);
+}
+
+#[test]
 fn a_store_that_cannot_be_read_is_a_row_on_either_side() {
     let pair = Pair::new(&[]);
     let away = pair.store.path().with_extension("away");
@@ -376,8 +383,9 @@ fn the_store_is_looked_at_that_the_next_call_takes() {
         format!("critical|reporting|store \"{url}\" is behind this database for target \"reporting\"");
     set_store(&pair, &set);
     let hint = only(&pair.source, &elsewhere(&url));
-    let statement =
-        format!("run: ALTER SYSTEM SET pg_table_export.store = '{first}'; SELECT pg_reload_conf();");
+    let statement = format!(
+        "run: LOAD 'pg_table_export'; ALTER SYSTEM SET pg_table_export.store = '{first}'; SELECT pg_reload_conf();"
+    );
     assert!(hint.contains(&statement), "{hint}");
     let refusal = pair.source.refused("SELECT * FROM tx_export('reporting')");
     assert_eq!((refusal.message, &refusal.hint), (elsewhere(&url)[19..].to_owned(), &hint));
