@@ -4,16 +4,17 @@
 
 use std::ffi::CString;
 
-use crate::pg::transaction::data_directory;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use crate::pg::transaction::data_directory;
 
 /// Where batches are published. Only a superuser sets it, for the whole server, because every role that may
 /// call tx_export writes there.
 static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
-/// How large a table's shadow may grow, in MB, for targets that still need it; -1 for any size. Beyond the
+/// How large a table's shadow may grow, in kB, for targets that still need it; -1 for any size. Beyond the
 /// default, 10 GB of keys, an export would send most of the table anyway.
-static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
+static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024 * 1024);
 
 /// How many of a target's latest batches can be exported again if they are lost.
 static REPLAY_BATCHES: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -50,12 +51,12 @@ fn define_settings_of_sources() {
     GucRegistry::define_int_guc(
         c"pg_table_export.shadow_limit",
         c"Size of a table's shadow beyond which targets that still need it are sent the table in full instead.",
-        c"-1: no limit. Less than 1MB counts as that.",
+        c"-1: no limit.",
         &SHADOW_LIMIT,
         -1,
         i32::MAX,
         GucContext::Sighup,
-        GucFlags::UNIT_MB,
+        GucFlags::UNIT_KB,
     );
     GucRegistry::define_int_guc(
         c"pg_table_export.replay_batches",
@@ -140,10 +141,9 @@ pub fn is_same_store(one: &str, other: &str) -> bool {
     one == other || (one.ends_with(&default) && other.ends_with(&default))
 }
 
-/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit. PostgreSQL rounds less than
-/// half a megabyte to 0, which would release all targets.
+/// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit.
 pub fn shadow_limit() -> Option<i64> {
-    u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes.max(1)) << 20)
+    u32::try_from(SHADOW_LIMIT.get()).ok().map(|kilobytes| i64::from(kilobytes) << 10)
 }
 
 /// Returns `pg_table_export.replay_batches`.

@@ -327,8 +327,9 @@ fn who_keeps_a_shadow_is_named_before_targets_are_released() {
 }
 
 #[test]
-fn a_limit_below_a_megabyte_is_one() {
+fn a_limit_below_a_megabyte_is_kept() {
     let pair = Pair::new(&["pg_table_export.shadow_limit = '64kB'"]);
+    assert_eq!(pair.source.text("SHOW pg_table_export.shadow_limit"), "64kB");
     pair.source.insert([30]);
     well(&pair.source);
 }
