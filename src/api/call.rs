@@ -11,6 +11,7 @@ use store::Store;
 use crate::api::error::CallError;
 use crate::error::Result;
 use crate::guc;
+use crate::pg::functions::learn_schema;
 use crate::pg::settings::Settings;
 use crate::pg::user::Caller;
 use crate::pg::{interrupts, settings, transaction};
@@ -29,6 +30,7 @@ impl Call {
     pub fn enter() -> Result<Call> {
         let caller = Caller::enter()?;
         let settings = settings::pin();
+        learn_schema()?;
         Ok(Call { settings, caller })
     }
 
