@@ -36,15 +36,16 @@ pub use locks::{Locker, require_room};
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
 pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
-    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
-    published_since, put_restriction, received, release_targets, release_unrestricted, remove_restrictions,
-    remove_target, renew_witnesses, reset_target, restrictions, table_of_another, take_over, target,
-    target_names, targets_needing,
+    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, known_targets,
+    move_position, published_since, put_restriction, received, release_targets, release_unrestricted,
+    remove_restrictions, remove_target, renew_witnesses, reset_target, restrictions, table_of_another,
+    take_over, target, target_names, targets_needing, targets_seeing,
 };
 pub use tracked::{
-    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,
-    lock_segments, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment, tracked,
-    tracked_column, tracked_name, tracked_table, truncate_segment,
+    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact, key_now,
+    lock_segments, name_as_sent, only_not_always, protect_new_partitions, put_tracked, remove_tracked,
+    seal_segment, set_segment, shadow_missing, tracked, tracked_column, tracked_name, tracked_table,
+    truncate_segment,
 };
 pub use values::{columns_of_copy, remember_columns};
 pub use witness::{Seen, Witness, witnesses};

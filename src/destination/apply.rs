@@ -193,7 +193,7 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 /// Applies a part to its table, as the owner of the table.
 pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { part, destination, is_adopted, .. } = *incoming;
+    let Incoming { manifest, part, destination, is_adopted, .. } = *incoming;
     let Destination { table, shape, .. } = destination;
     // Once more: triggers of the tables before may have made others since.
     intercepted::refuse_deferrable(&incoming.interceptors, shape)?;
@@ -202,7 +202,7 @@ pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Res
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);
         let appends = replaces_all || (matches!(options.mode, Mode::Append) && !is_adopted);
         let changed = if appends { part::append(incoming)? } else { part::merge(incoming)? };
-        require_rows_left(shape, &changed, options.delete_limit)?;
+        require_rows_left(&manifest.target, shape, &changed, options.delete_limit)?;
         Ok::<_, Error>(changed)
     })?;
     Ok(AppliedPart {
@@ -218,7 +218,7 @@ pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Res
 /// Refuses a part that has deleted more rows of a table than the limit allows. Rows that it has inserted
 /// again do not count. Counting stops at the number of rows that must remain, so the check costs no more than
 /// the deletion.
-fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()> {
+fn require_rows_left(target: &str, shape: &Shape, changed: &Changed, limit: u32) -> Result<()> {
     let gone = changed.deleted.saturating_sub(changed.inserted);
     if gone == 0 || limit >= 100 {
         return Ok(());
@@ -230,8 +230,8 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()>
     );
     let left = query::in_transaction(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
-        let table = shape.name_for_errors();
-        return Err(RowsError::TooManyDeleted { table, deleted: gone, left, limit }.into());
+        let (target, table) = (target.to_owned(), shape.name_for_errors());
+        return Err(RowsError::TooManyDeleted { target, table, deleted: gone, left, limit }.into());
     }
     Ok(())
 }

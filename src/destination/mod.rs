@@ -10,6 +10,7 @@ pub mod chain;
 mod ownership;
 pub mod resolve;
 mod create;
+mod missing;
 mod retyped;
 mod intercepted;
 pub mod apply;

@@ -150,7 +150,8 @@ impl Incoming<'_> {
             return Ok(());
         }
         let table = self.destination.shape.name_for_errors();
-        Err(RowsError::Count { table, number: self.manifest.number, what, declared, found }.into())
+        let (target, number) = (self.manifest.target.clone(), self.manifest.number);
+        Err(RowsError::Count { target, table, number, what, declared, found }.into())
     }
 }
 

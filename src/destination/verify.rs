@@ -20,6 +20,7 @@ use crate::proof::error::ProofError;
 use crate::proof::held::Held;
 use crate::proof::{Proof, Request};
 use crate::table::error::TableError;
+use crate::table::readable;
 use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part};
 use store::Store;
@@ -225,10 +226,9 @@ impl Comparing<'_> {
             let role = self.caller.name()?;
             return Err(TableError::NoPrivilege { table: name, privilege: "SELECT", role }.into());
         }
-        if table.hides_rows_from(role) || table.hides_rows_from(table.owner()) {
-            return Err(TableError::RowSecurity { table: name, doing: "Verify" }.into());
-        }
-        Ok(())
+        let closed = readable::closed_schema(table, &name)?;
+        let hidden = readable::hidden_rows(table, role, &name, "Verify")?;
+        closed.or(hidden).map_or(Ok(()), |error| Err(error.into()))
     }
 }
 

@@ -73,6 +73,15 @@ fn known_targets(known: &[String]) -> String {
     format!("Targets: {}.", names.join(", "))
 }
 
+/// Says how calls that name no store find the one that is meant.
+pub fn name_store(store: &str) -> String {
+    format!(
+        "If store \"{store}\" is meant, name it, or run: LOAD 'pg_table_export'; \
+         ALTER SYSTEM SET pg_table_export.store = {}; SELECT pg_reload_conf();",
+        literal(store)
+    )
+}
+
 /// The HINT for a chain of batches that is incomplete in the store.
 pub fn copy_or_reset(target: &str) -> String {
     format!(

@@ -3,6 +3,7 @@
 //! Rule: nothing here imports `destination` or `upkeep`.
 
 pub mod error;
+pub mod lost;
 pub mod track;
 pub mod capture;
 pub mod shadow;

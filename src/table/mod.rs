@@ -7,6 +7,8 @@ pub mod definition;
 pub mod error;
 pub mod intercept;
 pub mod key;
+pub mod missing_type;
 pub mod own;
+pub mod readable;
 pub mod shape;
 pub mod untrusted;

@@ -839,6 +839,48 @@ fn a_batch_of_a_database_that_has_not_taken_over_is_not_applied() {
 }
 
 #[test]
+fn an_extension_created_again_goes_on_with_what_it_had_taken_over() {
+    let (store, first, destination) = shared_pair("recreated");
+    SOURCE.create_database_with("recreated_clone", "TEMPLATE recreated");
+    let clone = Database::of(&SOURCE, "recreated_clone", &store);
+    clone.reset();
+    clone.live_on(300);
+    clone.export();
+    let again = "DROP EXTENSION pg_table_export CASCADE; CREATE EXTENSION pg_table_export;
+                 SELECT tx_track('items'); SELECT tx_track('lines')";
+    first.run(again);
+    let last = "in use by another database\nDETAIL: Batch 2 was published by";
+    first.export_refused().expect("55000", &[last, "\"recreated_clone\""]);
+    clone.run(again);
+    assert_eq!(clone.export(), "3|public.items|full\n3|public.lines|full");
+    destination.import();
+    clone.assert_equal(&destination);
+}
+
+#[test]
+fn an_export_to_a_store_without_the_last_batch_is_refused() {
+    let (store, source, destination) = shared_pair("moved_store");
+    let other = Store::new();
+    source.insert([50]);
+    let moved = source.with_store(&other);
+    let refusal = moved.export_refused();
+    let last = format!("It was published to store \"{}\".", store.url());
+    refusal.expect("55000", &["does not hold batch 1 of target \"reporting\"", &last]);
+    assert!(refusal.hint.ends_with("run: SELECT tx_reset('reporting');"), "{refusal}");
+    // With the batches there, it goes on; with those of the same store taken away, as well.
+    let copy = store.copy();
+    assert_eq!(source.with_store(&copy).export(), "2|public.items|changes\n2|public.lines|changes");
+    destination.with_store(&copy).import();
+    fs::remove_dir_all(copy.path().join("reporting")).unwrap();
+    source.insert([51]);
+    assert_eq!(source.with_store(&copy).export(), "3|public.items|changes\n3|public.lines|changes");
+    moved.run("SELECT tx_reset('reporting')");
+    assert_eq!(moved.export(), "4|public.items|full\n4|public.lines|full");
+    destination.with_store(&other).import();
+    source.assert_equal(&destination);
+}
+
+#[test]
 fn a_destination_follows_through_several_takeovers_that_it_has_not_seen() {
     let (store, first, destination) = shared_pair("publisher_1");
     let second = Database::source(&SOURCE, "publisher_2", &store);

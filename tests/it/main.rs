@@ -25,6 +25,7 @@ mod health;
 mod hidden;
 mod keys;
 mod members;
+mod missing;
 mod model;
 mod names;
 mod near_keys;

@@ -21,9 +21,10 @@ use crate::source::error::{ExportError, RestrictError, TrackError};
 use crate::source::fork::{self, Continuation, Healing};
 use crate::source::restriction::{self, ViewOfTable};
 use crate::source::shadow::{self, Held};
-use crate::source::track;
+use crate::source::{lost, track};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
+use crate::table::readable;
 use crate::table::shape::{Column, Shape};
 use batch::{Kind, Part};
 use store::Store;
@@ -59,7 +60,7 @@ impl Candidate {
         let key = key::key(self.tracked.relation, &Key::Columns(&attnums))?;
         // CONCURRENTLY an index is dropped although the table is locked.
         if key.is_empty() {
-            return Err(TrackError::KeyChanged { table: self.shape.name_for_errors() }.into());
+            return Err(lost::key_changed(self.tracked.id, &self.shape.name_for_errors()));
         }
         Ok(key)
     }
@@ -95,7 +96,7 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
 
 /// Locks one table and its shadow, and checks it. With `view`, what is sent is read through that.
 pub fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
-    let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
+    let gone = || lost::table_gone(tracked.id, tracked.relation.to_u32());
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     let shadow = shadow::hold_segments(tracked.id)?;
     let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
@@ -124,7 +125,8 @@ fn check(
     if let Some(partition) = track::unfit_partition(tracked.relation)? {
         return Err(TrackError::GotUnfitPartition { table: name, partition }.into());
     }
-    let changed = || TrackError::KeyChanged { table: name.clone() };
+    let id = tracked.id;
+    let changed = || lost::key_changed(id, &name);
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
     let key = columns_of_key.iter().map(|&attnum| column_of_key(&shape, attnum)).collect::<Option<_>>();
     let rows = shape.as_from_item();
@@ -133,7 +135,7 @@ fn check(
     require_readable(&table, seen.as_ref(), &name, caller)?;
     let key: Vec<_> = key.ok_or_else(changed)?;
     if !has_unique_index(&table, &columns_of_key) || !shadow.fits(&table, &columns_of_key) {
-        return Err(changed().into());
+        return Err(changed());
     }
     if !shadow.is_readable_by(table.owner()) {
         return Err(TrackError::OwnerChanged { table: name }.into());
@@ -181,10 +183,9 @@ pub(super) fn require_readable(
         let table = seen.map_or(name, |seen| &seen.name).clone();
         return Err(TableError::NoPrivilege { table, privilege: "SELECT", role: caller.name()? }.into());
     }
-    if table.hides_rows_from(reader) || table.hides_rows_from(table.owner()) {
-        return Err(TableError::RowSecurity { table: name.clone(), doing: "Export" }.into());
-    }
-    Ok(())
+    let closed = readable::closed_schema(read, seen.map_or(name, |seen| &seen.name))?;
+    let hidden = readable::hidden_rows(table, reader, name, "Export")?;
+    closed.or(hidden).map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Decides how each table heals, by what unknown batches have done to it.
@@ -242,7 +243,7 @@ pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
                     let has_changes = !candidate.shadow.is_empty();
                     Ok(Candidate { tracked, witness, has_changes, ..candidate })
                 }
-                _ => Err(TrackError::TriggersMissing { table }.into()),
+                _ => Err(lost::triggers_missing(id, &table)),
             })
         })
         .collect()

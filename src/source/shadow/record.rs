@@ -9,14 +9,16 @@ use std::rc::Rc;
 
 use crate::catalog::error::CatalogError;
 use crate::catalog::{TrackedKey, tracked_column};
-use crate::error::{Result, TableName};
+use crate::error::{Error, Result, TableName};
 use crate::pg;
 use crate::pg::heap_insert::Append;
 use crate::pg::keys::Column;
 use crate::pg::table::{self, Lock, Table};
 use crate::pg::{Datum, Oid, cache, query, relatives, report, scan, transaction};
 use crate::source::error::TrackError;
+use crate::source::lost;
 use crate::source::shadow::{Op, has_runs, same_types, segment, segment_table};
+use crate::table::shape::Shape;
 
 /// What a writing backend knows of a shadow, and keeps until the tracked table changes.
 pub struct Shadow {
@@ -27,6 +29,16 @@ pub struct Shadow {
     fits: bool,
     /// Whether consecutive keys can share a row.
     has_runs: bool,
+}
+
+/// Returns the error of whoever writes to a table whose shadow is gone. That role may not read the
+/// extension's tables.
+fn missing(table: Oid, id: i32) -> Error {
+    let named = |shape: Option<Shape>| CatalogError::ShadowMissing {
+        id,
+        table: shape.map(|it| it.name_for_errors()),
+    };
+    Shape::of(table).map_or_else(|error| error, |shape| named(shape).into())
 }
 
 impl Shadow {
@@ -41,7 +53,7 @@ impl Shadow {
     /// Returns the shadow, and the table whose changes are news of it. That a table is no relative is not to
     /// be remembered: it becomes one without any news of itself or of the tracked table.
     fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Option<Oid>)> {
-        let missing = || CatalogError::ShadowMissing { id };
+        let missing = || missing(table, id);
         let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
         let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
             let relation = row.oid(tracked_column::RELATION_OID)?;
@@ -65,7 +77,7 @@ impl Shadow {
         if relation != table && !is_relative() {
             return Ok((None, None));
         }
-        let segment = segment_table(id, current, Lock::Read)?;
+        let segment = segment_table(id, current, Lock::Read).ok_or_else(missing)?;
         let open_table = Table::open(table, Lock::Read).ok_or_else(missing)?;
         let key = if relation == table {
             key.columns(&open_table)?
@@ -87,7 +99,7 @@ impl Shadow {
     fn open(&self) -> Result<Append> {
         let mut current = self.current;
         loop {
-            let append = Append::to(current).ok_or(CatalogError::ShadowMissing { id: self.id })?;
+            let append = Append::to(current).ok_or_else(|| missing(self.table, self.id))?;
             if cache::remembers((self.table, self.id)) {
                 return Ok(append);
             }
@@ -204,12 +216,12 @@ impl<'a> Recorder<'a> {
 pub fn keys_as_text(relation: Oid, id: i32, table: &TableName, keys: &[String]) -> Result<()> {
     let shadow = Shadow::of(relation, id)?;
     let shadow = shadow.as_ref().as_ref().filter(|shadow| shadow.fits());
-    let shadow = shadow.ok_or_else(|| TrackError::KeyChanged { table: table.clone() })?;
+    let shadow = shadow.ok_or_else(|| lost::key_changed(id, table))?;
     if let Some(key) = keys.iter().find(|key| !key.starts_with('(')) {
         return Err(TrackError::NotAKey { table: table.clone(), key: key.clone() }.into());
     }
     let current = shadow.open()?.oid();
-    let is_second = segment_table(id, 1, Lock::Read)?.oid() == current;
+    let is_second = segment_table(id, 1, Lock::Read).is_some_and(|segment| segment.oid() == current);
     let segment = segment(id, is_second.into());
     let columns = (1..=shadow.key.len()).map(|k| format!("(r).k{k}")).collect::<Vec<_>>().join(", ");
     let rows = format!(
