@@ -196,7 +196,7 @@ COMMENT ON FUNCTION tx_repair(text, regclass, text, integer) IS
 'makes the copies of a target what the batches in the store say that they are: writes what differs, by the '
 'rules of an import, and nothing else';
 
-CREATE FUNCTION tx_resend(target text, relation regclass, keys text[] DEFAULT NULL)
+CREATE FUNCTION tx_resend(target text, relation regclass, keys text[] DEFAULT '{}')
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_resend_wrapper';

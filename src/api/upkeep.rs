@@ -154,7 +154,7 @@ fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) ->
     Ok(reset::reset(target_name(target.as_deref())?, relation, store.as_ref())?.into())
 }
 
-/// Has the next export send keys of a table once more, or the whole table.
+/// Has the next export send keys of a table once more; without any, the whole table.
 #[pg_extern(sql = false)]
 fn tx_resend(
     target: Option<Text>,
@@ -163,12 +163,13 @@ fn tx_resend(
 ) -> Result<Text, ErrorReport> {
     let call = Call::writable("tx_resend()")?;
     let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
-    let Some(keys) = keys else {
+    let keys = required("keys", keys)?;
+    if keys.is_empty() {
         let store = call.store_to_read(None)?;
         return Ok(reset::reset(target, Some(relation), store.as_ref())?.into());
-    };
+    }
     let keys = keys.iter().map(|key| key.as_ref().map_or_else(String::new, Text::to_string));
-    Ok(resend::resend(target, relation, &keys.collect::<Vec<_>>())?.into())
+    Ok(resend::resend(target, relation, &keys.collect::<Vec<_>>(), &call.caller)?.into())
 }
 
 /// Removes a target and all that is recorded about it.

@@ -1,4 +1,5 @@
-//! The room in PostgreSQL's lock table for an export or an import, which hold many locks until they commit.
+//! The room in PostgreSQL's lock table for an export, an import or a repair, which hold many locks until they
+//! commit.
 
 use crate::error::{Result, Shared};
 use crate::pg;
@@ -10,6 +11,7 @@ use crate::pg::query::in_snapshot_by_kept_plan;
 pub enum Locker {
     Export,
     Import,
+    Repair,
 }
 
 impl Locker {
@@ -18,21 +20,22 @@ impl Locker {
         match self {
             Self::Export => "an export",
             Self::Import => "an import",
+            Self::Repair => "a repair",
         }
     }
 
     /// How many further locks it takes for a table, and for each of its partitions: an export those on two
-    /// segments of the shadow; an import those on a TOAST table and its index, which last as long
+    /// segments of the shadow; the others those on a TOAST table and its index, which last as long
     /// (toast_internals.c, toast_save_datum).
     fn further(self) -> (i64, i64) {
         match self {
             Self::Export => (2, 0),
-            Self::Import => (0, 2),
+            Self::Import | Self::Repair => (0, 2),
         }
     }
 }
 
-/// Refuses an export or an import of tables, with their partitions and indexes, if the lock table has no room
+/// Refuses to begin with tables, with their partitions and indexes, if the lock table has no room
 /// for it. Otherwise PostgreSQL would raise an error, in this session or in any other.
 pub fn require_room(locker: Locker, target: &str, tables: &[Oid]) -> Result<()> {
     let tables = tables.iter().map(|table| table.to_u32().to_string()).collect::<Vec<_>>();

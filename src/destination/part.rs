@@ -195,7 +195,8 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
     fault::point(Point::ImportPartStaged);
     merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
     let mut surplus = merge.delete_duplicates(ids.as_ref())?;
-    if part.kind == Kind::Full {
+    // What a repair compares shows them, and no id names them.
+    if part.kind == Kind::Full || matches!(incoming.files, Files::Repair(_)) {
         surplus += merge.delete_without_key()?;
         arrival.deleted_without_key(&merge)?;
     }

@@ -9,15 +9,17 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use crate::catalog::{self, Copy};
+use crate::catalog::{self, Copy, Locker};
 use crate::destination::apply::{self, Mode, Options};
+use crate::destination::error::ChainError;
 use crate::destination::part::{Changed, Files, Incoming};
 use crate::destination::resolve::{self, Allowed, Destination, NewColumns};
 use crate::destination::verify::{self, Comparing, Judged};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, report, snapshot};
+use crate::pg::{Oid, report, snapshot, transaction};
+use crate::proof::compare::Subject;
 use crate::proof::error::ProofError;
 use crate::proof::held::Held;
 use crate::proof::{Compared, Proof};
@@ -34,14 +36,25 @@ pub struct Request<'a> {
     pub delete_limit: u32,
 }
 
-/// Repairs the copies of a target.
+/// Repairs the copies of a target. Those that it does not get any more are left alone, unless one of them is
+/// asked for.
 pub fn repair(request: &Request, store: &dyn Store, caller: &Caller) -> Result<Vec<(Proof, Changed)>> {
+    transaction::require_read_committed("tx_repair()")?;
     let target = request.target;
     catalog::lock_target("import", target)?;
-    let applied = snapshot::latest(|| catalog::last_applied(target))?;
-    let (number, id) = applied.ok_or_else(|| ProofError::NothingYet { target: target.to_owned() })?;
+    let (number, id, copies) = snapshot::latest(|| {
+        let applied = catalog::last_applied(target)?;
+        let (number, id) = applied.ok_or_else(|| ProofError::NothingYet { target: target.to_owned() })?;
+        if let Some(table) = catalog::emptied_copy(target)? {
+            return Err(Error::from(ChainError::Emptied { table, target: target.to_owned() }));
+        }
+        let mut copies = verify::copies(target, request.relation)?;
+        copies.retain(|copy| copy.is_sent || request.relation.is_some());
+        let relations = copies.iter().map(|copy| copy.relation).collect::<Vec<_>>();
+        catalog::require_room(Locker::Repair, target, &relations)?;
+        Ok((number, id, copies))
+    })?;
     let held = Held::up_to(store, target, number, Uuid::parse_str(&id).ok())?;
-    let copies = snapshot::latest(|| verify::copies(target, request.relation))?;
     let mut repaired = Vec::new();
     for copy in copies {
         let earlier = (!copy.is_sent).then(|| Held::up_to(store, target, copy.number, None)).transpose()?;
@@ -62,7 +75,7 @@ struct Repairing<'a> {
 }
 
 impl Repairing<'_> {
-    /// Compares, writes what differs, and compares again, until nothing differs or nothing has been written.
+    /// Compares, writes what differs, and compares again.
     fn repair(&self) -> Result<(Proof, Changed)> {
         let started = Instant::now();
         let relation = self.copy.relation;
@@ -71,40 +84,38 @@ impl Repairing<'_> {
             table::lock_with_descendants(relation, Lock::Write);
         }
         let mut destination = table.as_ref().map_or(Ok(None), |_| self.destination())?;
-        let mut total = Changed::default();
-        loop {
-            let judged = snapshot::latest(|| {
-                self.comparing.judge(self.copy, table.as_ref(), |subject| {
-                    let (_, part) = &subject.parts[0];
-                    let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
-                    Ok((subject.binary.shape.qualified(), columns, subject.repair()?))
-                })
-            })?;
-            let (table, columns, (rows, differences, repair), gaps) = match judged {
-                Judged::So { outcome: (table, columns, found), gaps } => (table, columns, found, gaps),
-                Judged::Not { table, gap } => {
-                    return Ok((Proof::of_nothing(self.number, Some(relation), table, gap), total));
-                }
-            };
-            let changed = match (&mut destination, repair) {
-                (Some((manifest, destination)), Some(repair)) => {
-                    Some(self.write(manifest, destination, &repair)?)
-                }
-                _ => None,
-            };
-            let changed = changed.filter(|changed| changed.deleted + changed.updated + changed.inserted > 0);
-            let Some(changed) = changed else {
+        let found = self.compare(table.as_ref(), |subject| subject.repair())?;
+        let changed = match (found, &mut destination) {
+            (Judged::So { outcome: Some(repair), .. }, Some((manifest, destination))) => {
+                self.write(manifest, destination, &repair)?
+            }
+            _ => Changed::default(),
+        };
+        let judge = |subject: &Subject| {
+            let (_, part) = &subject.parts[0];
+            let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+            Ok((subject.binary.shape.qualified(), columns, subject.judge()?))
+        };
+        let proof = match self.compare(table.as_ref(), judge)? {
+            Judged::Not { table, gap } => Proof::of_nothing(self.number, Some(relation), table, gap),
+            Judged::So { outcome: (table, columns, (rows, differences)), gaps } => {
                 if differences.is_empty() && gaps.is_empty() {
                     self.remember_columns(&columns)?;
                 }
                 let compared = Some(Compared { rows, differences, examples: Vec::new() });
                 let (number, relation, elapsed) = (self.number, Some(relation), started.elapsed());
-                return Ok((Proof { number, relation, table, compared, gaps, elapsed }, total));
-            };
-            total.deleted += changed.deleted;
-            total.updated += changed.updated;
-            total.inserted += changed.inserted;
-        }
+                Proof { number, relation, table, compared, gaps, elapsed }
+            }
+        };
+        Ok((proof, changed))
+    }
+
+    fn compare<T>(
+        &self,
+        table: Option<&Table>,
+        compare: impl FnOnce(&Subject) -> Result<T>,
+    ) -> Result<Judged<T>> {
+        snapshot::latest(|| self.comparing.judge(self.copy, table, compare))
     }
 
     /// Finds the table as an import does, with the rights of one; `None` if the store holds nothing of it.
@@ -113,11 +124,8 @@ impl Repairing<'_> {
         let Some((manifest, part)) = self.comparing.held.parts_of(schema, name).pop() else {
             return Ok(None);
         };
-        let place =
-            resolve::place(target, &Part { kind: Kind::Changes, format: Format::Text, ..part.clone() })?;
-        if place.oid.is_some_and(|oid| oid != *relation) {
-            return Err(verify::not_of_target(*relation, target)?.into());
-        }
+        let part = Part { kind: Kind::Changes, format: Format::Text, ..part.clone() };
+        let place = resolve::place_of_copy(target, &part, *relation)?;
         let demands = apply::demands(manifest, self.options(), self.comparing.caller);
         Ok(Some((manifest, demands.resolve(place)?)))
     }

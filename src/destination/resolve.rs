@@ -106,6 +106,13 @@ pub fn place(target: &str, part: &Part) -> Result<Place> {
     }
 }
 
+/// Returns the place of a part in a table that is known to be its copy.
+pub fn place_of_copy(target: &str, part: &Part, copy: Oid) -> Result<Place> {
+    let mapping = snapshot::latest(|| catalog::mapping(target, &part.schema, &part.name))?;
+    let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
+    Ok(Place { part, oid: Some(copy), is_mapped: true })
+}
+
 /// What a batch asks of the tables that it goes to.
 pub struct Demands<'a> {
     pub manifest: &'a Manifest,

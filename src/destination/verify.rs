@@ -67,8 +67,16 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
     let mut proofs = Vec::new();
     for copy in &copies {
         let table = locked.get(&copy.relation.to_u32()).and_then(Option::as_ref);
-        let earlier = (!copy.is_sent).then(|| Held::up_to(store, target, copy.number, None)).transpose()?;
-        let (number, held) = earlier.as_ref().map_or((number, &held), |earlier| (copy.number, earlier));
+        let earlier = if copy.is_sent { None } else { held_of_unsent(copy, target, store)? };
+        let (number, held) = match &earlier {
+            None => (number, &held),
+            Some(Ok(earlier)) => (copy.number, earlier),
+            Some(Err(gap)) => {
+                let table = format!("{}.{}", copy.schema, copy.name);
+                proofs.push(Proof::of_nothing(copy.number, Some(copy.relation), table, gap.clone()));
+                continue;
+            }
+        };
         let comparing = Comparing { target, store, caller, held };
         let judged = comparing
             .judge(copy, table, |subject| Proof::of(number, copy.relation, subject, request.examples))?;
@@ -87,6 +95,19 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
         }));
     }
     Ok(Look::Done(Some(proofs)))
+}
+
+/// Finds the batches that lead to the last one that held something of a copy which is not sent any more, or
+/// returns why that cannot be: they may have expired since.
+fn held_of_unsent(copy: &Copy, target: &str, store: &dyn Store) -> Result<Option<Result<Held, String>>> {
+    match Held::up_to(store, target, copy.number, None) {
+        Err(error) if error.is::<ProofError>() => Ok(Some(Err(format!(
+            "the table is not sent any more, and the store does not hold batch {}, the last that had \
+             something of it",
+            copy.number
+        )))),
+        held => held.map(|held| Some(Ok(held))),
+    }
 }
 
 /// Returns the copies of a target, or the one that is asked for.

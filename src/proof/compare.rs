@@ -13,7 +13,9 @@ use crate::pg::convert::{Conversion, Misfit};
 use crate::pg::copy;
 use crate::pg::table::Table;
 use crate::pg::{Oid, interrupts, scratch, settings};
+use crate::proof::error::ProofError;
 use crate::proof::{Compared, Proof};
+use crate::table::key_text;
 use crate::table::shape::Shape;
 use batch::{
     Difference, Differences, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair, Repaired,
@@ -149,13 +151,26 @@ impl Subject<'_> {
         Ok((count, expected.compare(rows, self.is_partial, most, go_on)?))
     }
 
-    /// Returns how the table differs, and what repairs it at as many of the keys as fit into memory; `None`
-    /// if it does not differ.
-    pub fn repair(&self) -> Result<(u64, Differences, Option<Repaired>)> {
-        let most = usize::try_from(settings::maintenance_memory() / REPAIRED_KEY_BYTES).unwrap_or(usize::MAX);
-        let (rows, differences) = self.differences(most)?;
+    /// Returns how many rows the table has, and how it differs.
+    pub fn judge(&self) -> Result<(u64, Differences)> {
+        self.differences(0)
+    }
+
+    /// Returns what repairs the table; `None` if it does not differ. The keys that differ must fit into
+    /// memory: taken apart, keys that the index takes for one, and rows that swap a unique value, would be
+    /// conflicts.
+    pub fn repair(&self) -> Result<Option<Repaired>> {
+        let memory = settings::maintenance_memory();
+        let most = usize::try_from(memory / REPAIRED_KEY_BYTES).unwrap_or(usize::MAX);
+        let (_, differences) = self.differences(most)?;
         if differences.is_empty() {
-            return Ok((rows, differences, None));
+            return Ok(None);
+        }
+        if differences.has_more() {
+            let keys = differences.missing + differences.extra + differences.different;
+            let megabytes = keys.saturating_mul(REPAIRED_KEY_BYTES).div_ceil(1 << 20);
+            let table = self.binary.shape.name_for_errors();
+            return Err(ProofError::TooManyDiffer { table, keys, megabytes }.into());
         }
         let columns = self.columns()?;
         let repair = Repair::of(&differences, columns.of_record.clone(), scratch()?, scratch()?);
@@ -171,7 +186,7 @@ impl Subject<'_> {
         for (place, (manifest, part)) in self.parts.iter().enumerate() {
             self.each_record(self.reading(), manifest, part, |line| repair.record(place, line))?;
         }
-        Ok((rows, differences, Some(repair.finish()?)))
+        Ok(Some(repair.finish()?))
     }
 
     fn columns(&self) -> Result<Columns> {
@@ -233,24 +248,11 @@ fn scratch() -> Result<Scratch, batch::Error> {
 
 /// Writes an example: what is wrong, the key, and the columns that differ.
 fn shown(example: &Example, names: &[String]) -> String {
-    let key = row_text(&batch::values_of(&example.key));
+    let key = key_text::write(&batch::values_of(&example.key));
     let columns = example.columns.iter().map(|place| names[*place].as_str()).collect::<Vec<_>>();
     match example.difference {
         Difference::Missing => format!("missing {key}"),
         Difference::Extra => format!("extra {key}"),
         Difference::Different => format!("different {key}: {}", columns.join(", ")),
     }
-}
-
-/// Writes values as PostgreSQL writes a row (rowtypes.c, record_out).
-fn row_text(values: &[Option<String>]) -> String {
-    let is_special = |c: char| c.is_ascii_whitespace() || c == '\x0b' || "\"\\(),".contains(c);
-    let field = |value: &Option<String>| match value {
-        None => String::new(),
-        Some(value) if value.is_empty() || value.contains(is_special) => {
-            format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\"\""))
-        }
-        Some(value) => value.clone(),
-    };
-    format!("({})", values.iter().map(field).collect::<Vec<_>>().join(","))
 }

@@ -73,8 +73,10 @@ impl Report for TrackError {
     fn facts(&self) -> Facts {
         match self {
             TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
-            TrackError::NotAKey { .. } => plain(ERRCODE_INVALID_PARAMETER_VALUE)
-                .hint("Write a key like a row of its columns, as tx_verify() shows it: (7) or (7,\"a b\")."),
+            TrackError::NotAKey { .. } => plain(ERRCODE_INVALID_PARAMETER_VALUE).hint(
+                "Write a key like a row of its columns, as tx_verify() shows it: \
+                 ARRAY['(7)'] or ARRAY['(7,\"a b\")'].",
+            ),
             TrackError::NoLongerTrackable { table, what } => {
                 plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(undo_or_untrack(table))
             }

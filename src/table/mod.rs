@@ -7,6 +7,7 @@ pub mod definition;
 pub mod error;
 pub mod intercept;
 pub mod key;
+pub mod key_text;
 pub mod missing_type;
 pub mod own;
 pub mod readable;

@@ -587,17 +587,21 @@ fn what_was_found_is_remembered() {
     }
     assert_eq!(mirror.copy.text(fresh), "1|f|t\n1|t|t");
     let problem = "critical|public.t|table \"public.t\" differs from what the store says that it is|Compared with batch 1: ";
-    let see = "|t|To see which, run: SELECT * FROM tx_verify('copy', 'public.t', examples => 100); To have all rows sent again, run";
+    let see = "|t|To see which, run: SELECT * FROM tx_verify('copy', 'public.t', examples => 100); ";
+    let (repair, again) = (
+        "To write what differs, and nothing else, run: SELECT * FROM tx_repair('copy'); to",
+        " have all rows sent again, run",
+    );
     let reset = ": SELECT tx_reset('copy', 'public.t'); SELECT * FROM tx_export('copy');";
     assert_eq!(
         problems(&mirror.copy),
         format!(
-            "{problem}missing rows: 1, extra rows: 1, rows with other values: 2.{see} at the source{reset}"
+            "{problem}missing rows: 1, extra rows: 1, rows with other values: 2.{see}{repair}{again} at the source{reset}"
         )
     );
     assert_eq!(
         problems(&mirror.source),
-        format!("{problem}missing rows: 1, extra rows: 0, rows with other values: 0.{see}{reset}")
+        format!("{problem}missing rows: 1, extra rows: 0, rows with other values: 0.{see}To{again}{reset}")
     );
     // The HINT ends it, at both sides.
     mirror.source.run("SELECT tx_reset('copy', 'public.t')");

@@ -208,6 +208,8 @@ pub struct Differences {
     some: HashMap<Digested, Difference>,
     /// The limit on how many of these there are.
     most: usize,
+    /// There are more.
+    has_more: bool,
 }
 
 impl Differences {
@@ -225,6 +227,8 @@ impl Differences {
         *count += 1;
         if self.some.len() < self.most {
             self.some.insert(key, difference);
+        } else {
+            self.has_more |= !self.some.contains_key(&key);
         }
     }
 
@@ -232,6 +236,11 @@ impl Differences {
     pub fn search(&self, layout: Layout) -> Search {
         let wanted = self.some.keys().copied().collect();
         Search { lines: Lines::default(), layout, wanted, found: HashMap::new() }
+    }
+
+    /// Says whether more keys differ than were asked for.
+    pub fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// Returns the digests of the first keys that differ.

@@ -8,14 +8,14 @@
 use std::rc::Rc;
 
 use crate::catalog::error::CatalogError;
-use crate::catalog::{TrackedKey, tracked_column};
+use crate::catalog::{Tracked, TrackedKey, tracked_column};
 use crate::error::{Error, Result, TableName};
 use crate::pg;
 use crate::pg::heap_insert::Append;
 use crate::pg::keys::Column;
+use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Table};
-use crate::pg::{Datum, Oid, cache, query, relatives, report, scan, transaction};
-use crate::source::error::TrackError;
+use crate::pg::{Datum, Oid, cache, query, relatives, scan, transaction};
 use crate::source::lost;
 use crate::source::shadow::{Op, has_runs, same_types, segment, segment_table};
 use crate::table::shape::Shape;
@@ -211,38 +211,19 @@ impl<'a> Recorder<'a> {
     }
 }
 
-/// Records keys that are given as text, each like a row of the key's columns, as changed. PostgreSQL reads
-/// them: each becomes a row of the shadow by the text of its other columns.
-pub fn keys_as_text(relation: Oid, id: i32, table: &TableName, keys: &[String]) -> Result<()> {
-    let shadow = Shadow::of(relation, id)?;
+/// Records staged rows, which hold keys as the table has them, as changed.
+pub fn staged_keys(tracked: &Tracked, table: &TableName, keys: &Staged) -> Result<()> {
+    let shadow = Shadow::of(tracked.relation, tracked.id)?;
     let shadow = shadow.as_ref().as_ref().filter(|shadow| shadow.fits());
-    let shadow = shadow.ok_or_else(|| lost::key_changed(id, table))?;
-    if let Some(key) = keys.iter().find(|key| !key.starts_with('(')) {
-        return Err(TrackError::NotAKey { table: table.clone(), key: key.clone() }.into());
-    }
+    let shadow = shadow.ok_or_else(|| lost::key_changed(tracked.id, table))?;
     let current = shadow.open()?.oid();
-    let is_second = segment_table(id, 1, Lock::Read).is_some_and(|segment| segment.oid() == current);
-    let segment = segment(id, is_second.into());
-    let columns = (1..=shadow.key.len()).map(|k| format!("(r).k{k}")).collect::<Vec<_>>().join(", ");
-    let rows = format!(
-        "SELECT k, (pg_catalog.concat('(', $2, ',U,1,', pg_catalog.substr(k, 2))::{segment}) AS r
-           FROM pg_catalog.unnest($1) AS k"
+    let is_second = segment_table(tracked.id, 1, Lock::Read).is_some_and(|segment| segment.oid() == current);
+    let insert = format!(
+        "INSERT INTO {segment} SELECT '{xid}'::pg_catalog.xid8, 'U', 1, k.* FROM {keys} AS k",
+        segment = segment(tracked.id, is_second.into()),
+        xid = transaction::xid(),
+        keys = keys.name(),
     );
-    let within = "Keys are written like rows of the key's columns, such as (7) or (7,\"a b\").";
-    report::with_detail(
-        within,
-        true,
-        || None,
-        || {
-            let without =
-                format!("SELECT k FROM ({rows}) AS s WHERE pg_catalog.num_nulls({columns}) > 0 LIMIT 1");
-            let xid = transaction::xid();
-            if let Some(row) = query::latest(&without, &[&keys, &xid])?.first() {
-                return Err(TrackError::NotAKey { table: table.clone(), key: row.get(0)? }.into());
-            }
-            let insert = format!("INSERT INTO {segment} SELECT (r).* FROM ({rows}) AS s");
-            query::latest(&insert, &[&keys, &xid])?;
-            Ok(())
-        },
-    )
+    query::modify(&insert, &[keys])?;
+    Ok(())
 }
