@@ -54,7 +54,17 @@ pub struct Stray {
     /// What its triggers must capture.
     pub captures: Captures,
     /// Rows may have come with it that no trigger has seen.
-    pub holds_rows: bool,
+    pub brings: Brings,
+}
+
+/// What a new member may have brought without a trigger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Brings {
+    Nothing,
+    /// Rows that lie within its bounds: it is a partition that has just been attached.
+    Partition,
+    /// Any change of any row.
+    Anything,
 }
 
 impl Stray {
@@ -199,6 +209,14 @@ impl Look {
         } else {
             Captures::Statements
         };
+        let brings = |joins| {
+            let is_new = triggers.is_empty() && held.is_some() && table != relation && !is_subscribed;
+            match joins && (is_subscribed || brings_rows(table, relation)) {
+                false => Brings::Nothing,
+                true if is_new && is_partitioned(relation) => Brings::Partition,
+                true => Brings::Anything,
+            }
+        };
         let stray = |joins| Stray {
             id,
             tracked: relation,
@@ -206,7 +224,7 @@ impl Look {
             depth: self.ancestors(table).len(),
             joins,
             captures,
-            holds_rows: joins && (is_subscribed || brings_rows(table, relation)),
+            brings: brings(joins),
         };
         if held.is_none() && !self.ancestors(relation).contains(&table) {
             return (!triggers.is_empty()).then(|| stray(false));
@@ -317,7 +335,10 @@ fn fits(trigger: &Installed, captures: Captures) -> bool {
 /// Says whether rows may come with a new member. An ancestor brings none, but rows could be written through
 /// it before it had triggers.
 fn brings_rows(table: Oid, tracked: Oid) -> bool {
-    let is_partitioned = relatives::facts(tracked).is_some_and(|facts| facts.kind == 'p');
     let has_pages = |table| Table::open(table, table::Lock::Read).is_some_and(|table| table.has_pages());
-    !is_partitioned || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)
+    !is_partitioned(tracked) || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)
+}
+
+fn is_partitioned(table: Oid) -> bool {
+    relatives::facts(table).is_some_and(|facts| facts.kind == 'p')
 }

@@ -12,6 +12,7 @@ pub mod resolve;
 mod create;
 mod retyped;
 mod intercepted;
+mod ranges;
 pub mod apply;
 pub mod part;
 pub mod merge;

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::catalog::error::CatalogError;
-use crate::catalog::kin::{Kin, Look, Stray};
+use crate::catalog::kin::{Brings, Kin, Look, Stray};
 use crate::catalog::{self, Captures};
 use crate::error::Result;
 use crate::pg::commands::{self, Altered, Commands};
@@ -220,7 +220,11 @@ fn settle(stray: Stray) -> Result<()> {
     let failed = attempt(|| {
         create_triggers(id, relation, stray.captures)?;
         rehearse_enabling(id, relation)?;
-        if stray.holds_rows { record(id, tracked) } else { Ok(()) }
+        match stray.brings {
+            Brings::Nothing => Ok(()),
+            Brings::Partition => append(id, tracked, Op::Attach),
+            Brings::Anything => record(id, tracked),
+        }
     });
     if failed.is_none() {
         return enable_triggers(id, relation);
@@ -242,13 +246,17 @@ pub fn follow_rewrite() -> Result<()> {
 /// Records that any row of a tracked table may have changed. Without a shadow there is nothing to record,
 /// since exports are refused, and DDL need not fail.
 fn record(id: i32, tracked: Oid) -> Result<()> {
+    append(id, tracked, Op::Unfit)
+}
+
+fn append(id: i32, tracked: Oid, op: Op) -> Result<()> {
     let shadow = match Shadow::of(tracked, id) {
         Err(error) if error.is::<CatalogError>() => return Ok(()),
         shadow => shadow?,
     };
     let Some(shadow) = shadow.as_ref() else { return Ok(()) };
     let mut recorder = Recorder::new(shadow);
-    recorder.everything(Op::Unfit)?;
+    recorder.everything(op)?;
     recorder.finish()
 }
 

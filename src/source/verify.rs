@@ -19,7 +19,7 @@ use crate::pg::{query, report, snapshot};
 use crate::proof::compare::{Binary, Subject};
 use crate::proof::error::ProofError;
 use crate::proof::held::Held;
-use crate::proof::{Proof, Request};
+use crate::proof::{Proof, Request, in_ranges};
 use crate::source::export::candidate::{Candidate, lock_table, visible};
 use crate::source::export::plan::{is_as_sent, usable_position};
 use crate::source::restriction;
@@ -124,6 +124,9 @@ impl Verifying<'_> {
                 manifest.number
             ));
         }
+        if let Some((manifest, _)) = parts.iter().find(|(_, part)| !part.ranges.is_empty()) {
+            return nothing(in_ranges(target, manifest.number));
+        }
         let is_partial = first.kind != Kind::Full;
         let missing = self.held.missing.unwrap_or(manifest.number - 1);
         let gap = is_partial.then(|| {
@@ -138,7 +141,7 @@ impl Verifying<'_> {
             parts,
             is_partial,
             rows,
-            left_out: Some(read::keys_query(tracked, self.since, &candidate.key()?, None)?),
+            left_out: Some(read::keys_query(tracked, self.since, &candidate.key()?, &[])?),
             binary: Binary::as_it_is(view.unwrap_or(table), shape),
         };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());

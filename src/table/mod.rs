@@ -1,7 +1,9 @@
 //! What a user's table is, by PostgreSQL's catalog alone.
 //!
-//! Rule: nothing here knows of tracking, targets or batches, only how a manifest describes a type.
+//! Rule: nothing here knows of tracking, targets or batches, only how a manifest describes types and
+//! ranges.
 
+pub mod bounds;
 pub mod ddl;
 pub mod definition;
 pub mod error;
@@ -10,3 +12,4 @@ pub mod key;
 pub mod own;
 pub mod shape;
 pub mod untrusted;
+pub mod within;

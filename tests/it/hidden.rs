@@ -1,5 +1,5 @@
-//! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full,
-//! or is refused.
+//! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full
+//! or, if a partition has come or gone, what that held, or is refused.
 
 use crate::cluster::database::{Refusal, query, refusal, wait_until};
 use crate::cluster::mirror::Mirror;
@@ -36,7 +36,19 @@ fn parts(mirror: &Mirror) -> Vec<String> {
 /// Makes sure that the next export sends one table in full, and that both sides are equal then.
 #[track_caller]
 fn assert_noticed(mirror: &Mirror, table: &str, ddl: &str) {
-    assert_eq!(parts(mirror), [format!("public.{table} full")], "{ddl}");
+    assert_sent(mirror, table, "full", ddl);
+}
+
+/// Makes sure that the next export sends what a partition of one table held, and that both sides are equal
+/// then.
+#[track_caller]
+fn assert_range_noticed(mirror: &Mirror, table: &str, ddl: &str) {
+    assert_sent(mirror, table, "changes", ddl);
+}
+
+#[track_caller]
+fn assert_sent(mirror: &Mirror, table: &str, kind: &str, ddl: &str) {
+    assert_eq!(parts(mirror), [format!("public.{table} {kind}")], "{ddl}");
     mirror.import();
     mirror.assert_same_after(ddl, &["plain", "root"]);
     assert_eq!(mirror.export(""), "", "after {ddl}");
@@ -85,23 +97,28 @@ fn ddl_in_a_transaction_that_is_older_than_tracking_or_an_export() {
     let mut old = begin();
     mirror.track(&["plain", "root"]);
     mirror.follow("");
-    for (table, ddl) in [
-        ("plain", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)".to_owned()),
+    for (table, kind, ddl) in [
+        ("plain", "full", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)".to_owned()),
         (
             "plain",
+            "full",
             format!(
                 "ALTER TABLE plain DISABLE TRIGGER ALL; UPDATE plain SET v = 'hidden' WHERE id = 1; {ALWAYS}"
             ),
         ),
-        ("root", "DROP TABLE low".to_owned()),
-        ("root", "ALTER TABLE root DETACH PARTITION middle".to_owned()),
-        ("root", "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)".to_owned()),
-        ("root", "ALTER TABLE root ALTER COLUMN v TYPE text USING v || '.'".to_owned()),
-        ("plain", "ALTER TABLE plain SET UNLOGGED; ALTER TABLE plain SET LOGGED".to_owned()),
+        ("root", "changes", "DROP TABLE low".to_owned()),
+        ("root", "changes", "ALTER TABLE root DETACH PARTITION middle".to_owned()),
+        (
+            "root",
+            "changes",
+            "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)".to_owned(),
+        ),
+        ("root", "full", "ALTER TABLE root ALTER COLUMN v TYPE text USING v || '.'".to_owned()),
+        ("plain", "full", "ALTER TABLE plain SET UNLOGGED; ALTER TABLE plain SET LOGGED".to_owned()),
     ] {
         old.batch_execute(&ddl).unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
         old.batch_execute("COMMIT").unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
-        assert_noticed(&mirror, table, &ddl);
+        assert_sent(&mirror, table, kind, &ddl);
         old = begin();
         change(&mirror);
     }
@@ -152,7 +169,7 @@ fn a_partition_whose_detaching_was_cut_off() {
     let mirror = mirror("halfway");
     for (parent, partition) in [("root", "low"), ("high", "high_1")] {
         detach_halfway(&mirror, parent, partition);
-        assert_noticed(&mirror, "root", partition);
+        assert_range_noticed(&mirror, "root", partition);
         mirror
             .source
             .run(&format!("UPDATE {partition} SET v = 'not ours any more'; UPDATE root SET v = 'rest'"));
@@ -183,7 +200,7 @@ fn a_dropped_partition_whatever_its_triggers_are_called() {
     ] {
         rename(partition);
         mirror.source.run(drop);
-        assert_noticed(&mirror, "root", drop);
+        assert_range_noticed(&mirror, "root", drop);
     }
 }
 
@@ -196,9 +213,9 @@ fn no_setting_hides_ddl() {
     assert_noticed(&mirror, "plain", "a setting of the session");
     mirror.source.run("ALTER DATABASE no_setting SET table_export.works = on");
     mirror.source.run("ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)");
-    assert_noticed(&mirror, "root", "a setting of the database");
+    assert_range_noticed(&mirror, "root", "a setting of the database");
     mirror.source.run("DROP TABLE low");
-    assert_noticed(&mirror, "root", "a setting of the database");
+    assert_range_noticed(&mirror, "root", "a setting of the database");
 }
 
 #[test]
@@ -246,14 +263,14 @@ fn ddl_that_fires_no_event_triggers() {
     mirror.source.run(TABLES);
     mirror.track(&["plain", "root"]);
     mirror.follow("");
-    for (table, ddl) in [
-        ("root", "DROP TABLE low"),
-        ("root", "ALTER TABLE root DETACH PARTITION middle"),
-        ("root", "ALTER TABLE root ALTER COLUMN v TYPE text USING upper(v)"),
-        ("plain", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)"),
+    for (table, kind, ddl) in [
+        ("root", "changes", "DROP TABLE low"),
+        ("root", "changes", "ALTER TABLE root DETACH PARTITION middle"),
+        ("root", "full", "ALTER TABLE root ALTER COLUMN v TYPE text USING upper(v)"),
+        ("plain", "full", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)"),
     ] {
         source.single_user("single_user", ddl);
-        assert_noticed(&mirror, table, ddl);
+        assert_sent(&mirror, table, kind, ddl);
     }
     source
         .single_user("single_user", "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)");
@@ -318,7 +335,7 @@ fn a_partition_that_is_attached_while_an_export_reads() {
             "40001",
             &["table \"public.root\" has got a partition or a child while it was exported", "Export again."],
         );
-        assert_eq!(parts(&mirror), ["public.plain changes", "public.root full"], "{ddl}");
+        assert_eq!(parts(&mirror), ["public.plain changes", "public.root changes"], "{ddl}");
         mirror.import();
         mirror.assert_same_after(ddl, &["plain", "root"]);
     }

@@ -32,6 +32,7 @@ mod ownership;
 mod plan;
 mod protection;
 mod restrictions;
+mod retention;
 mod rights;
 mod rights_table;
 mod roundtrip;

@@ -4,7 +4,8 @@
 //! Keys are compared as the bytes that COPY has written. The types of a table are not needed, nor is a
 //! database.
 //!
-//! Invariant: a record is in the output exactly if no later part of the run has its key. Memory does not grow
+//! Invariant: a record is in the output exactly if no later part of the run has its key, nor a range that it
+//! lies in. Memory does not grow
 //! with the parts: if it cannot hold all keys, the parts are read several times, for one share of the keys
 //! each time.
 
@@ -12,8 +13,9 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 
 use super::Error;
-use super::lines::{Digested, Reading, digest, digest_of_fields, without_newline};
+use super::lines::{Digested, Reading, chosen_fields, digest, digest_of_fields, without_newline};
 use super::manifest::{Format, Kind, Manifest, Part};
+use super::ranges::{self, Range, Within};
 use super::reader::{self, FileReader};
 use super::writer::{Counted, FileWriter, Writer};
 use store::Store;
@@ -34,7 +36,7 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
     for (manifest, later) in run {
         require_mergeable(part, later, run.len(), manifest, reading.store)?;
     }
-    let merged = writer.part(
+    let mut merged = writer.part(
         &part.schema,
         &part.name,
         part.columns.clone(),
@@ -42,19 +44,44 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
         part.kind,
         part.format,
     )?;
+    if part.kind == Kind::Changes {
+        merged.replace(all_ranges(run)?);
+    }
     let mut ids = Counted { rows: 0, file: merged.ids()? };
     let mut records = Counted { rows: 0, file: merged.records()? };
     if run.len() == 1 {
         copy(run[0], reading, &mut ids, &mut records)?;
     } else {
+        let within = run.iter().map(|(manifest, part)| {
+            let unfit = |reason| Error::Unmergeable { table: part.table(), batch: manifest.number, reason };
+            Within::of(&part.ranges, &part.columns, &part.key).map_err(unfit)
+        });
+        let within = within.collect::<Result<Vec<_>, _>>()?;
         let keys = run.iter().fold(0u64, |keys, (_, part)| keys.saturating_add(part.ids));
         let shares = keys.saturating_mul(KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
         for share in 0..shares {
-            let share = Share { reading, run, share, shares };
+            let share = Share { reading, run, within: &within, share, shares };
             share.compact_part(&mut ids, &mut records)?;
         }
     }
     merged.finish(ids, records)
+}
+
+/// Returns the ranges of all parts.
+fn all_ranges(run: &[(&Manifest, &Part)]) -> Result<Vec<Range>, Error> {
+    let mut all = Vec::new();
+    for (manifest, part) in run {
+        for range in &part.ranges {
+            if !all.contains(range) {
+                all.push(range.clone());
+            }
+        }
+        if !ranges::fit(&all) {
+            let reason = "together they have more ranges than a batch can have";
+            return Err(Error::Unmergeable { table: part.table(), batch: manifest.number, reason });
+        }
+    }
+    Ok(all)
 }
 
 fn require_mergeable(
@@ -111,6 +138,8 @@ fn copy_file(
 struct Share<'a> {
     reading: Reading<'a>,
     run: &'a [(&'a Manifest, &'a Part)],
+    /// The ranges of each part.
+    within: &'a [Within],
     share: u64,
     shares: u64,
 }
@@ -131,7 +160,7 @@ impl Share<'_> {
             })?;
         }
         let is_full = self.run[0].1.kind == Kind::Full;
-        for (place, (manifest, part)) in (0..).zip(self.run) {
+        for (place, (manifest, part)) in (0u32..).zip(self.run) {
             if !is_full {
                 let file = reader::ids(self.reading.store, manifest, part)?;
                 self.reading.each_line((manifest, part.ids), file, |line| {
@@ -154,7 +183,7 @@ impl Share<'_> {
                     None if self.has(key) => return Err(self.stray(manifest, part)),
                     None => false,
                 };
-                if self.has(key) && is_latest {
+                if self.has(key) && is_latest && !self.is_gone(place, line, &fields)? {
                     records.file.write_all(line)?;
                     records.rows += 1;
                 }
@@ -162,6 +191,21 @@ impl Share<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Says whether a record is gone because its key lies in a range of a later part.
+    fn is_gone(&self, place: u32, line: &[u8], fields: &[usize]) -> Result<bool, Error> {
+        let mut later = self.run.iter().zip(self.within).skip(place as usize + 1);
+        let Some((_, first)) = later.clone().find(|(_, within)| !within.is_empty()) else { return Ok(false) };
+        let (manifest, part) = self.run[place as usize];
+        let key = first.key(chosen_fields(without_newline(line), fields).into_iter()).ok_or_else(|| {
+            Error::Unmergeable {
+                table: part.table(),
+                batch: manifest.number,
+                reason: "it has a key that is not of its type",
+            }
+        })?;
+        Ok(later.any(|(_, within)| within.has(&key)))
     }
 
     fn has(&self, key: Digested) -> bool {

@@ -73,6 +73,12 @@ proptest! {
         memory in prop_oneof![Just(1u64), Just(1000), Just(1 << 14), Just(1 << 20)],
     ) {
         let place = Place::new();
+        // Batches with ranges are compacted before they are compared with.
+        let without_ranges = |step| match step {
+            Step::Change(rows, _) => Step::Change(rows, Vec::new()),
+            step => step,
+        };
+        let steps = steps.into_iter().map(without_ranges).collect::<Vec<_>>();
         let steps = [vec![Step::Replace(start)], steps].concat();
         let batches = publish(&place, &steps);
         let run = &batches[begins_with.min(batches.len() - 1)..];
@@ -81,14 +87,14 @@ proptest! {
         steps.iter().for_each(|step| apply(&mut state, step));
         // With changes alone, only the keys that they name are known.
         let of_changes = |step: &Step| match step {
-            Step::Change(rows) => rows.keys().cloned().collect::<Vec<_>>(),
+            Step::Change(rows, _) => rows.keys().cloned().collect::<Vec<_>>(),
             Step::Replace(_) => Vec::new(),
         };
         let named = steps[begins_with.min(steps.len() - 1)..].iter().flat_map(of_changes).collect::<BTreeSet<_>>();
         let is_judged = |key: &String| !left_out.contains(key) && (!is_partial || named.contains(key));
 
         let mut table = state.clone();
-        apply(&mut table, &Step::Change(spoilt));
+        apply(&mut table, &Step::Change(spoilt, Vec::new()));
         let rows = table.clone().into_iter().collect::<Vec<_>>();
         let keys = left_out.iter().cloned().collect::<Vec<_>>();
         let (found, mut examples) = compare(&place, run, &rows, &keys, memory);
