@@ -50,9 +50,9 @@ impl Table<'_> {
         match condition {
             Condition::In { column, values } => {
                 let Operand { value, type_name, by_bytes } = self.operand(column)?;
-                let values = values.iter().map(|value| literal(value)).collect::<Vec<_>>().join(", ");
+                let values = literal(&array(values));
                 let among = |value| {
-                    format!("{value} OPERATOR(pg_catalog.=) ANY (ARRAY[{values}]::pg_catalog.{type_name}[])")
+                    format!("{value} OPERATOR(pg_catalog.=) ANY ({values}::pg_catalog.{type_name}[])")
                 };
                 let by_bytes = by_bytes.map(|bytes| format!(" AND {}", among(bytes))).unwrap_or_default();
                 Ok(format!("{}{by_bytes}", among(value)))
@@ -93,6 +93,14 @@ impl Table<'_> {
         };
         Ok(Operand { value, type_name, by_bytes: None })
     }
+}
+
+/// Writes values as one text that PostgreSQL reads as an array: a query with a constant for each takes a
+/// thousand times their memory.
+fn array(values: &[String]) -> String {
+    let quoted =
+        values.iter().map(|value| format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"")));
+    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
 }
 
 /// The condition that columns lie beyond a bound. The first column is also compared alone: PostgreSQL leaves

@@ -1,13 +1,14 @@
 //! Ranges: rows that a part replaces as a whole, because a partition with these bounds has come or gone.
 //!
-//! Input: the ranges of a manifest, or keys of a compaction. Output: whether they can be told, and whether
-//! a key lies in them. Values are the texts of the types' output functions, as in ids.
+//! Input: the ranges of a manifest, and keys of a compaction or a comparison. Output: whether they can be
+//! told, and whether a key lies in them. Values are the texts of the types' output functions, as in ids.
 //!
 //! Invariant: texts compare here as their values do in any PostgreSQL. So only types are allowed whose order
 //! follows from the text, and no order of texts, which is that of a collation.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
+use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +18,20 @@ use super::definition::Definition;
 /// The most ranges that a part can have.
 const RANGES_MAX: usize = 1000;
 
-/// The most bytes that the values of its ranges can have.
+/// The most conditions that a range can have: one for each level of partitions.
+const CONDITIONS_MAX: usize = 32;
+
+/// The most values that the ranges of a part can have.
+const VALUES_MAX: usize = 10_000;
+
+/// The most bytes that these can have.
 const VALUES_BYTES_MAX: usize = 1024 * 1024;
 
 /// The rows whose key meets all of some conditions, at least one.
 pub type Range = Vec<Condition>;
 
 /// A condition on the columns of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Condition {
     /// The columns, compared one after the other, lie between two bounds. One of them can be missing.
@@ -34,7 +41,7 @@ pub enum Condition {
 }
 
 /// A bound of the columns of a condition, or of the first of them if it has fewer values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bound {
     pub values: Vec<String>,
@@ -66,10 +73,18 @@ impl Condition {
     }
 }
 
-/// Says whether a part can have so many ranges, with so many values.
+/// Says whether a part can have so many ranges, with so many conditions and values.
 pub fn fit(ranges: &[Range]) -> bool {
-    let bytes = ranges.iter().flatten().flat_map(Condition::values).map(String::len).sum::<usize>();
-    ranges.len() <= RANGES_MAX && bytes <= VALUES_BYTES_MAX
+    let values = || ranges.iter().flatten().flat_map(Condition::values);
+    ranges.len() <= RANGES_MAX
+        && ranges.iter().all(|range| range.len() <= CONDITIONS_MAX)
+        && values().count() <= VALUES_MAX
+        && values().map(String::len).sum::<usize>() <= VALUES_BYTES_MAX
+}
+
+fn has_twice<T: Eq + Hash>(items: impl IntoIterator<Item = T>) -> bool {
+    let mut seen = HashSet::new();
+    !items.into_iter().all(|item| seen.insert(item))
 }
 
 /// How the values of a type compare, told from their text.
@@ -121,7 +136,7 @@ impl Comparison {
 }
 
 /// A value, in the order of its type.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Value {
     Integer(i64),
     Time(Time),
@@ -184,7 +199,7 @@ pub(super) struct Within {
 /// A condition on columns that are given by their places in the key.
 enum Compiled {
     Between { places: Vec<usize>, from: Option<Limit>, to: Option<Limit> },
-    In { place: usize, values: Vec<Value> },
+    In { place: usize, values: HashSet<Value> },
 }
 
 struct Limit {
@@ -204,6 +219,9 @@ impl Within {
         if ranges.iter().any(Vec::is_empty) {
             return Err("it has a range without a condition");
         }
+        if has_twice(ranges) || ranges.iter().any(has_twice) {
+            return Err("it has a range or a condition twice");
+        }
         let compile = |range: &Range| {
             range.iter().map(|condition| Compiled::of(condition, columns, key)).collect::<Result<Vec<_>, _>>()
         };
@@ -222,13 +240,13 @@ impl Within {
         (values.len() == self.comparisons.len()).then_some(Key(values))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// Says whether a key lies in one of the ranges.
     pub(super) fn has(&self, key: &Key) -> bool {
         self.ranges.iter().any(|range| range.iter().all(|condition| condition.has(key)))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
     }
 }
 
@@ -249,7 +267,7 @@ impl Compiled {
             Condition::Between { columns: names, from, to } => {
                 let places = names.iter().map(place).collect::<Result<Vec<_>, _>>()?;
                 let comparisons = names.iter().map(comparison).collect::<Result<Vec<_>, _>>()?;
-                if places.iter().collect::<HashSet<_>>().len() < places.len() {
+                if has_twice(&places) {
                     return Err("it has a range with a column twice");
                 }
                 if comparisons.contains(&Comparison::Text) {
@@ -273,6 +291,9 @@ impl Compiled {
                 let (place, comparison) = (place(column)?, comparison(column)?);
                 if values.is_empty() {
                     return Err("it has a range without values");
+                }
+                if has_twice(values) {
+                    return Err("it has a range with a value twice");
                 }
                 let values = values.iter().map(|value| read(comparison, value)).collect::<Result<_, _>>()?;
                 Ok(Self::In { place, values })

@@ -69,8 +69,9 @@ fn range() -> impl Strategy<Value = Range> {
     let between = (proptest::option::of(bound()), bound());
     let between =
         between.prop_map(|(from, to)| Condition::Between { columns: vec!["a".into()], from, to: Some(to) });
-    let values = vec(prop_oneof!["[a-c]", Just("tab\t".to_owned())], 1..3);
-    let within = values.prop_map(|values| Condition::In { column: "b".into(), values });
+    let values = proptest::collection::btree_set(prop_oneof!["[a-c]", Just("tab\t".to_owned())], 1..3);
+    let within =
+        values.prop_map(|values| Condition::In { column: "b".into(), values: values.into_iter().collect() });
     prop_oneof![
         between.clone().prop_map(|between| vec![between]),
         within.clone().prop_map(|within| vec![within]),

@@ -161,13 +161,31 @@ fn what_is_no_range_is_refused() {
         (vec![among("instant", &["2024-01-01 00:00:00+01"])], "not of its type"),
         (vec![among("id", &["00000000-0000-0000-0000-00000000000A"])], "not of its type"),
         (vec![between(&["n"], bound(&["1); DROP TABLE t; --"]), None)], "not of its type"),
+        (vec![among("n", &["1", "2", "1"])], "a value twice"),
+        (vec![among("n", &["1"]), among("n", &["1"])], "a condition twice"),
     ] {
         let refused = refusal(range.clone());
         assert!(refused.is_some_and(|refused| refused.contains(reason)), "{range:?}: {refused:?}");
     }
     assert_eq!(refusal(vec![among("n", &["1"]), between(&["day"], None, bound(&["infinity"]))]), None);
-    let many = vec![vec![among("n", &["1"])]; 1001];
-    assert!(Within::of(&many, &columns(), &key()).is_err());
+    let twice = Within::of(&[vec![among("n", &["1"])], vec![among("n", &["1"])]], &columns(), &key());
+    assert_eq!(twice.err(), Some("it has a range or a condition twice"));
+}
+
+#[test]
+fn a_part_can_have_so_much_and_no_more() {
+    let values = |count: usize| (0..count).map(|value| value.to_string()).collect::<Vec<_>>();
+    let one = |value: &String| among("n", &[value]);
+    let ranges = |count| values(count).iter().map(|value| vec![one(value)]).collect::<Vec<_>>();
+    let refused = |ranges: Vec<Range>| Within::of(&ranges, &columns(), &key()).err();
+    assert_eq!(refused(ranges(1000)), None);
+    assert_eq!(refused(ranges(1001)), Some("it has too many ranges"));
+    let conditions = |count| vec![values(count).iter().map(one).collect::<Vec<_>>()];
+    assert_eq!(refused(conditions(32)), None);
+    assert!(refused(conditions(33)).is_some());
+    let list = |count| vec![vec![Condition::In { column: "n".into(), values: values(count) }]];
+    assert_eq!(refused(list(10_000)), None);
+    assert!(refused(list(10_001)).is_some());
     let long = "x".repeat(1 << 20);
     assert_eq!(refusal(vec![among("region", &[&long])]), None);
     assert!(refusal(vec![among("region", &[&long, "x"])]).is_some());
