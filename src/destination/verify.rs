@@ -18,7 +18,7 @@ use crate::pg::{Oid, report, snapshot};
 use crate::proof::compare::{Binary, Subject, not_here};
 use crate::proof::error::ProofError;
 use crate::proof::held::Held;
-use crate::proof::{Proof, Request, in_ranges};
+use crate::proof::{Proof, Request};
 use crate::table::error::TableError;
 use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part};
@@ -127,9 +127,6 @@ impl Verifying<'_> {
                 "batch {number} has other columns, without being full. {}",
                 send_again()
             ));
-        }
-        if let Some((manifest, _)) = parts.iter().find(|(_, part)| !part.ranges.is_empty()) {
-            return nothing(in_ranges(self.request.target, manifest.number));
         }
         let lacking = not_here(first, &shape);
         let is_needed = |name: &&&str| {

@@ -15,7 +15,9 @@ use crate::pg::table::Table;
 use crate::pg::{Oid, interrupts, scratch, settings};
 use crate::proof::{Compared, Proof};
 use crate::table::shape::Shape;
-use batch::{Difference, Example, Expected, Format, Layout, Manifest, Part, Reading, Scratch, reader};
+use batch::{
+    Difference, Example, Expected, Format, Layout, Manifest, Part, Reading, Replaced, Scratch, reader,
+};
 use store::Store;
 
 /// A table, and what it is compared with.
@@ -108,10 +110,14 @@ impl Subject<'_> {
         let keys = self.parts.iter().map(|(_, part)| part.ids.saturating_add(part.records));
         let keys = keys.fold(0, u64::saturating_add);
         let mut expected = Expected::new(columns.of_record.clone(), keys, reading.memory, scratch()?);
-        for (manifest, part) in &self.parts {
+        let replaced = Replaced::by(self.parts.iter().map(|(manifest, part)| (*manifest, part)))?;
+        let key = &columns.of_record.key;
+        for (place, (manifest, part)) in self.parts.iter().enumerate() {
             reader::check_columns(self.store, manifest, part)?;
             reading.each_id(manifest, part, |line| expected.id(line))?;
-            self.each_record(reading, manifest, part, |line| expected.record(line))?;
+            self.each_record(reading, manifest, part, |line| {
+                expected.record(line, replaced.is_gone(place, (manifest, part), line, key)?)
+            })?;
         }
         if let Some(keys) = &self.left_out {
             let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), expected.left_out())?;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use batch::Differences;
 
 use crate::catalog::{self, ProofRow};
-use crate::error::{Result, literal};
+use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::transaction;
 
@@ -49,16 +49,6 @@ pub struct Request<'a> {
     pub relation: Option<Oid>,
     /// The limit on how many keys that differ are returned for each table.
     pub examples: usize,
-}
-
-/// Returns why a table cannot be compared with batches one of which replaces what partitions held: what that
-/// removes has no ids.
-pub fn in_ranges(target: &str, number: u64) -> String {
-    format!(
-        "batch {number} replaces rows within the bounds of partitions. Compact the batches first. Run: \
-         SELECT * FROM tx_compact({})",
-        literal(target)
-    )
 }
 
 /// Remembers what comparisons have shown; not on a standby, and not in a read-only transaction.

@@ -19,7 +19,7 @@ use crate::pg::{query, report, snapshot};
 use crate::proof::compare::{Binary, Subject};
 use crate::proof::error::ProofError;
 use crate::proof::held::Held;
-use crate::proof::{Proof, Request, in_ranges};
+use crate::proof::{Proof, Request};
 use crate::source::export::candidate::{Candidate, lock_table, visible};
 use crate::source::export::plan::{is_as_sent, usable_position};
 use crate::source::restriction;
@@ -123,9 +123,6 @@ impl Verifying<'_> {
                 "batch {} has other columns, without being full. {reset}",
                 manifest.number
             ));
-        }
-        if let Some((manifest, _)) = parts.iter().find(|(_, part)| !part.ranges.is_empty()) {
-            return nothing(in_ranges(target, manifest.number));
         }
         let is_partial = first.kind != Kind::Full;
         let missing = self.held.missing.unwrap_or(manifest.number - 1);

@@ -5,18 +5,18 @@
 //! database.
 //!
 //! Invariant: a record is in the output exactly if no later part of the run has its key, nor a range that it
-//! lies in. Memory does not grow
-//! with the parts: if it cannot hold all keys, the parts are read several times, for one share of the keys
-//! each time.
+//! lies in. Memory does not grow with the parts: if it cannot hold all keys, the parts are read several
+//! times, for one share of the keys each time.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 
 use super::Error;
-use super::lines::{Digested, Reading, chosen_fields, digest, digest_of_fields, without_newline};
+use super::lines::{Digested, Reading, digest, digest_of_fields, without_newline};
 use super::manifest::{Format, Kind, Manifest, Part};
-use super::ranges::{self, Range, Within};
+use super::ranges::{self, Range};
 use super::reader::{self, FileReader};
+use super::replaced::Replaced;
 use super::writer::{Counted, FileWriter, Writer};
 use store::Store;
 
@@ -52,15 +52,11 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
     if run.len() == 1 {
         copy(run[0], reading, &mut ids, &mut records)?;
     } else {
-        let within = run.iter().map(|(manifest, part)| {
-            let unfit = |reason| Error::Unmergeable { table: part.table(), batch: manifest.number, reason };
-            Within::of(&part.ranges, &part.columns, &part.key).map_err(unfit)
-        });
-        let within = within.collect::<Result<Vec<_>, _>>()?;
+        let replaced = Replaced::by(run.iter().copied())?;
         let keys = run.iter().fold(0u64, |keys, (_, part)| keys.saturating_add(part.ids));
         let shares = keys.saturating_mul(KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
         for share in 0..shares {
-            let share = Share { reading, run, within: &within, share, shares };
+            let share = Share { reading, run, replaced: &replaced, share, shares };
             share.compact_part(&mut ids, &mut records)?;
         }
     }
@@ -138,8 +134,7 @@ fn copy_file(
 struct Share<'a> {
     reading: Reading<'a>,
     run: &'a [(&'a Manifest, &'a Part)],
-    /// The ranges of each part.
-    within: &'a [Within],
+    replaced: &'a Replaced,
     share: u64,
     shares: u64,
 }
@@ -160,7 +155,7 @@ impl Share<'_> {
             })?;
         }
         let is_full = self.run[0].1.kind == Kind::Full;
-        for (place, (manifest, part)) in (0u32..).zip(self.run) {
+        for (place, (manifest, part)) in (0..).zip(self.run) {
             if !is_full {
                 let file = reader::ids(self.reading.store, manifest, part)?;
                 self.reading.each_line((manifest, part.ids), file, |line| {
@@ -183,7 +178,10 @@ impl Share<'_> {
                     None if self.has(key) => return Err(self.stray(manifest, part)),
                     None => false,
                 };
-                if self.has(key) && is_latest && !self.is_gone(place, line, &fields)? {
+                let is_gone = || {
+                    self.replaced.is_gone(place as usize, (manifest, part), without_newline(line), &fields)
+                };
+                if self.has(key) && is_latest && !is_gone()? {
                     records.file.write_all(line)?;
                     records.rows += 1;
                 }
@@ -191,21 +189,6 @@ impl Share<'_> {
             })?;
         }
         Ok(())
-    }
-
-    /// Says whether a record is gone because its key lies in a range of a later part.
-    fn is_gone(&self, place: u32, line: &[u8], fields: &[usize]) -> Result<bool, Error> {
-        let mut later = self.run.iter().zip(self.within).skip(place as usize + 1);
-        let Some((_, first)) = later.clone().find(|(_, within)| !within.is_empty()) else { return Ok(false) };
-        let (manifest, part) = self.run[place as usize];
-        let key = first.key(chosen_fields(without_newline(line), fields).into_iter()).ok_or_else(|| {
-            Error::Unmergeable {
-                table: part.table(),
-                batch: manifest.number,
-                reason: "it has a key that is not of its type",
-            }
-        })?;
-        Ok(later.any(|(_, within)| within.has(&key)))
     }
 
     fn has(&self, key: Digested) -> bool {
