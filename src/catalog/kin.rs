@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::catalog::{Captures, tracked_column};
 use crate::pg;
+use crate::pg::commands::Link;
 use crate::pg::installed::{self, Installed};
 use crate::pg::relatives::{self, Facts};
 use crate::pg::table::{self, Table};
@@ -163,6 +164,19 @@ impl Look {
         !self.is_member(table, id, relation) && !installed::has_all(&of(&triggers, id))
     }
 
+    /// Returns the tracked tables of which a table that has become a partition of theirs, or one below it,
+    /// has triggers of before: what was written since it left them may be nowhere in the shadow.
+    pub fn kept_triggers(&self, joined: &Link) -> Kin {
+        let held = self.held(joined.parent);
+        if held.is_empty() {
+            return Kin::new();
+        }
+        let came = std::iter::once(joined.child).chain(relatives::descendants(joined.child));
+        let captured = came.map(|table| self.captured(table)).collect::<Vec<_>>();
+        let is_kept = |held: &Held| captured.iter().any(|triggers| !of(triggers, held.id).is_empty());
+        held.into_iter().filter(is_kept).map(|held| (held.id, held.relation)).collect()
+    }
+
     fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
         self.ancestors(relation).contains(&table) || self.held_by(table).contains(&id)
     }
@@ -211,10 +225,11 @@ impl Look {
         };
         let brings = |joins| {
             let is_new = triggers.is_empty() && held.is_some() && table != relation && !is_subscribed;
-            match joins && (is_subscribed || brings_rows(table, relation)) {
-                false => Brings::Nothing,
-                true if is_new && is_partitioned(relation) => Brings::Partition,
-                true => Brings::Anything,
+            let is_attached = is_new && is_partitioned(relation);
+            match is_subscribed || brings_rows(table, relation) || (is_attached && !is_created_here(table)) {
+                true if joins && is_attached => Brings::Partition,
+                true if joins => Brings::Anything,
+                _ => Brings::Nothing,
             }
         };
         let stray = |joins| Stray {
@@ -337,6 +352,12 @@ fn fits(trigger: &Installed, captures: Captures) -> bool {
 fn brings_rows(table: Oid, tracked: Oid) -> bool {
     let has_pages = |table| Table::open(table, table::Lock::Read).is_some_and(|table| table.has_pages());
     !is_partitioned(tracked) || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)
+}
+
+/// Says whether the transaction has created a table. One that is older may have been a partition before: with
+/// the rows that it has lost since.
+fn is_created_here(table: Oid) -> bool {
+    Table::open(table, table::Lock::Read).is_some_and(|table| table.is_of_this_transaction())
 }
 
 fn is_partitioned(table: Oid) -> bool {

@@ -79,9 +79,9 @@ pub struct Work {
     /// Tracked tables whose key is remembered by names that its columns have no more.
     renamed: Kin,
     /// Tracked tables whose changes may escape, or have escaped, through a table that lacks some of its
-    /// triggers. A witness does not show that they were away within one transaction, or on a table that is no
-    /// member any more.
-    disarmed: Kin,
+    /// triggers, or came back with those of before. A witness does not show that they were away within one
+    /// transaction, or on a table that is no member any more.
+    doubtful: Kin,
     /// Tables that have come or gone, the highest first.
     strays: BTreeMap<(usize, u32, i32), Stray>,
     /// Tracked tables, by the foreign tables that have become partitions of theirs.
@@ -106,7 +106,7 @@ pub fn examine(commands: &Commands) -> Option<Work> {
         }
     }
     let is_nothing = work.renamed.is_empty()
-        && work.disarmed.is_empty()
+        && work.doubtful.is_empty()
         && work.strays.is_empty()
         && work.foreign.is_empty();
     (!is_nothing).then_some(work)
@@ -133,11 +133,12 @@ impl Work {
             // The triggers of a dump come one by one.
             if !look.is_being_restored(id, relation) {
                 self.renamed.extend(look.has_new_key(id, relation).then_some((id, relation)));
-                self.disarmed.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
+                self.doubtful.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
             }
         }
+        self.doubtful.extend(altered.joined.iter().flat_map(|joined| look.kept_triggers(joined)));
         for left in &altered.left {
-            self.disarmed.extend(look.kin(left.child).into_iter().filter(|&(id, tracked)| {
+            self.doubtful.extend(look.kin(left.child).into_iter().filter(|&(id, tracked)| {
                 let above = std::iter::once(left.parent).chain(relatives::ancestors(left.parent));
                 above.into_iter().any(|table| look.was_disarmed(table, id, tracked))
             }));
@@ -186,7 +187,7 @@ impl Work {
         }
         // Nothing else would show it. If the shadow cannot be written to, no write to the table succeeds
         // either.
-        for (id, tracked) in self.disarmed {
+        for (id, tracked) in self.doubtful {
             record(id, tracked)?;
         }
         let mut tried = HashSet::new();

@@ -535,3 +535,25 @@ fn a_comparison_goes_through_batches_with_ranges() {
     let source = mirror.source.text(&source);
     assert!(source.starts_with("|not compared: the next export sends"), "{source}");
 }
+
+#[test]
+fn a_partition_that_comes_back_with_the_triggers_of_before_sends_the_table() {
+    let ddl = "CREATE TABLE t (a int, b int, note text, PRIMARY KEY (a, b)) PARTITION BY LIST (a);
+               CREATE TABLE t_2 PARTITION OF t FOR VALUES IN (2); INSERT INTO t VALUES (2, 1, 'n')";
+    let mirror = tracking("kept", ddl, "t");
+    // It gets its triggers with the table above.
+    let above = "CREATE TABLE t_1 (LIKE t) PARTITION BY LIST (b); CREATE TABLE t_1_1 PARTITION OF t_1 FOR VALUES IN (1);
+                 INSERT INTO t_1 VALUES (1, 1, 'n'); ALTER TABLE t ATTACH PARTITION t_1 FOR VALUES IN (1)";
+    assert_eq!(sends(&mirror, "t", above), "changes|1|1");
+    mirror.source.run(
+        "CREATE FUNCTION guard() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no trigger is dropped here'; END $$;
+         CREATE EVENT TRIGGER guard ON sql_drop WHEN TAG IN ('DROP TRIGGER') EXECUTE FUNCTION guard()",
+    );
+    let (mut client, said) = mirror.source.watched();
+    let detach = "ALTER TABLE t_1 DETACH PARTITION t_1_1";
+    client.batch_execute(detach).unwrap();
+    assert!(said.lock().unwrap().iter().any(|said| said.contains("could not be followed")));
+    assert_eq!(sends(&mirror, "t", ""), "changes|0|0");
+    assert_eq!(sends(&mirror, "t", "UPDATE t_1_1 SET note = 'x'"), "");
+    sends_all(&mirror, "t", "ALTER TABLE t_1 ATTACH PARTITION t_1_1 FOR VALUES IN (1)", "");
+}

@@ -26,6 +26,10 @@ pub struct Witness {
     names: BTreeMap<String, String>,
     /// The members, by oid.
     members: BTreeMap<String, Member>,
+    /// pg_upgrade has written PostgreSQL's catalog anew since. Which partitions had been attached before
+    /// that, after the last export, is not known.
+    #[serde(default)]
+    is_carried: bool,
 }
 
 /// What PostgreSQL's catalog says of one member.
@@ -74,15 +78,16 @@ impl Witness {
         let follows = self.functions == before.functions
             && before.names.iter().all(|(object, name)| self.names.get(object) == Some(name))
             && before.members.iter().all(stays)
-            && self.members.iter().filter(has_come).all(|(relation, _)| self.came_with_triggers(relation));
+            && self.members.iter().filter(has_come).all(|(one, _)| partitions.came_with_triggers(one));
         follows.then_some(partitions)
     }
 
-    /// Says whether nothing has changed since an earlier witness but that pg_upgrade has written the rows of
-    /// PostgreSQL's catalog anew. It keeps the oids of tables, types and labels (the comment at the head of
+    /// Returns this witness in the place of an earlier one, if nothing but pg_upgrade has written the rows of
+    /// PostgreSQL's catalog since. It keeps the oids of tables, types and labels (the comment at the head of
     /// pg_upgrade.c), which must be the same.
-    pub fn follows_upgrade(&self, before: &Witness) -> bool {
-        self.names == before.names && self.kinship() == before.kinship()
+    pub fn carried_from(self, before: &Witness) -> Option<Witness> {
+        let is_borne_out = self.names == before.names && self.kinship() == before.kinship();
+        is_borne_out.then_some(Witness { is_carried: true, ..self })
     }
 
     /// The parents of the members that hold rows.
@@ -112,15 +117,6 @@ impl Witness {
         })
     }
 
-    /// Says whether the triggers of a partition are of transactions that attached it, or a table above it:
-    /// they have been there since it is a member.
-    fn came_with_triggers(&self, relation: &str) -> bool {
-        let links = self.chain(relation).flat_map(|(_, one)| &one.parents).map(|(_, xmin)| xmin);
-        let links = links.collect::<HashSet<_>>();
-        let own = self.members.get(relation).map_or(&[][..], |one| &one.triggers);
-        own.iter().all(|(_, xmin)| links.contains(xmin))
-    }
-
     /// What the bounds of a partition, and those of the tables that it is in, say of its rows.
     fn range(&self, relation: &str, is_said: IsSaid) -> Range {
         let pairs = self.chain(relation).zip(self.chain(relation).skip(1));
@@ -128,7 +124,13 @@ impl Witness {
             let columns = parent.partitioned_by.iter().flatten().cloned().collect::<Option<Vec<_>>>()?;
             bounds::condition(one.bounds.as_deref()?, &columns)
         });
-        conditions.filter(is_said).collect()
+        let mut range = Range::new();
+        for condition in conditions.filter(is_said) {
+            if !range.contains(&condition) {
+                range.push(condition);
+            }
+        }
+        range
     }
 
     /// Returns the ranges that hold all rows of a partition; `None` if there is one whose bounds say nothing.
@@ -167,9 +169,31 @@ impl Partitions<'_> {
         self.now.chain(relation).any(|(one, _)| self.came.contains(one))
     }
 
+    /// Says whether a partition has its triggers since it is a member: they are of the transaction that made
+    /// it one, by attaching it or a table above it. Those that it kept while it was away are older.
+    fn came_with_triggers(&self, relation: &str) -> bool {
+        let new = self.now.chain(relation).filter(|(one, _)| self.came.contains(one));
+        let links = new.flat_map(|(_, one)| &one.parents).filter_map(|(_, xmin)| xmin.parse::<u32>().ok());
+        // Transaction ids are a circle, of which less than a half has passed between two links.
+        let newest = links.reduce(|one, other| if one.wrapping_sub(other) < 1 << 31 { one } else { other });
+        let newest = newest.map(|xmin| xmin.to_string());
+        let own = self.now.members.get(relation).map_or(&[][..], |one| &one.triggers);
+        own.iter().all(|(_, xmin)| Some(xmin) == newest.as_ref())
+    }
+
+    /// Says whether a partition that has come, or one below it, was a member at the earlier witness as well.
+    fn came_again(&self, relation: &str) -> bool {
+        let was = |one: &str| self.before.members.get(one).is_some_and(|was| was.has_rows);
+        let is_below = |one: &str| self.now.chain(one).any(|(above, _)| above == relation);
+        self.now.members.keys().any(|one| was(one) && is_below(one))
+    }
+
     /// Returns the ranges within which rows may have gone and come without a trace in the shadow; `None` if
     /// they cannot be told. Partitions that were empty when they came do not count, unless `with_rows`.
     pub fn ranges(&self, with_rows: bool, is_said: IsSaid) -> Option<Vec<Range>> {
+        if with_rows && self.before.is_carried {
+            return None;
+        }
         let of = |witness: &Witness, which: &HashSet<&str>, counts: &dyn Fn(&str) -> bool| {
             let is_top = |one: &&&str| !witness.chain(one).skip(1).any(|(above, _)| which.contains(above));
             let tops = which.iter().filter(is_top).filter(|one| counts(one));
@@ -177,8 +201,7 @@ impl Partitions<'_> {
             Some(ranges?.concat())
         };
         let mut ranges = of(self.before, &self.gone, &|_| true)?;
-        let came_again = |one: &str| self.before.members.get(one).is_some_and(|was| was.has_rows);
-        ranges.extend(of(self.now, &self.came, &|one| with_rows || came_again(one))?);
+        ranges.extend(of(self.now, &self.came, &|one| with_rows || self.came_again(one))?);
         let mut distinct = Vec::new();
         for range in ranges {
             if !distinct.contains(&range) {
@@ -213,7 +236,7 @@ mod tests {
 
     fn witness(members: &[(&str, Member)]) -> Witness {
         let members = members.iter().map(|(oid, member)| ((*oid).to_owned(), member.clone())).collect();
-        Witness { functions: None, names: Default::default(), members }
+        Witness { members, ..Witness::default() }
     }
 
     fn root() -> (&'static str, Member) {
@@ -300,6 +323,46 @@ mod tests {
         let hashed =
             [root(), ("2", above("9", "FOR VALUES WITH (modulus 2, remainder 0)")), ("3", leaf("9"))];
         assert_eq!(ranges(&[root()], &hashed, false), Some(vec![list(&[5])]));
+    }
+
+    #[test]
+    fn triggers_that_a_partition_has_kept_are_not_those_that_it_came_with() {
+        let above = ("2", Member { partitioned_by: root().1.partitioned_by, ..below("1", "11", "DEFAULT") });
+        let leaf = |attached_by, triggers_by: &str| {
+            let triggers = vec![pair("7", triggers_by)];
+            ("3", Member { triggers, ..below("2", attached_by, "FOR VALUES IN (5)") })
+        };
+        let now = |attached_by, triggers_by| [root(), above.clone(), leaf(attached_by, triggers_by)];
+        let known = |now: &[(&str, Member)], before: &[(&str, Member)]| ranges(now, before, false).is_some();
+        // It was attached before the table above, and got triggers with it, or after that.
+        assert!(known(&now("9", "11"), &[root()]));
+        assert!(known(&now("13", "13"), &[root()]));
+        assert!(!known(&now("13", "11"), &[root()]));
+        assert!(!known(&now("13", "11"), &[root(), above.clone()]));
+        // Transaction ids begin again.
+        assert!(known(
+            &[root(), ("2", below("1", "4294967290", "FOR VALUES IN (1)")), leaf("13", "13")],
+            &[root()]
+        ));
+        // One that was a member elsewhere comes again with a table that is new and counts as empty.
+        let moved = [root(), ("2", below("1", "11", "FOR VALUES IN (1)")), leaf("9", "11")];
+        let before = [root(), ("3", below("1", "8", "FOR VALUES IN (5)"))];
+        assert_eq!(ranges(&moved, &before, false), Some(vec![list(&[1]), list(&[5])]));
+    }
+
+    #[test]
+    fn a_witness_is_carried_through_an_upgrade_with_the_same_members_only() {
+        let partition = |attached_by| ("2", below("1", attached_by, "FOR VALUES IN (1)"));
+        let before = witness(&[root(), partition("9")]);
+        assert!(witness(&[root()]).carried_from(&before).is_none());
+        let now = witness(&[root(), partition("20")]);
+        assert!(
+            now.since(&before).is_some_and(|partitions| partitions.ranges(false, &|_| true) != Some(vec![]))
+        );
+        let carried = now.clone().carried_from(&before).expect("the same members");
+        let partitions = now.since(&carried).expect("no change since");
+        assert_eq!(partitions.ranges(false, &|_| true), Some(vec![]));
+        assert_eq!(partitions.ranges(true, &|_| true), None, "one was attached, perhaps before the upgrade");
     }
 
     #[test]
