@@ -181,11 +181,10 @@ impl Partitions<'_> {
         own.iter().all(|(_, xmin)| Some(xmin) == newest.as_ref())
     }
 
-    /// Says whether a partition that has come, or one below it, was a member at the earlier witness as well.
-    fn came_again(&self, relation: &str) -> bool {
-        let was = |one: &str| self.before.members.get(one).is_some_and(|was| was.has_rows);
-        let is_below = |one: &str| self.now.chain(one).any(|(above, _)| above == relation);
-        self.now.members.keys().any(|one| was(one) && is_below(one))
+    /// Returns the members that were some at the earlier witness as well, and all above them.
+    fn former(&self) -> HashSet<&str> {
+        let before = self.before.members.iter().filter(|(_, was)| was.has_rows);
+        before.flat_map(|(relation, _)| self.now.chain(relation)).map(|(one, _)| one).collect()
     }
 
     /// Returns the ranges within which rows may have gone and come without a trace in the shadow; `None` if
@@ -201,7 +200,8 @@ impl Partitions<'_> {
             Some(ranges?.concat())
         };
         let mut ranges = of(self.before, &self.gone, &|_| true)?;
-        ranges.extend(of(self.now, &self.came, &|one| with_rows || self.came_again(one))?);
+        let former = self.former();
+        ranges.extend(of(self.now, &self.came, &|one| with_rows || former.contains(one))?);
         let mut distinct = Vec::new();
         for range in ranges {
             if !distinct.contains(&range) {
