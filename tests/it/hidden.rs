@@ -292,8 +292,16 @@ const GATE: &str = "
     SELECT tx_restrict('copy', 'plain', 'waiting');
 ";
 
-/// Changes all tables, and runs DDL while an export reads the first of them.
+/// Changes all tables, and runs DDL while an export reads the first of them, which it must notice.
 fn while_exporting(mirror: &Mirror, tables: &[&str], ddl: &str) -> Refusal {
+    match amid_export(mirror, tables, || mirror.source.run(ddl)) {
+        Err(refused) => refused,
+        Ok(_) => panic!("not noticed: {ddl}"),
+    }
+}
+
+/// Changes all tables, and does something while an export reads the first of them. Returns what it exports.
+fn amid_export(mirror: &Mirror, tables: &[&str], run: impl FnOnce()) -> Result<String, Refusal> {
     for table in tables {
         mirror.source.run(&format!("UPDATE {table} SET v = 'changed'"));
     }
@@ -302,18 +310,41 @@ fn while_exporting(mirror: &Mirror, tables: &[&str], ddl: &str) -> Refusal {
     std::thread::scope(|scope| {
         let exporting = scope.spawn(|| {
             let mut client = mirror.source.client();
-            query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", "")))
+            let columns = "table_name || ' ' || kind || ' ' || records";
+            query(&mut client, &format!("SELECT {columns} FROM tx_export{}", mirror.arguments("copy", "")))
                 .map_err(|error| refusal(&error))
         });
         wait_until("the export waits", || {
             mirror.source.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
                 == "1"
         });
-        mirror.source.run(ddl);
+        run();
         gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
-        let Err(refused) = exporting.join().unwrap() else { panic!("not noticed: {ddl}") };
-        refused
+        exporting.join().unwrap()
     })
+}
+
+#[test]
+fn a_partition_whose_detaching_begins_while_an_export_reads() {
+    let mirror = mirror("detached_while_reading");
+    mirror.source.run(&format!("{GATE} SELECT tx_restrict('copy', 'root')"));
+    mirror.follow("");
+    for (parent, partition, rows) in [("root", "low", "39"), ("high", "high_1", "30")] {
+        let mut detaching = mirror.source.client();
+        std::thread::scope(|scope| {
+            let exported = amid_export(&mirror, &["plain", "root"], || {
+                let detach = format!("ALTER TABLE {parent} DETACH PARTITION {partition} CONCURRENTLY");
+                scope.spawn(move || detaching.batch_execute(&detach).unwrap());
+                let has_begun = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
+                wait_until("it has begun", || mirror.source.text(has_begun) == "1");
+            });
+            let exported = exported.unwrap_or_else(|refused| panic!("{refused:?}"));
+            assert_eq!(exported, format!("public.plain changes 9\npublic.root changes {rows}"));
+        });
+        mirror.import();
+        assert_eq!(mirror.copy.text("SELECT count(*) FROM root"), rows, "as it was at that instant");
+        assert_range_noticed(&mirror, "root", partition);
+    }
 }
 
 #[test]

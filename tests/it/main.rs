@@ -6,6 +6,7 @@
 
 mod apply;
 mod batches;
+mod bounds;
 mod cancels;
 mod cluster;
 mod compaction;
