@@ -184,6 +184,26 @@ COMMENT ON FUNCTION tx_verify(text, regclass, text, integer) IS
 'destination as of the last batch applied here, at the source without keys that have changed since the last '
 'export';
 
+CREATE FUNCTION tx_repair(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL,
+                          delete_limit integer DEFAULT NULL,
+                          OUT batch bigint, OUT table_name text, OUT deleted bigint, OUT updated bigint,
+                          OUT inserted bigint, OUT equal boolean, OUT complete boolean, OUT note text,
+                          OUT elapsed_ms double precision)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_repair_wrapper';
+COMMENT ON FUNCTION tx_repair(text, regclass, text, integer) IS
+'makes the copies of a target what the batches in the store say that they are: writes what differs, by the '
+'rules of an import, and nothing else';
+
+CREATE FUNCTION tx_resend(target text, relation regclass, keys text[] DEFAULT '{}')
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'tx_resend_wrapper';
+COMMENT ON FUNCTION tx_resend(text, regclass, text[]) IS
+'has the next export send these keys of a table once more, each as tx_verify shows it, such as (7); without '
+'keys, the whole table';
+
 CREATE FUNCTION tx_health(read_stores boolean DEFAULT true,
                           OUT severity text, OUT object text, OUT problem text, OUT detail text,
                           OUT since timestamptz, OUT hint text)
@@ -268,7 +288,8 @@ REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
-    tx_status(text, text), tx_verify(text, regclass, text, integer), tx_health(boolean),
+    tx_status(text, text), tx_verify(text, regclass, text, integer),
+    tx_repair(text, regclass, text, integer), tx_resend(text, regclass, text[]), tx_health(boolean),
     tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
     table_export.capture(), table_export.shadow_size(integer), table_export.pending_changes(text),
     table_export.pending_batches(text), table_export.series(integer, integer),

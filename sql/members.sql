@@ -23,7 +23,9 @@ SELECT t.id AS tracked,
        m.relation,
        m.has_rows,
        s.captures,
-       (SELECT pg_catalog.bit_or(e.events) IS NOT DISTINCT FROM 60
+       -- Without relhastriggers PostgreSQL fires none (relcache.c).
+       (SELECT k.relhastriggers FROM pg_catalog.pg_class AS k WHERE k.oid = m.relation)
+       AND (SELECT pg_catalog.bit_or(e.events) IS NOT DISTINCT FROM 60
           FROM pg_catalog.pg_trigger AS g
          -- The bits of tgtype: 1 FOR EACH ROW, 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE (pg_trigger.h).
          CROSS JOIN LATERAL (

@@ -6,13 +6,15 @@ use std::ffi::CString;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::pg::transaction::data_directory;
+
 /// Where batches are published. Only a superuser sets it, for the whole server, because every role that may
 /// call tx_export writes there.
 static STORE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
-/// How large a table's shadow may grow, in MB, for targets that still need it; -1 for any size. Beyond the
+/// How large a table's shadow may grow, in kB, for targets that still need it; -1 for any size. Beyond the
 /// default, 10 GB of keys, an export would send most of the table anyway.
-static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024);
+static SHADOW_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(10 * 1024 * 1024);
 
 /// How many of a target's latest batches can be exported again if they are lost.
 static REPLAY_BATCHES: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -54,7 +56,7 @@ fn define_settings_of_sources() {
         -1,
         i32::MAX,
         GucContext::Sighup,
-        GucFlags::UNIT_MB,
+        GucFlags::UNIT_KB,
     );
     GucRegistry::define_int_guc(
         c"pg_table_export.replay_batches",
@@ -111,9 +113,37 @@ pub fn store() -> Option<String> {
     STORE.get().map(|store| store.to_string_lossy().into_owned()).filter(|store| !store.is_empty())
 }
 
+/// Where the default store is, below the data directory.
+///
+/// The name of its inner folder tells pg_basebackup to leave it out (basebackup.c, sendDir), for two reasons:
+/// the paths of batches are too long for a tar header of PostgreSQL, and a restored database would not know
+/// the batches that were exported after its backup.
+pub const DEFAULT_STORE: [&str; 2] = ["pg_table_export", "pgsql_tmp.store"];
+
+/// Returns the store that the next call takes if it names none: that of the last batch, unless the settings
+/// have been loaded since. A call that has named another one is followed by others that do.
+pub fn next_store(last: &str, is_before_settings: bool) -> String {
+    if !is_before_settings {
+        return last.to_owned();
+    }
+    let default = || format!("file://{}/{}", data_directory().display(), DEFAULT_STORE.join("/"));
+    store().unwrap_or_else(default)
+}
+
+/// Says whether a store that does not exist is the default one, which the next call makes.
+pub fn is_made_by_next_call(url: &str) -> bool {
+    store().is_none() && is_same_store(url, &next_store("", true))
+}
+
+/// Says whether two stores are one: the default store is the same wherever the data directory is.
+pub fn is_same_store(one: &str, other: &str) -> bool {
+    let default = format!("/{}", DEFAULT_STORE.join("/"));
+    one == other || (one.ends_with(&default) && other.ends_with(&default))
+}
+
 /// Returns `pg_table_export.shadow_limit` in bytes; `None` if there is no limit.
 pub fn shadow_limit() -> Option<i64> {
-    u32::try_from(SHADOW_LIMIT.get()).ok().map(|megabytes| i64::from(megabytes) << 20)
+    u32::try_from(SHADOW_LIMIT.get()).ok().map(|kilobytes| i64::from(kilobytes) << 10)
 }
 
 /// Returns `pg_table_export.replay_batches`.

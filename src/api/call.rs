@@ -11,6 +11,7 @@ use store::Store;
 use crate::api::error::CallError;
 use crate::error::Result;
 use crate::guc;
+use crate::pg::functions::learn_schema;
 use crate::pg::settings::Settings;
 use crate::pg::user::Caller;
 use crate::pg::{interrupts, settings, transaction};
@@ -29,6 +30,7 @@ impl Call {
     pub fn enter() -> Result<Call> {
         let caller = Caller::enter()?;
         let settings = settings::pin();
+        learn_schema()?;
         Ok(Call { settings, caller })
     }
 
@@ -78,13 +80,10 @@ impl Call {
     }
 }
 
-/// Opens the default store, which is in the folder pg_table_export of the data directory.
-///
-/// The name of its inner folder tells pg_basebackup to leave it out (basebackup.c, sendDir), for two reasons:
-/// the paths of batches are too long for a tar header of PostgreSQL, and a restored database would not know
-/// the batches that were exported after its backup.
+/// Opens the default store, and makes its folders if they are missing.
 fn default_store() -> Result<Arc<dyn Store>> {
-    let folder = transaction::data_directory().join("pg_table_export");
+    let [folder, inner] = guc::DEFAULT_STORE;
+    let folder = transaction::data_directory().join(folder);
     store::create(&folder, interrupts::pending)?;
-    Ok(store::create(&folder.join("pgsql_tmp.store"), interrupts::pending)?)
+    Ok(store::create(&folder.join(inner), interrupts::pending)?)
 }

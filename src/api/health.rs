@@ -8,6 +8,7 @@ use crate::api::arguments::{required, time};
 use crate::api::call::Call;
 use crate::destination;
 use crate::error::{Problem, Result};
+use crate::pg::error::qualified;
 use crate::pg::snapshot;
 use crate::pg::text::Text;
 use crate::proof;
@@ -41,7 +42,7 @@ fn tx_health(
             problem.problem.into(),
             problem.detail.map(Text::from),
             problem.since.as_deref().and_then(time),
-            problem.hint.map(Text::from),
+            problem.hint.map(|hint| qualified(&hint).into()),
         )
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))

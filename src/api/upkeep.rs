@@ -12,6 +12,7 @@ use crate::api::call::Call;
 use crate::error::{Error, Shared};
 use crate::pg::Oid;
 use crate::pg::text::Text;
+use crate::source::resend;
 use crate::upkeep::{compact, expire, reset, status};
 
 /// Writes one compacted batch for a range of batches of a target. It writes to the store only, so the
@@ -151,6 +152,24 @@ fn tx_reset(target: Option<Text>, relation: Option<Oid>, store: Option<Text>) ->
     let call = Call::writable("tx_reset()")?;
     let store = call.store_to_read(store.as_deref())?;
     Ok(reset::reset(target_name(target.as_deref())?, relation, store.as_ref())?.into())
+}
+
+/// Has the next export send keys of a table once more; without any, the whole table.
+#[pg_extern(sql = false)]
+fn tx_resend(
+    target: Option<Text>,
+    relation: Option<Oid>,
+    keys: Option<Vec<Option<Text>>>,
+) -> Result<Text, ErrorReport> {
+    let call = Call::writable("tx_resend()")?;
+    let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
+    let keys = required("keys", keys)?;
+    if keys.is_empty() {
+        let store = call.store_to_read(None)?;
+        return Ok(reset::reset(target, Some(relation), store.as_ref())?.into());
+    }
+    let keys = keys.iter().map(|key| key.as_ref().map_or_else(String::new, Text::to_string));
+    Ok(resend::resend(target, relation, &keys.collect::<Vec<_>>(), &call.caller)?.into())
 }
 
 /// Removes a target and all that is recorded about it.

@@ -1,13 +1,16 @@
-//! The SQL function that compares tables with a store, at either side.
+//! The SQL functions that compare tables with a store, at either side, and repair copies.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use store::Store;
 
-use crate::api::arguments::{milliseconds, parse_limit, required, target_name};
+use crate::api::arguments::{milliseconds, parse_limit, parse_percentage, required, target_name};
 use crate::api::call::Call;
 use crate::destination;
+use crate::destination::part::Changed;
+use crate::destination::repair;
 use crate::error::{Result, Shared};
+use crate::guc;
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::user::Caller;
@@ -30,6 +33,9 @@ type VerifiedRow = (
     Option<Vec<Text>>,
     f64,
 );
+
+/// A row of tx_repair.
+type RepairedRow = (i64, Text, Option<i64>, Option<i64>, Option<i64>, Option<bool>, bool, Option<Text>, f64);
 
 /// More keys would not fit into anybody's head, and need not fit into memory.
 const EXAMPLES_MAX: u64 = 10_000;
@@ -69,6 +75,52 @@ fn tx_verify(
     let proofs = verify(&request, store.as_ref(), &call.caller)?;
     proof::remember(target, &proofs)?;
     Ok(TableIterator::new(proofs.into_iter().map(row).collect::<Vec<_>>()))
+}
+
+/// Makes the copies of a target what a store says that they are.
+#[pg_extern(sql = false)]
+fn tx_repair(
+    target: Option<Text>,
+    relation: Option<Oid>,
+    store: Option<Text>,
+    delete_limit: Option<i32>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(batch, i64),
+            name!(table_name, Text),
+            name!(deleted, Option<i64>),
+            name!(updated, Option<i64>),
+            name!(inserted, Option<i64>),
+            name!(equal, Option<bool>),
+            name!(complete, bool),
+            name!(note, Option<Text>),
+            name!(elapsed_ms, f64),
+        ),
+    >,
+    ErrorReport,
+> {
+    let call = Call::importing("tx_repair()")?;
+    let target = target_name(target.as_deref())?;
+    let delete_limit = match delete_limit {
+        None => guc::delete_limit(),
+        Some(limit) => parse_percentage("delete_limit", limit)?,
+    };
+    let store = call.store_to_read(store.as_deref())?;
+    let request = repair::Request { target, relation, delete_limit };
+    let repaired = repair::repair(&request, store.as_ref(), &call.caller)?;
+    let (proofs, changed): (Vec<_>, Vec<_>) = repaired.into_iter().unzip();
+    proof::remember(target, &proofs)?;
+    let rows = proofs.into_iter().zip(changed).map(repaired_row);
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+fn repaired_row((proof, changed): (Proof, Changed)) -> RepairedRow {
+    let (batch, table, _, equal, complete, .., note, _, elapsed) = row(proof);
+    let count = |count: u64| equal.is_some().then_some(count as i64);
+    let Changed { deleted, updated, inserted, .. } = changed;
+    (batch, table, count(deleted), count(updated), count(inserted), equal, complete, note, elapsed)
 }
 
 fn row(proof: Proof) -> VerifiedRow {

@@ -4,6 +4,7 @@
 use crate::catalog::applied::EMPTIED_COPIES;
 use crate::error::Result;
 use crate::pg;
+use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot};
 use batch::Publisher;
 
@@ -40,6 +41,8 @@ pub struct Unexportable {
     pub reason: String,
     /// What differs in its shadow.
     pub difference: Option<String>,
+    /// Its owner.
+    pub owner: Option<String>,
 }
 
 /// Returns the tracked tables that cannot be exported any more.
@@ -53,9 +56,48 @@ pub fn unexportable() -> Result<Vec<Unexportable>> {
     let table = |row: &Row| {
         let name = row.optional(2)?.zip(row.optional(3)?);
         let (id, oid, reason, difference) = (row.get(0)?, row.get(1)?, row.get(4)?, row.optional(5)?);
-        Ok(Unexportable { id, oid, name, reason, difference })
+        Ok(Unexportable { id, oid, name, reason, difference, owner: row.optional(6)? })
     };
     in_snapshot(sql, &[])?.iter().map(table).collect()
+}
+
+/// A tracked table that targets get through a view which has been dropped.
+pub struct UnseenTable {
+    /// Its schema and its name.
+    pub name: (String, String),
+    pub view: Oid,
+}
+
+/// Returns the tracked tables that targets get through views which have been dropped.
+pub fn unseen_tables() -> Result<Vec<UnseenTable>> {
+    let sql = "SELECT DISTINCT n.nspname, c.relname, r.view::oid
+                 FROM table_export.restriction AS r
+                 JOIN table_export.tracked AS t ON t.relation = r.relation
+                 JOIN pg_class AS c ON c.oid = r.relation
+                 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE r.view IS NOT NULL AND r.view NOT IN (SELECT oid FROM pg_class)
+                ORDER BY n.nspname, c.relname";
+    let table =
+        |row: &Row| Ok(UnseenTable { name: (row.get(0)?, row.get(1)?), view: Oid::from(row.get::<u32>(2)?) });
+    in_snapshot(sql, &[])?.iter().map(table).collect()
+}
+
+/// A copy whose rows its owner cannot reach, as whom imports write.
+pub struct ClosedCopy {
+    /// The schema and the name of the table here.
+    pub name: (String, String),
+    pub owner: String,
+    /// Whether the owner may use the schema, so that row security is the reason.
+    pub may_use_schema: bool,
+}
+
+/// Returns the copies whose rows their owners cannot reach.
+pub fn closed_copies() -> Result<Vec<ClosedCopy>> {
+    let copy = |row: &Row| {
+        let (name, owner) = ((row.get(0)?, row.get(1)?), row.get(2)?);
+        Ok(ClosedCopy { name, owner, may_use_schema: row.flag(3) })
+    };
+    in_snapshot(include_str!("closed_copies.sql"), &[])?.iter().map(copy).collect()
 }
 
 /// A shadow that is nearly as large as it may be, or larger.
@@ -98,6 +140,8 @@ pub struct TargetHealth {
     pub publisher: Option<Publisher>,
     /// The store of its last batch.
     pub store: Option<String>,
+    /// The settings have been loaded since: `pg_table_export.store` may be another one than then.
+    pub is_before_settings: bool,
     /// When it was exported last, in ISO 8601, and how long ago that was.
     pub exported: Option<(String, String)>,
     /// The usual interval between its batches.
@@ -123,6 +167,7 @@ pub fn targets() -> Result<Vec<TargetHealth>> {
             usual: row.optional(7)?,
             is_late: row.flag(8),
             exported_by: row.optional(9)?,
+            is_before_settings: row.flag(10),
         })
     };
     in_snapshot(include_str!("target_health.sql"), &[])?.iter().map(target).collect()
@@ -237,6 +282,8 @@ pub struct ImportHealth {
     pub clock_ahead: Option<String>,
     /// When it was applied, in ISO 8601.
     pub applied_at: String,
+    /// The settings have been loaded since: `pg_table_export.store` may be another one than then.
+    pub is_before_settings: bool,
 }
 
 /// Returns the targets that this database imports.
@@ -250,6 +297,7 @@ pub fn imports() -> Result<Vec<ImportHealth>> {
             usual: row.optional(4)?,
             clock_ahead: row.optional(5)?,
             applied_at: row.get(6)?,
+            is_before_settings: row.flag(7),
         })
     };
     in_snapshot(include_str!("import_health.sql"), &[])?.iter().map(import).collect()

@@ -8,7 +8,8 @@ SELECT d.target, r.number, r.store,
        date_trunc('second', u.usual),
        CASE WHEN r.exported_at - r.applied_at > interval '1 second'
             THEN date_trunc('milliseconds', r.exported_at - r.applied_at) END,
-       to_char(r.applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+       to_char(r.applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+       r.applied_at < pg_conf_load_time()
   FROM (SELECT DISTINCT target FROM table_export.copy) AS d
  CROSS JOIN LATERAL (SELECT * FROM table_export.receipt
                       WHERE target = d.target ORDER BY number DESC LIMIT 1) AS r

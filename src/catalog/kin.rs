@@ -25,6 +25,8 @@ struct Held {
     relation: Oid,
     /// The rows are still those of the tracked table: DETACH PARTITION CONCURRENTLY has not begun.
     has_rows: bool,
+    /// They have been since before the transaction.
+    is_of_before: bool,
 }
 
 /// What is looked up, and what has been found so far.
@@ -223,13 +225,17 @@ impl Look {
         } else {
             Captures::Statements
         };
-        let brings = |joins| {
+        let brings = |joins: bool| {
             let is_new = triggers.is_empty() && held.is_some() && table != relation && !is_subscribed;
             let is_attached = is_new && is_partitioned(relation);
-            match is_subscribed || brings_rows(table, relation) || (is_attached && !is_created_here(table)) {
-                true if joins && is_attached => Brings::Partition,
-                true if joins => Brings::Anything,
-                _ => Brings::Nothing,
+            let was_here = held.is_none_or(|held| held.is_of_before);
+            let has_brought = brings_rows(table, relation) || (is_attached && !is_created_here(table));
+            match () {
+                () if !joins => Brings::Nothing,
+                () if is_subscribed || was_here => Brings::Anything,
+                () if has_brought && is_attached => Brings::Partition,
+                () if has_brought => Brings::Anything,
+                () => Brings::Nothing,
             }
         };
         let stray = |joins| Stray {
@@ -280,14 +286,15 @@ impl Look {
     }
 
     fn held(&self, table: Oid) -> Vec<Held> {
-        let (mut held, mut one, mut has_rows) = (Vec::new(), table, true);
+        let (mut held, mut one, mut has_rows, mut is_of_before) = (Vec::new(), table, true, true);
         loop {
-            held.extend(self.id(one).map(|id| Held { id, relation: one, has_rows }));
+            held.extend(self.id(one).map(|id| Held { id, relation: one, has_rows, is_of_before }));
             if !relatives::facts(one).is_some_and(|facts| facts.is_partition) {
                 return held;
             }
             let Some(parent) = relatives::parents(one).pop() else { return held };
             has_rows &= !parent.is_detaching;
+            is_of_before &= parent.is_of_before;
             one = parent.oid;
         }
     }
@@ -347,8 +354,8 @@ fn fits(trigger: &Installed, captures: Captures) -> bool {
     }
 }
 
-/// Says whether rows may come with a new member. An ancestor brings none, but rows could be written through
-/// it before it had triggers.
+/// Says whether rows may come with a partition that is new in this transaction. Through an ancestor, and in a
+/// partition that has lost its triggers, others may have been written and removed before.
 fn brings_rows(table: Oid, tracked: Oid) -> bool {
     let has_pages = |table| Table::open(table, table::Lock::Read).is_some_and(|table| table.has_pages());
     !is_partitioned(tracked) || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)

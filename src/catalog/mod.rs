@@ -9,6 +9,7 @@ mod applied;
 pub mod error;
 pub mod health;
 pub mod kin;
+mod locks;
 pub mod position;
 mod member;
 mod proof;
@@ -31,18 +32,20 @@ pub use applied::{
     mapping, mark_not_sent, may_import, notify, put_mapping, remove_copies, remove_copy, remove_mapping,
     require_full_part,
 };
+pub use locks::{Locker, require_room};
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
 pub use proof::{ProofRow, put_proof, remove_proofs};
 pub use target::{
-    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, move_position,
-    published_since, put_restriction, received, release_targets, release_unrestricted, remove_restrictions,
-    remove_target, renew_witnesses, reset_target, restrictions, table_of_another, take_over, target,
-    target_names, targets_needing,
+    Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, known_targets,
+    move_position, published_since, put_restriction, received, release_targets, release_unrestricted,
+    remove_restrictions, remove_target, renew_witnesses, reset_target, restrictions, table_of_another,
+    take_over, target, target_names, targets_needing, targets_seeing,
 };
 pub use tracked::{
-    Locks, Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact,
-    lock_segments, locks, protect_new_partitions, put_tracked, remove_tracked, seal_segment, set_segment,
-    tracked, tracked_column, tracked_name, tracked_table, truncate_segment,
+    Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact, key_now,
+    lock_segments, name_as_sent, only_not_always, protect_new_partitions, put_tracked, remove_tracked,
+    seal_segment, set_segment, shadow_missing, tracked, tracked_column, tracked_name, tracked_table,
+    truncate_segment,
 };
 pub use values::{columns_of_copy, remember_columns};
 pub use witness::{Partitions, Seen, Witness, witnesses};

@@ -19,7 +19,8 @@ pub struct ProofRow<'a> {
     pub different: u64,
 }
 
-/// Remembers an outcome in place of the one before, and forgets those of tables that have been dropped.
+/// Remembers an outcome in place of the one before, and forgets those of tables that have been dropped. That
+/// a part of the rows is equal does not end a difference.
 pub fn put_proof(row: &ProofRow) -> Result<()> {
     let gone = "DELETE FROM table_export.proof AS p
                  WHERE target = $1 AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = p.relation)";
@@ -30,7 +31,8 @@ pub fn put_proof(row: &ProofRow) -> Result<()> {
                ON CONFLICT (target, relation) DO UPDATE
                   SET number = excluded.number, equal = excluded.equal, complete = excluded.complete,
                       missing = excluded.missing, extra = excluded.extra, different = excluded.different,
-                      verified_at = excluded.verified_at";
+                      verified_at = excluded.verified_at
+                WHERE excluded.complete OR proof.equal IS NOT FALSE OR excluded.equal IS FALSE";
     let ProofRow { target, relation, number, equal, complete, missing, extra, different } = row;
     latest(sql, &[target, relation, number, equal, complete, missing, extra, different])?;
     Ok(())

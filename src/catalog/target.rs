@@ -29,6 +29,8 @@ pub struct Target {
     pub number: u64,
     /// The id of the last batch.
     pub batch: Option<String>,
+    /// The store that it was published to.
+    pub store: Option<String>,
     /// The ids of the tracked tables that the last batch names, in order.
     pub named: Vec<i32>,
 }
@@ -61,7 +63,9 @@ pub fn target(name: &str) -> Result<Option<Target>> {
             "SELECT CASE WHEN ",
             is_of_this_history!(),
             " THEN t.position END, t.system_identifier, t.database, t.former_publishers,
-                    t.number, t.batch, t.tables
+                    t.number, t.batch, t.tables,
+                    (SELECT b.store FROM table_export.batch AS b
+                      WHERE b.target = t.name AND b.number = t.number)
                FROM table_export.target AS t WHERE t.name = $1"
         ),
         &[&name],
@@ -77,6 +81,7 @@ pub fn target(name: &str) -> Result<Option<Target>> {
         former_publishers: row.json(3)?,
         number: row.get(4)?,
         batch: row.optional(5)?,
+        store: row.optional(7)?,
         named: row.json(6)?,
     }))
 }
@@ -91,10 +96,20 @@ pub fn received(target: &str) -> Result<BTreeMap<i32, Received>> {
     in_snapshot(sql, &[&target])?.iter().map(received).collect()
 }
 
-/// Returns the names of all targets.
+/// Returns the names of the targets that are exported here.
 pub fn target_names() -> Result<Vec<String>> {
     let names = latest("SELECT name FROM table_export.target ORDER BY name", &[])?;
     Ok(names.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Returns the names of the targets that are exported or imported here.
+pub fn known_targets() -> Result<Vec<String>> {
+    let sql = "SELECT name FROM table_export.target
+                UNION
+               SELECT target FROM table_export.receipt
+                UNION
+               SELECT target FROM table_export.copy ORDER BY 1";
+    Ok(latest(sql, &[])?.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Makes a target start again from a full batch, or one of its tables only.
@@ -373,6 +388,13 @@ pub fn table_of_another(target: &str, role: Oid) -> Result<Option<Oid>> {
                 ORDER BY m.relation LIMIT 1";
     let rows = in_snapshot(sql, &[&target, &role])?;
     Ok(rows.first().map(|row| row.get::<u32>(0)).transpose()?.map(Oid::from))
+}
+
+/// Returns the targets that get a table through a view, which may have been dropped.
+pub fn targets_seeing(view: Oid) -> Result<Vec<String>> {
+    let sql = "SELECT target FROM table_export.restriction WHERE view::oid = $1 ORDER BY target";
+    let names = in_snapshot(sql, &[&view])?;
+    Ok(names.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Records that a target gets a table.

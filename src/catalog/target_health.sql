@@ -11,7 +11,8 @@ SELECT t.name, t.number, t.system_identifier, t.database, b.store,
          WHERE l.locktype = 'object' AND l.granted AND l.classid = 'table_export.target'::regclass
            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
            AND l.objid::int8 = h.hash & 4294967295 AND l.objsubid = (h.hash >> 32) & 32767
-         LIMIT 1)
+         LIMIT 1),
+       COALESCE(b.exported_at < pg_conf_load_time(), false)
   FROM table_export.target AS t
   LEFT JOIN table_export.batch AS b ON b.target = t.name AND b.number = t.number
  CROSS JOIN LATERAL (SELECT hashtextextended('export ' || t.name, 0) AS hash) AS h

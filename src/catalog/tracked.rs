@@ -4,7 +4,8 @@
 //! transaction that began after that: a position that sees it needs nothing from the segment. Invariant:
 //! `sealed_by` always tells of the segment that is not current.
 
-use crate::error::Result;
+use crate::catalog::error::CatalogError;
+use crate::error::{Result, TableName};
 use crate::pg;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, in_snapshot_by_kept_plan, latest};
@@ -116,24 +117,6 @@ fn with_id(id: Option<i32>) -> Result<Vec<Tracked>> {
         .collect()
 }
 
-/// What an export does to the lock table.
-pub struct Locks {
-    /// How many locks it holds in the end.
-    pub held: i64,
-    /// How many the lock table has room for.
-    pub room: i64,
-    /// The least `max_locks_per_transaction` that suffices.
-    pub setting: i64,
-}
-
-/// Returns what an export of a target does to the lock table. Without room for a lock PostgreSQL raises an
-/// error, in this session or in any other.
-pub fn locks(target: &str) -> Result<Locks> {
-    let rows = in_snapshot_by_kept_plan(include_str!("locks.sql"), &[&target])?;
-    let row = rows.first().ok_or_else(|| pg::Error::Internal("nothing was counted".into()))?;
-    Ok(Locks { held: row.get(0)?, room: row.get(1)?, setting: row.get(2)? })
-}
-
 /// Returns the tracked tables, by their ids, whose shadows are not as the extension has made them, and what
 /// differs.
 pub fn altered_shadows() -> Result<Vec<(i32, String)>> {
@@ -160,6 +143,46 @@ pub fn is_intact(id: i32) -> Result<bool> {
 pub fn tracked_name(id: i32) -> Result<Option<String>> {
     let sql = "SELECT relation FROM table_export.tracked WHERE id = $1";
     Ok(latest(sql, &[&id])?.first().map(|row| row.get(0)).transpose()?)
+}
+
+/// Returns the error that a shadow is gone.
+pub fn shadow_missing(id: i32) -> Result<CatalogError> {
+    let sql = "SELECT n.nspname, c.relname
+                 FROM table_export.tracked AS t
+                 JOIN pg_class AS c ON c.oid = t.relation
+                 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE t.id = $1";
+    let name = |row: &Row| Ok::<_, pg::Error>(TableName::new(&row.get::<String>(0)?, &row.get::<String>(1)?));
+    let table = latest(sql, &[&id])?.first().map(name).transpose()?;
+    Ok(CatalogError::ShadowMissing { id, table })
+}
+
+/// Returns the qualified name under which a tracked table was sent in full last; `None` if it never was. A
+/// table that is sent through a view is described by the digest of that as well.
+pub fn name_as_sent(id: i32) -> Result<Option<String>> {
+    let sql = "SELECT regexp_replace(description, '^[^ ]* [^ ]* (.*?)( [0-9a-f]{32,})?$', '\\1')
+                 FROM table_export.target_table WHERE tracked = $1 ORDER BY number DESC LIMIT 1";
+    Ok(latest(sql, &[&id])?.first().map(|row| row.get(0)).transpose()?)
+}
+
+/// What a tracked table has of a key now.
+pub struct KeyNow {
+    /// The names of the columns that are left of the key it is tracked by.
+    pub columns: Vec<String>,
+    pub has_primary_key: bool,
+}
+
+/// Returns what a tracked table has of a key now.
+pub fn key_now(id: i32) -> Result<Option<KeyNow>> {
+    let key = |row: &Row| Ok(KeyNow { columns: row.json(0)?, has_primary_key: row.flag(1) });
+    latest(include_str!("key_now.sql"), &[&id])?.first().map(key).transpose()
+}
+
+/// Returns the statements that make the triggers of a tracked table ENABLE ALWAYS. None if any of them is
+/// missing or disabled.
+pub fn only_not_always(id: i32) -> Result<Vec<String>> {
+    let rows = latest(include_str!("only_not_always.sql"), &[&id])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Adds a tracked table, or renews the key of one, and returns its id.

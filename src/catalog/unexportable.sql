@@ -1,12 +1,13 @@
 -- The tracked tables that cannot be exported any more, and why: the first reason that an export would give. A
 -- query "altered" comes before, with what differs in shadows.
-SELECT t.id, t.relation::oid, n.nspname, c.relname, w.reason, a.difference
+SELECT t.id, t.relation::oid, n.nspname, c.relname, w.reason, a.difference, o.rolname
   FROM table_export.tracked AS t
   JOIN (SELECT m.tracked, bool_and(m.is_intact) AS is_intact, bool_or(k.relpersistence = 'u') AS has_unlogged
           FROM table_export.member AS m LEFT JOIN pg_class AS k ON k.oid = m.relation
          GROUP BY m.tracked) AS m ON m.tracked = t.id
   LEFT JOIN pg_class AS c ON c.oid = t.relation
   LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  LEFT JOIN pg_roles AS o ON o.oid = c.relowner
   LEFT JOIN (SELECT id, min(difference) AS difference FROM altered GROUP BY id) AS a ON a.id = t.id
  CROSS JOIN LATERAL (
        SELECT to_regclass(format('table_export.shadow_%s_0', t.id)) AS first,
@@ -43,6 +44,11 @@ SELECT t.id, t.relation::oid, n.nspname, c.relname, w.reason, a.difference
                    WHEN s.first IS NULL OR s.second IS NULL THEN 'no shadow'
                    WHEN c.relpersistence <> 'p' THEN 'unlogged'
                    WHEN c.relkind = 'p' AND m.has_unlogged THEN 'unlogged partition'
+                   WHEN NOT has_schema_privilege(c.relowner, n.oid, 'USAGE')
+                    AND NOT EXISTS (SELECT FROM table_export.restriction AS r
+                                     WHERE r.relation = t.relation AND r.view IS NOT NULL) THEN 'schema'
+                   WHEN c.relrowsecurity AND c.relforcerowsecurity
+                    AND NOT o.rolsuper AND NOT o.rolbypassrls THEN 'row security'
                    WHEN k.is_valid IS NOT TRUE THEN 'key'
                    WHEN NOT has_table_privilege(c.relowner, s.first, 'SELECT') THEN 'owner'
                    WHEN a.difference IS NOT NULL THEN 'altered'

@@ -13,18 +13,18 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::catalog;
+use crate::catalog::{self, Locker};
 use crate::destination::chain::Backlog;
 use crate::destination::error::RowsError;
 use crate::destination::intercepted;
 use crate::destination::ownership::{self, Copies};
-use crate::destination::part::{self, Changed, Incoming};
+use crate::destination::part::{self, Changed, Files, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
 use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
-use crate::pg::{query, report};
+use crate::pg::{query, report, snapshot};
 use crate::table::intercept;
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part, reader};
@@ -97,6 +97,12 @@ pub fn demands<'a>(manifest: &'a Manifest, options: Options, caller: &'a Caller)
     Demands { manifest, allowed: options.allowed, rights: options.mode.rights(), caller }
 }
 
+/// Refuses an import whose tables the lock table has no room for.
+pub fn require_room(places: &[Place], target: &str) -> Result<()> {
+    let tables = places.iter().filter_map(|place| place.oid).collect::<Vec<_>>();
+    snapshot::latest(|| catalog::require_room(Locker::Import, target, &tables))
+}
+
 /// Applies the parts of a batch, which comes next in a chain, and returns what each of them did.
 pub fn apply(
     store: &dyn Store,
@@ -108,6 +114,7 @@ pub fn apply(
     let demands = demands(manifest, options, caller);
     let (number, target) = (manifest.number, &manifest.target);
     let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), chain)?;
+    require_room(&places, target)?;
     let destinations = places.into_iter().map(|place| {
         let table = place.part.table();
         let within = format!("While looking for table \"{table}\" of batch {number} of target \"{target}\".");
@@ -132,8 +139,10 @@ pub fn apply(
             let shows_rows = destination.table.allows(caller.role(), &[Right::Select]);
             let applied = report::with_detail(&place, shows_rows, cause, || {
                 let interceptors = intercept::interceptors(destination.table.oid())?;
+                let files = Files::Store(store);
                 let incoming =
-                    Incoming { store, manifest, part, destination, interceptors, is_adopted, shows_rows };
+                    Incoming { files, manifest, part, destination, interceptors, is_adopted, shows_rows };
+                reader::check_columns(store, manifest, part)?;
                 apply_part(&incoming, options, caller).map_err(|error| {
                     if error.is::<batch::Error>() { error } else { cause().unwrap_or(error) }
                 })
@@ -182,11 +191,10 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 }
 
 /// Applies a part to its table, as the owner of the table.
-fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
+pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { store, manifest, part, destination, is_adopted, .. } = *incoming;
+    let Incoming { manifest, part, destination, is_adopted, .. } = *incoming;
     let Destination { table, shape, .. } = destination;
-    reader::check_columns(store, manifest, part)?;
     // Once more: triggers of the tables before may have made others since.
     intercepted::refuse_deferrable(&incoming.interceptors, shape)?;
     let changed = caller.as_owner(table, || {
@@ -194,7 +202,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);
         let appends = replaces_all || (matches!(options.mode, Mode::Append) && !is_adopted);
         let changed = if appends { part::append(incoming)? } else { part::merge(incoming)? };
-        require_rows_left(shape, &changed, options.delete_limit)?;
+        require_rows_left(&manifest.target, shape, &changed, options.delete_limit)?;
         Ok::<_, Error>(changed)
     })?;
     Ok(AppliedPart {
@@ -210,7 +218,7 @@ fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<
 /// Refuses a part that has deleted more rows of a table than the limit allows. Rows that it has inserted
 /// again do not count. Counting stops at the number of rows that must remain, so the check costs no more than
 /// the deletion.
-fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()> {
+fn require_rows_left(target: &str, shape: &Shape, changed: &Changed, limit: u32) -> Result<()> {
     let gone = changed.deleted.saturating_sub(changed.inserted);
     if gone == 0 || limit >= 100 {
         return Ok(());
@@ -222,8 +230,8 @@ fn require_rows_left(shape: &Shape, changed: &Changed, limit: u32) -> Result<()>
     );
     let left = query::in_transaction(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
-        let table = shape.name_for_errors();
-        return Err(RowsError::TooManyDeleted { table, deleted: gone, left, limit }.into());
+        let (target, table) = (target.to_owned(), shape.name_for_errors());
+        return Err(RowsError::TooManyDeleted { target, table, deleted: gone, left, limit }.into());
     }
     Ok(())
 }

@@ -287,11 +287,18 @@ impl<'a> Backlog<'a> {
     fn require_same(&self, number: u64, id: &str) -> Result<()> {
         let target = self.target.to_owned();
         if reader::numbers(self.store, self.target, number - 1)?.is_empty() {
-            return Err(ChainError::StoreBehind { target, store: self.store.url(), applied: number }.into());
+            let last = catalog::last_receipt(self.target)?.map_or_else(String::new, |last| last.store);
+            return Err(store_behind(&target, self.store, number, last)?.into());
         }
         let is_same = reader::manifest(self.store, self.target, number)?.id.to_string() == id;
         if is_same { Ok(()) } else { Err(ChainError::Forked { target, number }.into()) }
     }
+}
+
+/// Says that a store does not hold the batch that was applied last: that one came from the store `last`.
+pub fn store_behind(target: &str, store: &dyn Store, applied: u64, last: String) -> Result<ChainError> {
+    let newest = reader::numbers(store, target, 0)?.last().copied();
+    Ok(ChainError::StoreBehind { target: target.to_owned(), store: store.url(), applied, last, newest })
 }
 
 /// Batches that this session knows not to be full, so that imports with `max_batches` do not read the

@@ -6,13 +6,15 @@
 //! that its owner lacks.
 
 use crate::destination::error::ImportError;
+use crate::destination::missing::ByHand;
 use crate::destination::obstacles::Obstacles;
-use crate::error::{Result, TableName};
+use crate::error::{Error, Result, TableName};
 use crate::pg;
 use crate::pg::table;
 use crate::pg::user::{self, Caller};
 use crate::pg::{Oid, query, settings, snapshot};
 use crate::table::error::{Addition, TableError};
+use crate::table::missing_type::MissingType;
 use crate::table::shape::{self, Column, Shape};
 use crate::table::{ddl, definition, untrusted};
 use batch::Part;
@@ -46,18 +48,22 @@ pub fn create_table(shape: &Shape, key: &[String], caller: &Caller) -> Result<Oi
     Ok(made.ok_or_else(|| pg::Error::Internal("CREATE TABLE has made no table".into()))?)
 }
 
-/// Returns what makes the table of a part, with its schema if that does not exist either. `None` if a type
-/// does not exist here, or must not be used by anybody who pastes the statement, such as a superuser.
-pub fn by_hand(part: &Part, caller: &Caller) -> Result<Option<String>> {
+/// Returns how the table of a part can be made, with its schema if that does not exist either.
+pub fn by_hand(part: &Part, caller: &Caller) -> Result<ByHand> {
     let mut obstacles = Obstacles::Collected(Vec::new());
     let owner = user::extension_owner()?;
     let shape = snapshot::latest(|| shape_owned_by(owner, part, &mut obstacles))?;
     if shape.columns.len() < part.columns.len() {
-        return Ok(None);
+        for column in &part.columns {
+            if snapshot::latest(|| shape::known_type(&column.type_name, column.typmod))?.is_none() {
+                return snapshot::latest(|| MissingType::of(&column.type_name)).map(ByHand::After);
+            }
+        }
+        return Ok(ByHand::Otherwise);
     }
     let schema = snapshot::latest(|| schema_rights(&part.schema, caller))?
         .map_or_else(|| format!("{}; ", ImportError::create_schema(&part.schema)), |_| String::new());
-    Ok(Some(format!("{schema}{}", statement(&shape, &part.key))))
+    Ok(ByHand::Statement(format!("{schema}{}", statement(&shape, &part.key))))
 }
 
 fn statement(shape: &Shape, key: &[String]) -> String {
@@ -99,17 +105,25 @@ pub fn new_columns(part: &Part, shape: &Shape, owner: Oid, obstacles: &mut Obsta
     })
 }
 
-/// Returns how the column that a table of that owner lacks can be added by whoever reads the error; `None` if
-/// its type does not exist here. A type whose code others would run is refused.
-pub fn addition(theirs: &batch::Column, table: &TableName, owner: Oid) -> Result<Option<Addition>> {
-    let Some(known) = shape::known_type(&theirs.type_name, theirs.typmod)? else { return Ok(None) };
+/// Returns how the column that a table of that owner lacks can be added by whoever reads the error. Its type
+/// must exist here, and one whose code others would run is refused.
+pub fn addition(theirs: &batch::Column, table: &TableName, owner: Oid) -> Result<Addition> {
+    let known = shape::known_type(&theirs.type_name, theirs.typmod)?;
+    let known = known.map_or_else(|| Err(no_type(theirs, table)), Ok)?;
     let type_name = known.written;
     if untrusted::is_for_anybody(known.oid)? {
-        return Ok(Some(Addition { type_name, role: None }));
+        return Ok(Addition { type_name, role: None });
     }
     let remedy = || format!("run: {};", table.alter("ADD", &theirs.name, &type_name));
     require_trusted(known.oid, owner, table, &theirs.name, remedy)?;
-    Ok(Some(Addition { type_name, role: Some(user::name(owner)?) }))
+    Ok(Addition { type_name, role: Some(user::name(owner)?) })
+}
+
+/// Returns the error for a column whose type does not exist here.
+fn no_type(theirs: &batch::Column, table: &TableName) -> Error {
+    let no_type =
+        |missing| TableError::NoType { table: table.clone(), column: theirs.name.clone(), missing }.into();
+    MissingType::of(&theirs.type_name).map_or_else(|error| error, no_type)
 }
 
 /// Adds columns to a table that is not open, as its owner.
@@ -149,9 +163,8 @@ fn column(
     owner: Oid,
     remedy: impl FnOnce(&str) -> String,
 ) -> Result<Column> {
-    let missing =
-        || TableError::NoColumn { table: table.clone(), column: theirs.name.clone(), definition: None };
-    let known = shape::known_type(&theirs.type_name, theirs.typmod)?.ok_or_else(missing)?;
+    let known = shape::known_type(&theirs.type_name, theirs.typmod)?;
+    let known = known.map_or_else(|| Err(no_type(theirs, table)), Ok)?;
     require_trusted(known.oid, owner, table, &theirs.name, || remedy(&known.written))?;
     let collation = match &theirs.collation {
         Some(name) => Some(shape::known_collation(name)?.ok_or_else(|| ImportError::NoCollation {

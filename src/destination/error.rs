@@ -4,7 +4,8 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
 use crate::catalog::SourceTable;
-use crate::error::{COPY_AGAIN, Facts, Report, TableName, copy_or_reset, literal, plain};
+use crate::error::{Facts, Report, TableName, copy_again, copy_or_reset, literal, name_store, plain};
+use crate::guc::is_same_store;
 use crate::table::untrusted::Untrusted;
 
 /// What keeps the batches in the store from being applied here.
@@ -15,7 +16,15 @@ pub enum ChainError {
     #[error("batch {number} of target \"{target}\" does not follow the batch that was applied here")]
     Forked { target: String, number: u64 },
     #[error("store \"{store}\" is behind this database for target \"{target}\"")]
-    StoreBehind { target: String, store: String, applied: u64 },
+    StoreBehind {
+        target: String,
+        store: String,
+        applied: u64,
+        /// The store that the applied batch came from.
+        last: String,
+        /// The last batch of the target in the store.
+        newest: Option<u64>,
+    },
     #[error("batch {number} of target \"{target}\" was exported by this very database")]
     OwnDatabase { target: String, number: u64 },
     #[error("batch {number} of target \"{target}\" comes from another database than the batch before it")]
@@ -43,11 +52,16 @@ impl Report for ChainError {
             ChainError::Forked { target, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(start_again(target))
             }
-            ChainError::StoreBehind { target, applied, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .detail(format!(
-                    "Batch {applied} has been applied here, but the store does not hold it."
-                ))
-                .hint(start_again(target)),
+            ChainError::StoreBehind { target, store, applied, last, newest } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(match newest {
+                        None => format!("Batch {applied} has been applied here, but the store holds no batch."),
+                        Some(newest) => format!(
+                            "Batch {applied} has been applied here, but the last one in the store is batch {newest}."
+                        ),
+                    })
+                    .hint(find_batches(target, store, last, newest.is_some()))
+            }
             ChainError::OwnDatabase { .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint("Import in another database.")
             }
@@ -71,15 +85,6 @@ impl Report for ChainError {
 /// What keeps a table from being imported into, mapped or protected.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    #[error("table \"{table}\" does not exist here")]
-    NoDestination {
-        table: TableName,
-        target: String,
-        batch: u64,
-        is_full: bool,
-        /// What makes it, if its types exist here.
-        definition: Option<String>,
-    },
     #[error("schema \"{schema}\" does not exist")]
     NoSchema { schema: String },
     #[error("permission denied for schema \"{schema}\"")]
@@ -91,7 +96,7 @@ pub enum ImportError {
     #[error("\"{table}\" cannot be imported into")]
     WrongDestination { table: TableName, what: &'static str },
     #[error("columns of table \"{table}\" that do not exist here cannot be ignored in format {format}")]
-    CannotIgnore { table: TableName, columns: Vec<String>, format: &'static str },
+    CannotIgnore { target: String, table: TableName, columns: Vec<String>, format: &'static str },
     #[error("collation {collation} of column \"{column}\" of table \"{table}\" does not exist here")]
     NoCollation { table: TableName, column: String, collation: String },
     #[error("type {} of column \"{column}\" of table \"{table}\" belongs to another role", untrusted.type_name)]
@@ -118,22 +123,6 @@ impl ImportError {
 impl Report for ImportError {
     fn facts(&self) -> Facts {
         match self {
-            ImportError::NoDestination { table, target, batch, is_full, definition } => {
-                let create = match definition {
-                    Some(statement) => format!("Run: {statement}"),
-                    None => "Create it with what tx_ddl() returns at the source.".to_owned(),
-                };
-                plain(ERRCODE_UNDEFINED_TABLE).detail(format!("It is in batch {batch}.")).hint(if *is_full {
-                    create
-                } else {
-                    // A new table lacks the rows that came before this batch.
-                    format!(
-                        "{create} To have all its rows sent again, run at the source: SELECT tx_reset({}, {});",
-                        literal(target),
-                        table.literal()
-                    )
-                })
-            }
             ImportError::NoSchema { schema } => {
                 plain(ERRCODE_INVALID_SCHEMA_NAME).run(ImportError::create_schema(schema))
             }
@@ -153,9 +142,12 @@ impl Report for ImportError {
             ImportError::WrongDestination { what, .. } => plain(ERRCODE_WRONG_OBJECT_TYPE)
                 .detail(format!("It is {what}."))
                 .hint("Import into an ordinary or partitioned table."),
-            ImportError::CannotIgnore { columns, .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED)
+            ImportError::CannotIgnore { target, columns, .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED)
                 .detail(format!("They are {}.", columns.join(", ")))
-                .hint("Import with new_columns => 'add', or export in format text."),
+                .hint(format!(
+                    "Export in format text, or add the columns. Run: {}",
+                    import_with(target, "new_columns => 'add'")
+                )),
             ImportError::NoCollation { .. } | ImportError::NotMapped { .. } => {
                 plain(ERRCODE_UNDEFINED_OBJECT)
             }
@@ -179,7 +171,7 @@ impl Report for ImportError {
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
-    TooManyDeleted { table: TableName, deleted: u64, left: u64, limit: u32 },
+    TooManyDeleted { target: String, table: TableName, deleted: u64, left: u64, limit: u32 },
     #[error("two keys of table \"{table}\" are one here{}", shown_keys(keys.as_ref()))]
     EqualKeys {
         table: TableName,
@@ -188,22 +180,27 @@ pub enum RowsError {
         index: String,
     },
     #[error("table \"{table}\" in batch {number} has {found} {what}, but its manifest says {declared}")]
-    Count { table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
+    Count { target: String, table: TableName, number: u64, what: &'static str, declared: u64, found: u64 },
 }
 
 impl Report for RowsError {
     fn facts(&self) -> Facts {
         match self {
-            RowsError::TooManyDeleted { deleted, left, .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
-                .detail(format!(
-                    "{deleted} rows would be deleted, and {left} would stay. Nothing was changed."
-                ))
-                .hint("If the deletion is intended, import with delete_limit => 100."),
+            RowsError::TooManyDeleted { target, deleted, left, .. } => {
+                plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+                    .detail(format!(
+                        "{deleted} rows would be deleted, and {left} would stay. Nothing was changed."
+                    ))
+                    .hint(format!(
+                        "If the deletion is intended, run: {}",
+                        import_with(target, "delete_limit => 100")
+                    ))
+            }
             RowsError::EqualKeys { index, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
                 .detail(format!("Index {index} takes them for equal. Nothing was changed."))
                 .hint("Give the index here the collation and the operator class that it has at the source."),
-            RowsError::Count { .. } => {
-                plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(COPY_AGAIN)
+            RowsError::Count { target, .. } => {
+                plain(ERRCODE_DATA_CORRUPTED).detail("Nothing was changed.").hint(copy_again(target))
             }
         }
     }
@@ -264,10 +261,11 @@ impl Report for OwnershipError {
                     "They would be replaced by those of table \"{source_table}\" of target \"{target}\"."
                 ))
                 .hint(format!(
-                    "To make the table the copy, and delete what the source does not have, import with \
-                     adopt => true. To import into another table, run: SELECT tx_map({}, {}, '…');",
+                    "To import into another table, put its name for '…': SELECT tx_map({}, {}, '…'); \
+                     To make the table the copy, and delete what the source does not have, run: {}",
                     literal(target),
-                    source_table.literal()
+                    source_table.literal(),
+                    import_with(target, "adopt => true")
                 )),
             OwnershipError::CopyOfAnother { table, source_table, is_same_target: true, .. } => {
                 refused.detail(format!("Both would write rows of table \"{table}\".")).hint(format!(
@@ -392,8 +390,27 @@ impl Report for ValueError {
     }
 }
 
+/// The call of tx_import with one more argument.
+fn import_with(target: &str, argument: &str) -> String {
+    format!("SELECT * FROM tx_import({}, {argument});", literal(target))
+}
+
 fn shown_keys(keys: Option<&[String; 2]>) -> String {
     keys.map(|[one, other]| format!(": ({one}) and ({other})")).unwrap_or_default()
+}
+
+/// What to do about a store that lacks the batch that was applied last; that one came from the store `last`.
+fn find_batches(target: &str, store: &str, last: &str, holds_any: bool) -> String {
+    let elsewhere = if is_same_store(store, last) { String::new() } else { name_store(last) + " " };
+    let target = literal(target);
+    let begin = if holds_any {
+        format!("To go back to the latest full batch in the store, run: SELECT tx_reset({target});")
+    } else {
+        format!(
+            "If they are lost, run at the source: SELECT tx_reset({target}); SELECT * FROM tx_export({target});"
+        )
+    };
+    format!("{elsewhere}Copy the batches that are missing to store \"{store}\". {begin}")
 }
 
 fn start_again(target: &str) -> String {

@@ -1,16 +1,18 @@
 //! What is wrong at a destination: copies that do not follow, and batches that wait or are missing.
 //!
-//! Input: the catalog, and the stores that the last batches came from. Output: a problem each.
+//! Input: the catalog, and the stores that the next batches come from. Output: a problem each.
 //!
 //! What an import would fail with is told in the words of its error, with the HINT of that error.
 
 use std::collections::HashSet;
 
-use crate::catalog::health::{self, ImportHealth, StaleCopy};
-use crate::destination::chain::Backlog;
+use crate::catalog::health::{self, ClosedCopy, ImportHealth, StaleCopy};
+use crate::destination::chain::{Backlog, store_behind};
 use crate::destination::error::ChainError;
 use crate::error::{Problem, Result, TableName, literal};
+use crate::guc;
 use crate::pg::interrupts;
+use crate::table::error::TableError;
 use batch::reader;
 use store::Store;
 
@@ -18,6 +20,7 @@ use store::Store;
 pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     let is_standby = health::here()?.is_standby;
     let mut problems = health::stale_copies()?.into_iter().map(stale).collect::<Vec<_>>();
+    problems.extend(health::closed_copies()?.into_iter().map(closed));
     if !is_standby {
         problems.extend(
             health::emptied_copies()?.into_iter().map(|(table, target)| {
@@ -31,6 +34,20 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     }
     problems.extend(imports.into_iter().filter_map(clocks));
     Ok(problems)
+}
+
+fn closed(copy: ClosedCopy) -> Problem {
+    let ClosedCopy { name: (schema, name), owner, may_use_schema } = copy;
+    let table = TableName::new(&schema, &name);
+    let object = table.quoted().to_owned();
+    Problem::ahead_of(
+        object,
+        if may_use_schema {
+            TableError::RowSecurity { table, doing: "Import", role: owner, is_owner: true }
+        } else {
+            TableError::SchemaClosedToOwner { table, schema, owner }
+        },
+    )
 }
 
 fn stale(copy: StaleCopy) -> Problem {
@@ -87,11 +104,11 @@ fn stale(copy: StaleCopy) -> Problem {
 fn stores(imports: &[ImportHealth]) -> Result<Vec<Problem>> {
     let (mut problems, mut failed) = (Vec::new(), HashSet::new());
     for import in imports {
-        let url = import.store.as_str();
-        if failed.contains(url) {
+        let url = guc::next_store(&import.store, import.is_before_settings);
+        if failed.contains(&url) {
             continue;
         }
-        let opened = store::open(url, interrupts::pending).map_err(batch::Error::from);
+        let opened = store::open(&url, interrupts::pending).map_err(batch::Error::from);
         // From the last batch on, which the store must still hold.
         let listed = opened.and_then(|store| {
             let numbers = reader::numbers(store.as_ref(), &import.target, import.number - 1)?;
@@ -99,8 +116,14 @@ fn stores(imports: &[ImportHealth]) -> Result<Vec<Problem>> {
         });
         match listed {
             Ok((store, numbers)) => problems.extend(of_store(import, store.as_ref(), &numbers)?),
+            Err(batch::Error::Store(store::Error::NotFound { .. })) if guc::is_made_by_next_call(&url) => {
+                let (target, last) = (import.target.clone(), import.store.clone());
+                let (applied, newest) = (import.number, None);
+                let behind = ChainError::StoreBehind { target, store: url, applied, last, newest };
+                problems.push(Problem::ahead_of(&import.target, behind));
+            }
             Err(error) => {
-                problems.push(Problem::unreadable(url, error)?);
+                problems.push(Problem::unreadable(&url, error)?);
                 failed.insert(url);
             }
         }
@@ -113,9 +136,11 @@ fn of_store(import: &ImportHealth, store: &dyn Store, numbers: &[u64]) -> Result
     let ImportHealth { target, number, .. } = import;
     let pending = numbers.iter().filter(|pending| *pending > number).collect::<Vec<_>>();
     let Some(&&first) = pending.first() else {
-        let behind =
-            || ChainError::StoreBehind { target: target.clone(), store: store.url(), applied: *number };
-        return Ok(numbers.is_empty().then(|| Problem::ahead_of(target, behind())));
+        if !numbers.is_empty() {
+            return Ok(None);
+        }
+        let behind = store_behind(target, store, *number, import.store.clone())?;
+        return Ok(Some(Problem::ahead_of(target, behind)));
     };
     if first > number + 1 {
         let missing = Backlog::new(target, store).and_then(|mut chain| chain.missing_batch());

@@ -5,7 +5,8 @@
 //! Invariant: the files have as many ids and records as the manifest says, or the import fails.
 
 use std::ffi::CStr;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek};
 
 use crate::destination::error::RowsError;
 use crate::destination::intercepted::Arrival;
@@ -19,12 +20,46 @@ use crate::pg::staged::Staged;
 use crate::pg::{copy, query};
 use crate::table::intercept::Interceptor;
 use crate::table::shape::Shape;
-use batch::{Format, Kind, Manifest, Part, Without, reader};
+use batch::{Format, Kind, Manifest, Part, Repaired, Without, reader};
 use store::Store;
+
+/// Where the ids and the records of a part are.
+#[derive(Clone, Copy)]
+pub enum Files<'a> {
+    /// Where its batch is.
+    Store(&'a dyn Store),
+    /// In temporary files, which a repair has made.
+    Repair(&'a Repaired),
+}
+
+impl Files<'_> {
+    fn ids(self, manifest: &Manifest, part: &Part) -> Result<Box<dyn Read>> {
+        match self {
+            Files::Store(store) => Ok(Box::new(reader::ids(store, manifest, part)?)),
+            Files::Repair(repaired) => Ok(Box::new(from_start(&repaired.ids.file)?)),
+        }
+    }
+
+    fn records(self, manifest: &Manifest, part: &Part) -> Result<Box<dyn Read>> {
+        match self {
+            Files::Store(store) => Ok(Box::new(reader::records(store, manifest, part)?)),
+            Files::Repair(repaired) => Ok(Box::new(from_start(&repaired.records.file)?)),
+        }
+    }
+}
+
+fn from_start(file: &File) -> Result<File, batch::Error> {
+    let again = || {
+        let mut file = file.try_clone()?;
+        file.rewind()?;
+        Ok(file)
+    };
+    again().map_err(batch::Error::Scratch)
+}
 
 /// A part on its way into its table.
 pub struct Incoming<'a> {
-    pub store: &'a dyn Store,
+    pub files: Files<'a>,
     pub manifest: &'a Manifest,
     pub part: &'a Part,
     pub destination: &'a Destination,
@@ -55,17 +90,17 @@ impl Incoming<'_> {
 
     /// Reads the ids into staged rows that queries can name `ids`.
     fn stage_ids(&self) -> Result<Staged> {
-        let Incoming { store, manifest, part, .. } = *self;
-        let ids = self.stage(c"ids", &part.key, Format::Text, reader::ids(store, manifest, part)?)?;
+        let Incoming { files, manifest, part, .. } = *self;
+        let ids = self.stage(c"ids", &part.key, Format::Text, files.ids(manifest, part)?)?;
         self.require_count("ids", part.ids, ids.rows())?;
         Ok(ids)
     }
 
     /// Reads the records into staged rows that queries can name `records`.
     fn stage_records(&self) -> Result<Staged> {
-        let Incoming { store, manifest, part, .. } = *self;
+        let Incoming { files, manifest, part, .. } = *self;
         let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
-        let file = reader::records(store, manifest, part)?;
+        let file = files.records(manifest, part)?;
         let records = match self.destination.ignored.as_slice() {
             [] => self.stage(c"records", &columns, part.format, file)?,
             fields => {
@@ -98,9 +133,9 @@ impl Incoming<'_> {
 
     /// Inserts the records by COPY, and returns their number.
     fn copy_records(&self) -> Result<u64> {
-        let Incoming { store, manifest, part, destination, .. } = *self;
+        let Incoming { files, manifest, part, destination, .. } = *self;
         let columns = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
-        let file = reader::records(store, manifest, part)?;
+        let file = files.records(manifest, part)?;
         let (table, format) = (&destination.table, part.format.name());
         let inserted: Result<u64> = match destination.ignored.as_slice() {
             [] => copy::copy_from(table, &columns, format, file),
@@ -116,7 +151,8 @@ impl Incoming<'_> {
             return Ok(());
         }
         let table = self.destination.shape.name_for_errors();
-        Err(RowsError::Count { table, number: self.manifest.number, what, declared, found }.into())
+        let (target, number) = (self.manifest.target.clone(), self.manifest.number);
+        Err(RowsError::Count { target, table, number, what, declared, found }.into())
     }
 }
 
@@ -162,7 +198,8 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let mut surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;
     merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
     surplus += merge.delete_duplicates(ids.as_ref())?;
-    if part.kind == Kind::Full {
+    // What a repair compares shows them, and no id names them.
+    if part.kind == Kind::Full || matches!(incoming.files, Files::Repair(_)) {
         surplus += merge.delete_without_key()?;
         arrival.deleted_without_key(&merge)?;
     }

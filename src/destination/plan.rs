@@ -130,6 +130,10 @@ impl Outlook {
             let demands = apply::demands(&manifest, request.options, caller);
             let places = apply::places(&manifest)?;
             let places = ownership::leave_out(places, &manifest, &self.copies, &pending.chain)?;
+            if obstacles.pass(apply::require_room(&places, request.target))?.is_none() {
+                self.plan.add_all(Some(manifest.number), None, obstacles.take());
+                return Ok(());
+            }
             self.look_at_batch(&demands, places, request.options.adopt)?;
         }
         Ok(())
@@ -197,7 +201,9 @@ fn look_at_table(
         let (table, foreseen) = demands.foresee(place, before, &mut obstacles)?;
         let foreseen = shape.insert(foreseen);
         // Whose copy it is, and whether it has rows, is not for a role without rights on it.
-        if let Some(table) = table.filter(|table| table.allows(demands.caller.role(), demands.rights.1)) {
+        if let Some(table) = table.filter(|table| table.allows(demands.caller.role(), demands.rights.1))
+            && table.schema_closed_to_owner()?.is_none()
+        {
             obstacles.pass(batch.check(&table, foreseen, &place.part, adopt, demands.caller))?;
         }
         Ok::<_, Error>(())

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::catalog;
 use crate::destination::error::{ImportError, OwnershipError};
+use crate::destination::missing::{ByHand, Former, MissingTable};
 use crate::destination::obstacles::Obstacles;
 use crate::destination::retyped::{self, Retyped};
 use crate::destination::{create, intercepted};
@@ -18,6 +19,7 @@ use crate::pg::user::Caller;
 use crate::pg::{Oid, query};
 use crate::table::error::TableError;
 use crate::table::intercept;
+use crate::table::readable;
 use crate::table::shape::{self, Shape};
 use batch::{Condition, Format, Kind, Manifest, Part};
 
@@ -104,6 +106,13 @@ pub fn place(target: &str, part: &Part) -> Result<Place> {
     }
 }
 
+/// Returns the place of a part in a table that is known to be its copy.
+pub fn place_of_copy(target: &str, part: &Part, copy: Oid) -> Result<Place> {
+    let mapping = snapshot::latest(|| catalog::mapping(target, &part.schema, &part.name))?;
+    let part = mapping.map_or_else(|| part.clone(), |mapping| renamed(part, &mapping.columns));
+    Ok(Place { part, oid: Some(copy), is_mapped: true })
+}
+
 /// What a batch asks of the tables that it goes to.
 pub struct Demands<'a> {
     pub manifest: &'a Manifest,
@@ -181,16 +190,33 @@ impl Demands<'_> {
         }
     }
 
-    fn missing(&self, place: &Place) -> Result<ImportError> {
+    fn missing(&self, place: &Place) -> Result<MissingTable> {
         let part = &place.part;
         // A mapped table that is gone is not the one of that name.
-        let definition = if place.is_mapped { None } else { create::by_hand(part, self.caller)? };
-        Ok(ImportError::NoDestination {
+        let by_hand = if place.is_mapped { ByHand::Otherwise } else { create::by_hand(part, self.caller)? };
+        Ok(MissingTable {
             table: TableName::new(&part.schema, &part.name),
             target: self.manifest.target.clone(),
             batch: self.manifest.number,
             is_full: part.kind == Kind::Full,
-            definition,
+            by_hand,
+            former: self.former(part)?,
+        })
+    }
+
+    /// Returns the copy that a missing table may have become at the source, where it has another name now: it
+    /// has all columns, and the batch does not name the table that it is the copy of.
+    fn former(&self, part: &Part) -> Result<Option<Former>> {
+        snapshot::latest(|| {
+            for copy in catalog::copies(&self.manifest.target)? {
+                let is_named = self.manifest.tables().any(|table| table == (&copy.schema, &copy.name));
+                let Some(here) = Shape::of(copy.relation)?.filter(|_| !is_named) else { continue };
+                if part.columns.iter().all(|column| !here.lacks(&column.name)) {
+                    let source_table = TableName::new(&copy.schema, &copy.name);
+                    return Ok(Some(Former { source_table, here: here.name_for_errors() }));
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -272,7 +298,8 @@ impl Demands<'_> {
         let ignored = ignored.into_iter().map(|(place, column)| (place, column.name)).collect::<Vec<_>>();
         if !ignored.is_empty() && part.format != Format::Text {
             let columns = ignored.iter().map(|(_, name)| name.clone()).collect();
-            obstacles.meet(ImportError::CannotIgnore { table, columns, format: part.format.name() })?;
+            let (target, format) = (self.manifest.target.clone(), part.format.name());
+            obstacles.meet(ImportError::CannotIgnore { target, table, columns, format })?;
         }
         Ok(ignored)
     }
@@ -308,10 +335,9 @@ impl Demands<'_> {
             let (table, role) = (name.clone(), self.caller.name()?);
             obstacles.meet(TableError::NoPrivilege { table, privilege, role })?;
         }
-        if table.hides_rows_from(role) || table.hides_rows_from(table.owner()) {
-            obstacles.meet(TableError::RowSecurity { table: name, doing: "Import" })?;
-        }
-        Ok(())
+        let closed = readable::closed_schema(table, &name)?;
+        let hidden = readable::hidden_rows(table, role, &name, "Import")?;
+        closed.into_iter().chain(hidden).try_for_each(|error| obstacles.meet(error))
     }
 
     /// Returns the owner of a table: the caller, of one that does not exist yet.
@@ -344,7 +370,7 @@ pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
 fn compare(theirs: &batch::Column, shape: &Shape, owner: Oid, format: Format) -> Result<Option<Retyped>> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
-        let definition = create::addition(theirs, &table, owner)?;
+        let definition = Some(create::addition(theirs, &table, owner)?);
         return Err(TableError::NoColumn { table, column, definition }.into());
     };
     if ours.is_generated {

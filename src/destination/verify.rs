@@ -20,6 +20,7 @@ use crate::proof::error::ProofError;
 use crate::proof::held::Held;
 use crate::proof::{Proof, Request};
 use crate::table::error::TableError;
+use crate::table::readable;
 use crate::table::shape::Shape;
 use batch::{Format, Kind, Manifest, Part};
 use store::Store;
@@ -56,31 +57,38 @@ pub fn verify(request: &Request, store: &dyn Store, caller: &Caller) -> Result<O
 fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) -> Result<Look> {
     let Request { target, relation, .. } = *request;
     let Some((number, id)) = catalog::last_applied(target)? else { return Ok(Look::Done(None)) };
-    let mut copies = catalog::copies(target)?;
-    let known = copies.iter().map(|copy| (copy.schema.clone(), copy.name.clone())).collect::<Vec<_>>();
-    copies.retain(|copy| relation.is_none_or(|relation| relation == copy.relation));
+    let copies = copies(target, relation)?;
     let is_open = |copy: &&Copy| !locked.contains_key(&copy.relation.to_u32());
     let to_lock = copies.iter().filter(is_open).map(|copy| copy.relation).collect::<Vec<_>>();
     if !to_lock.is_empty() {
         return Ok(Look::MustLock(to_lock));
     }
-    if let Some(relation) = relation
-        && copies.is_empty()
-    {
-        let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-        let (table, target) = (shape.name_for_errors(), target.to_owned());
-        return Err(ProofError::NotOfTarget { table, target }.into());
-    }
     let held = Held::up_to(store, target, number, Uuid::parse_str(&id).ok())?;
     let mut proofs = Vec::new();
     for copy in &copies {
         let table = locked.get(&copy.relation.to_u32()).and_then(Option::as_ref);
-        let earlier = (!copy.is_sent).then(|| Held::up_to(store, target, copy.number, None)).transpose()?;
-        let (number, held) = earlier.as_ref().map_or((number, &held), |earlier| (copy.number, earlier));
-        proofs.push(Verifying { request, store, caller, held, number }.prove(copy, table)?);
+        let earlier = if copy.is_sent { None } else { held_of_unsent(copy, target, store)? };
+        let (number, held) = match &earlier {
+            None => (number, &held),
+            Some(Ok(earlier)) => (copy.number, earlier),
+            Some(Err(gap)) => {
+                let table = format!("{}.{}", copy.schema, copy.name);
+                proofs.push(Proof::of_nothing(copy.number, Some(copy.relation), table, gap.clone()));
+                continue;
+            }
+        };
+        let comparing = Comparing { target, store, caller, held };
+        let judged = comparing
+            .judge(copy, table, |subject| Proof::of(number, copy.relation, subject, request.examples))?;
+        proofs.push(match judged {
+            Judged::Not { table, gap } => Proof::of_nothing(number, Some(copy.relation), table, gap),
+            Judged::So { outcome, gaps } => Proof { gaps, ..outcome },
+        });
     }
     if relation.is_none() {
-        let is_known = |(schema, name): &(&str, &str)| known.iter().any(|(s, n)| s == schema && n == name);
+        let is_known = |(schema, name): &(&str, &str)| {
+            copies.iter().any(|copy| copy.schema == *schema && copy.name == *name)
+        };
         proofs.extend(held.tables().filter(|table| !is_known(table)).map(|(schema, name)| {
             let gap = format!("no table here is its copy. {}", send_again(target, schema, name));
             Proof::of_nothing(number, None, format!("{schema}.{name}"), gap)
@@ -89,31 +97,77 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
     Ok(Look::Done(Some(proofs)))
 }
 
-/// The batches that the copies are compared with.
-struct Verifying<'a> {
-    request: &'a Request<'a>,
-    store: &'a dyn Store,
-    caller: &'a Caller,
-    held: &'a Held,
-    /// The number of the last of the batches.
-    number: u64,
+/// Finds the batches that lead to the last one that held something of a copy which is not sent any more, or
+/// returns why that cannot be: they may have expired since.
+fn held_of_unsent(copy: &Copy, target: &str, store: &dyn Store) -> Result<Option<Result<Held, String>>> {
+    match Held::up_to(store, target, copy.number, None) {
+        Err(error) if error.is::<ProofError>() => Ok(Some(Err(format!(
+            "the table is not sent any more, and the store does not hold batch {}, the last that had \
+             something of it",
+            copy.number
+        )))),
+        held => held.map(|held| Some(Ok(held))),
+    }
 }
 
-impl Verifying<'_> {
-    fn prove(&self, copy: &Copy, table: Option<&Table>) -> Result<Proof> {
+/// Returns the copies of a target, or the one that is asked for.
+pub fn copies(target: &str, relation: Option<Oid>) -> Result<Vec<Copy>> {
+    let mut copies = catalog::copies(target)?;
+    let Some(relation) = relation else { return Ok(copies) };
+    copies.retain(|copy| copy.relation == relation);
+    if copies.is_empty() {
+        return Err(not_of_target(relation, target)?.into());
+    }
+    Ok(copies)
+}
+
+/// Says that a table is no copy of a target.
+pub fn not_of_target(relation: Oid, target: &str) -> Result<ProofError> {
+    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    Ok(ProofError::NotOfTarget { table: shape.name_for_errors(), target: target.to_owned() })
+}
+
+/// The batches that copies are compared with.
+pub struct Comparing<'a> {
+    pub target: &'a str,
+    pub store: &'a dyn Store,
+    pub caller: &'a Caller,
+    pub held: &'a Held,
+}
+
+/// What has come of a comparison.
+pub enum Judged<T> {
+    /// Nothing, and why.
+    Not {
+        table: String,
+        gap: String,
+    },
+    So {
+        outcome: T,
+        gaps: Vec<String>,
+    },
+}
+
+impl Comparing<'_> {
+    /// Has a copy compared with its parts, as the owner of the table, if that can be done.
+    pub fn judge<T>(
+        &self,
+        copy: &Copy,
+        table: Option<&Table>,
+        compare: impl FnOnce(&Subject) -> Result<T>,
+    ) -> Result<Judged<T>> {
         let Copy { schema, name, .. } = copy;
-        let send_again = || send_again(self.request.target, schema, name);
+        let send_again = || send_again(self.target, schema, name);
         let (Some(table), Some(shape)) = (table, Shape::of(copy.relation)?) else {
             let gap = format!("the copy has been dropped. {}", send_again());
-            return Ok(Proof::of_nothing(self.number, None, format!("{schema}.{name}"), gap));
+            return Ok(Judged::Not { table: format!("{schema}.{name}"), gap });
         };
         self.require_readable(table, &shape)?;
-        let nothing =
-            |gap: String| Ok(Proof::of_nothing(self.number, Some(copy.relation), shape.qualified(), gap));
+        let nothing = |gap: String| Ok(Judged::Not { table: shape.qualified(), gap });
         if !copy.has_full_part {
             return nothing(format!("the copy has not received its rows. {}", send_again()));
         }
-        let mapping = catalog::mapping(self.request.target, schema, name)?;
+        let mapping = catalog::mapping(self.target, schema, name)?;
         let names = mapping.map(|mapping| mapping.columns).unwrap_or_default();
         let parts = self.held.parts_of(schema, name).into_iter();
         let parts = parts.map(|(manifest, part)| (manifest, resolve::renamed(part, &names)));
@@ -149,18 +203,18 @@ impl Verifying<'_> {
                 send_again()
             ));
         }
-        let proof = self.compare(table, &shape, parts, is_partial)?;
-        Ok(Proof { gaps, ..proof })
+        let outcome = self.as_owner(table, &shape, parts, is_partial, compare)?;
+        Ok(Judged::So { outcome, gaps })
     }
 
-    /// Compares a copy with its parts, as the owner of the table.
-    fn compare(
+    fn as_owner<T>(
         &self,
         table: &Table,
         shape: &Shape,
         parts: Vec<(&Manifest, Part)>,
         is_partial: bool,
-    ) -> Result<Proof> {
+        compare: impl FnOnce(&Subject) -> Result<T>,
+    ) -> Result<T> {
         let binary =
             parts.iter().find(|(_, part)| part.format == Format::Binary).map(|(_, part)| part.clone());
         let binary = match &binary {
@@ -170,8 +224,7 @@ impl Verifying<'_> {
         let rows = shape.as_from_item();
         let subject = Subject { store: self.store, parts, is_partial, rows: &rows, left_out: None, binary };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());
-        let compare = || Proof::of(self.number, table.oid(), &subject, self.request.examples);
-        report::with_detail(&place, true, || None, || self.caller.as_owner(table, compare))
+        report::with_detail(&place, true, || None, || self.caller.as_owner(table, || compare(&subject)))
     }
 
     /// Says how records in format binary are read: as an import of them would.
@@ -194,10 +247,9 @@ impl Verifying<'_> {
             let role = self.caller.name()?;
             return Err(TableError::NoPrivilege { table: name, privilege: "SELECT", role }.into());
         }
-        if table.hides_rows_from(role) || table.hides_rows_from(table.owner()) {
-            return Err(TableError::RowSecurity { table: name, doing: "Verify" }.into());
-        }
-        Ok(())
+        let closed = readable::closed_schema(table, &name)?;
+        let hidden = readable::hidden_rows(table, role, &name, "Verify")?;
+        closed.or(hidden).map_or(Ok(()), |error| Err(error.into()))
     }
 }
 

@@ -17,8 +17,8 @@ use crate::pg::error::report;
 pub use crate::pg::error::{Facts, Report, plain};
 use crate::pg::transaction::Obstacle;
 pub use problem::Problem;
-pub use shared::{Shared, copy_or_reset};
-pub use store::COPY_AGAIN;
+pub use shared::{Shared, copy_or_reset, name_store};
+pub use store::copy_again;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

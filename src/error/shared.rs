@@ -19,6 +19,8 @@ pub enum Shared {
     NoFullBatch { target: String },
     #[error("database \"{here}\" must not publish batches")]
     NoPublisher { here: String },
+    #[error("the lock table has no room for {by} of target \"{target}\"")]
+    TooManyLocks { by: &'static str, target: String, held: i64, room: i64, setting: i64 },
 }
 
 impl Shared {
@@ -49,6 +51,15 @@ impl Report for Shared {
                     "If it is no such copy, run: ALTER DATABASE {} RESET pg_table_export.publish;",
                     quote_identifier(here)
                 )),
+            Shared::TooManyLocks { held, room, setting, .. } => plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+                .detail(format!(
+                    "It locks {held} tables and indexes, those of the catalogs among them; there is room for \
+                     {room}."
+                ))
+                .hint(format!(
+                    "Restart the server after you have run: \
+                     ALTER SYSTEM SET max_locks_per_transaction = {setting};"
+                )),
         }
     }
 }
@@ -60,6 +71,15 @@ fn known_targets(known: &[String]) -> String {
     }
     let names = known.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>();
     format!("Targets: {}.", names.join(", "))
+}
+
+/// Says how calls that name no store find the one that is meant.
+pub fn name_store(store: &str) -> String {
+    format!(
+        "If store \"{store}\" is meant, name it, or run: LOAD 'pg_table_export'; \
+         ALTER SYSTEM SET pg_table_export.store = {}; SELECT pg_reload_conf();",
+        literal(store)
+    )
 }
 
 /// The HINT for a chain of batches that is incomplete in the store.

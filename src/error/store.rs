@@ -4,10 +4,17 @@ use std::io;
 
 use pgrx::PgSqlErrorCode::*;
 
-use super::{Facts, Report, plain};
+use super::{Facts, Report, literal, plain};
+use batch::reader;
 
 /// The HINT for a batch that is damaged.
-pub const COPY_AGAIN: &str = "Copy the batch again from a store in which it is undamaged.";
+pub fn copy_again(target: &str) -> String {
+    format!(
+        "Copy the batch again from a store in which it is undamaged. If there is none, run at the source: \
+         SELECT tx_reset({0}); SELECT * FROM tx_export({0});",
+        literal(target)
+    )
+}
 
 /// The SQLSTATEs are those to which errcode_for_file_access maps errno (elog.c).
 impl Report for store::Error {
@@ -17,9 +24,13 @@ impl Report for store::Error {
                 .hint("The directory must exist and belong to the operating-system user of the server."),
             store::Error::Exists { .. } => plain(ERRCODE_DUPLICATE_FILE),
             store::Error::Name { .. } => plain(ERRCODE_INVALID_NAME),
-            store::Error::Unsupported { .. } | store::Error::Replaces { .. } => {
-                plain(ERRCODE_FEATURE_NOT_SUPPORTED)
-            }
+            store::Error::Unsupported { location } => Facts {
+                hint: location.strip_prefix("file://").filter(|path| !path.starts_with('/')).map(|path| {
+                    format!("The URL of a directory has three slashes, as in \"file:///{path}\".")
+                }),
+                ..plain(ERRCODE_FEATURE_NOT_SUPPORTED)
+            },
+            store::Error::Replaces { .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED),
             store::Error::Secret => plain(ERRCODE_INVALID_PARAMETER_VALUE).hint(
                 "Credentials come from the environment, or from files, of the operating-system user of the server.",
             ),
@@ -51,8 +62,9 @@ impl Report for batch::Error {
                     _ => facts,
                 }
             }
-            batch::Error::Manifest { .. } | batch::Error::Damaged { .. } => {
-                plain(ERRCODE_DATA_CORRUPTED).hint(COPY_AGAIN)
+            batch::Error::Manifest { path, .. } | batch::Error::Damaged { path, .. } => {
+                let facts = plain(ERRCODE_DATA_CORRUPTED);
+                Facts { hint: reader::target_of(path).as_deref().map(copy_again), ..facts }
             }
             batch::Error::FutureFormat { .. } => {
                 plain(ERRCODE_FEATURE_NOT_SUPPORTED).hint("Upgrade pg_table_export here.")

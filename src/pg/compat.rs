@@ -27,6 +27,18 @@ pub(super) unsafe fn attribute(
     }
 }
 
+/// Says whether a role may use a schema.
+pub(super) fn may_use_schema(schema: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
+    #[cfg(any(feature = "pg14", feature = "pg15"))]
+    // SAFETY: the ids of a schema and of a role.
+    let result = unsafe { pg_sys::pg_namespace_aclcheck(schema, role, usage) };
+    #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+    // SAFETY: the ids of a schema and of a role.
+    let result = unsafe { pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, usage) };
+    result == pg_sys::AclResult::ACLCHECK_OK
+}
+
 /// Refuses settings under our prefix that we have not defined.
 pub fn reserve_settings(prefix: &std::ffi::CStr) {
     // SAFETY: a C string.

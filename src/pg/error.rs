@@ -4,6 +4,7 @@
 //! before SQLSTATE, DETAIL and HINT are decided. A HINT that ends with a statement ends with its semicolon:
 //! it can be pasted.
 
+use std::cell::RefCell;
 use std::io;
 
 use pgrx::PgSqlErrorCode::{self, *};
@@ -41,6 +42,30 @@ pub trait Report: std::error::Error + 'static {
     fn facts(&self) -> Facts;
 }
 
+thread_local! {
+    /// What comes before the name of a function of ours in a statement; `None` if that is not known yet.
+    static PREFIX: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Says whether it is not known yet what comes before the name of a function of ours.
+pub(super) fn lacks_prefix() -> bool {
+    PREFIX.with_borrow(Option::is_none)
+}
+
+/// Remembers what comes before the name of a function of ours.
+pub(super) fn remember_prefix(prefix: Option<String>) {
+    PREFIX.set(prefix);
+}
+
+/// Names the schema of our functions in the statements of a HINT, unless it is `public`: the caller's
+/// search_path is another one than that of a call.
+pub fn qualified(hint: &str) -> String {
+    let prefix = PREFIX.with_borrow(|prefix| prefix.clone().unwrap_or_default());
+    let qualify =
+        |hint: String, before: &str| hint.replace(&format!("{before} tx_"), &format!("{before} {prefix}tx_"));
+    ["SELECT", "FROM", "CALL"].into_iter().fold(hint.to_owned(), qualify)
+}
+
 /// Turns an error into what PostgreSQL raises.
 pub fn report(error: &dyn Report) -> ErrorReport {
     // A statement that is being cancelled reports the cancellation, not an error that followed from it.
@@ -51,7 +76,7 @@ pub fn report(error: &dyn Report) -> ErrorReport {
         report = report.set_detail(detail);
     }
     if let Some(hint) = hint {
-        report = report.set_hint(hint);
+        report = report.set_hint(qualified(&hint));
     }
     report
 }

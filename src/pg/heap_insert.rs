@@ -41,6 +41,11 @@ impl Append {
         })
     }
 
+    /// The table.
+    pub fn oid(&self) -> Oid {
+        self.table.oid()
+    }
+
     /// Adds a row, given as one value a column. What the values point to must stay there until the row is
     /// written.
     pub fn push(&mut self, values: impl Iterator<Item = (Datum, bool)>) {

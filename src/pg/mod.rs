@@ -13,6 +13,7 @@ pub mod copy;
 pub mod described;
 pub mod encoding;
 pub mod error;
+pub mod functions;
 pub mod heap_insert;
 pub mod indexes;
 pub mod installed;

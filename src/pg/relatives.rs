@@ -56,12 +56,18 @@ pub struct Parent {
     pub oid: Oid,
     /// DETACH PARTITION CONCURRENTLY has begun.
     pub is_detaching: bool,
+    /// The table has been given this parent before the transaction.
+    pub is_of_before: bool,
 }
 
 /// Returns the parents of a table.
 pub fn parents(table: Oid) -> Vec<Parent> {
     let (inherits, by_child, _) = INHERITS;
-    let parent = |row: &scan::Tuple| Some(Parent { oid: row.oid(2)?, is_detaching: row.flag(4) });
+    let parent = |row: &scan::Tuple| {
+        // SAFETY: any id of a transaction (xact.c).
+        let is_own = unsafe { pg_sys::TransactionIdIsCurrentTransactionId(row.written_by().into()) };
+        Some(Parent { oid: row.oid(2)?, is_detaching: row.flag(4), is_of_before: !is_own })
+    };
     scan::by_oid(inherits.into(), by_child.into(), 1, table, parent).into_iter().flatten().collect()
 }
 

@@ -146,10 +146,13 @@ fn scan<T>(
 }
 
 /// Finds rows of one table in the active snapshot again and again, by an index over a column of type oid. To
-/// begin a scan takes longer than to find a few rows.
+/// begin a scan takes longer than to find a few rows, so one scan serves them all, unless indexes of the
+/// catalog are to be ignored.
 pub(super) struct Finder {
     table: Table,
-    scan: pg_sys::SysScanDesc,
+    index: Oid,
+    attnum: i16,
+    scan: Option<pg_sys::SysScanDesc>,
 }
 
 impl Finder {
@@ -158,40 +161,62 @@ impl Finder {
     pub(super) fn begin(table: Oid, index: Oid, attnum: i16) -> Result<Finder, Error> {
         let none = || Error::Internal(format!("there is no table {}", table.to_u32()));
         let table = Table::open(table, Lock::Read).ok_or_else(none)?;
-        let mut key = equals(attnum, Oid::INVALID);
-        // SAFETY: an open table and its index over that column; the snapshot stays (genam.c).
-        let scan = unsafe {
+        let mut finder = Finder { table, index, attnum, scan: None };
+        let scan = finder.scan(Oid::INVALID);
+        // SAFETY: begun just now; without an index there is no scan of one (genam.c).
+        unsafe {
+            if (*scan).iscan.is_null() {
+                pg_sys::systable_endscan(scan);
+            } else {
+                finder.scan = Some(scan);
+            }
+        }
+        Ok(finder)
+    }
+
+    fn scan(&self, oid: Oid) -> pg_sys::SysScanDesc {
+        let mut key = equals(self.attnum, oid);
+        // SAFETY: an open table and its index over that column; the snapshot stays. Without indexes all rows
+        // are read (genam.c).
+        unsafe {
             let snapshot = pg_sys::GetActiveSnapshot();
-            pg_sys::systable_beginscan(table.relation(), index, true, snapshot, 1, &raw mut key)
-        };
-        Ok(Finder { table, scan })
+            pg_sys::systable_beginscan(self.table.relation(), self.index, true, snapshot, 1, &raw mut key)
+        }
     }
 
     /// Finds the rows in which the column equals `oid`.
-    pub(super) fn find<T>(&mut self, oid: Oid, mut look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+    pub(super) fn find<T>(&mut self, oid: Oid, look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+        let Some(scan) = self.scan else {
+            let scan = self.scan(oid);
+            let found = self.rest_of(scan, look);
+            // SAFETY: begun here.
+            unsafe { pg_sys::systable_endscan(scan) };
+            return found;
+        };
         // To an index scan, a column is its place in the index.
         let mut key = equals(1, oid);
-        let mut found = Vec::new();
-        // SAFETY: a scan by an index, with one key, which is copied (indexam.c). Each tuple is looked at
-        // before the scan goes on.
-        unsafe {
-            pg_sys::index_rescan((*self.scan).iscan, &raw mut key, 1, std::ptr::null_mut(), 0);
-            loop {
-                let tuple = pg_sys::systable_getnext(self.scan);
-                if tuple.is_null() {
-                    return found;
-                }
-                found.push(look(&Tuple { tuple, descriptor: self.table.descriptor() }));
-            }
-        }
+        // SAFETY: a scan by an index, with one key, which is copied (indexam.c).
+        unsafe { pg_sys::index_rescan((*scan).iscan, &raw mut key, 1, std::ptr::null_mut(), 0) };
+        self.rest_of(scan, look)
+    }
+
+    fn rest_of<T>(&self, scan: pg_sys::SysScanDesc, mut look: impl FnMut(&Tuple) -> T) -> Vec<T> {
+        let next = || {
+            // SAFETY: a scan that has been begun. Each tuple is looked at before it goes on.
+            let tuple = unsafe { pg_sys::systable_getnext(scan) };
+            (!tuple.is_null()).then(|| look(&Tuple { tuple, descriptor: self.table.descriptor() }))
+        };
+        std::iter::from_fn(next).collect()
     }
 }
 
 impl Drop for Finder {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if let Some(scan) = self.scan
+            && !std::thread::panicking()
+        {
             // SAFETY: begun, and not ended yet; the table is closed after that.
-            unsafe { pg_sys::systable_endscan(self.scan) };
+            unsafe { pg_sys::systable_endscan(scan) };
         }
     }
 }

@@ -135,6 +135,19 @@ impl Table {
         })
     }
 
+    /// Returns the name of the table's schema if its owner may not use that.
+    pub fn schema_closed_to_owner(&self) -> Result<Option<String>, Error> {
+        // SAFETY: open.
+        let schema = unsafe { (*(*self.relation).rd_rel).relnamespace };
+        if compat::may_use_schema(schema, self.owner()) {
+            return Ok(None);
+        }
+        // SAFETY: the id of a schema; a palloc'd string, or null (lsyscache.c).
+        let name = unsafe { pg_sys::get_namespace_name(schema) };
+        // SAFETY: a C string.
+        (!name.is_null()).then(|| encoding::from_server(unsafe { CStr::from_ptr(name) })).transpose()
+    }
+
     /// Says whether row security would hide rows of the table from a user.
     pub fn hides_rows_from(&self, user: Oid) -> bool {
         // SAFETY: an open table and the id of a role; noError, so it only answers (rls.c).

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
-use pgrx::datum::Datum;
+use pgrx::datum::{Datum, UnboxDatum};
 use pgrx::nullable::Nullable;
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::pg_sys::{self, Oid};
@@ -55,6 +55,20 @@ impl FromDatum for Text {
         // The server's text contains no null character, in any encoding.
         let text = CString::new(bytes).unwrap_or_default();
         Some(Text(encoding::from_server(&text).map_err(ErrorReport::from).unwrap_or_report()))
+    }
+}
+
+// SAFETY: an element of an array is read by `FromDatum`.
+unsafe impl UnboxDatum for Text {
+    type As<'src> = Text;
+
+    unsafe fn unbox<'src>(datum: Datum<'src>) -> Text
+    where
+        Self: 'src,
+    {
+        // SAFETY: SQL declares the array as text[], and a null is no datum.
+        let text = unsafe { Text::from_polymorphic_datum(datum.sans_lifetime(), false, pg_sys::TEXTOID) };
+        text.unwrap_or_else(|| Text(String::new()))
     }
 }
 

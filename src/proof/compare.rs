@@ -13,12 +13,18 @@ use crate::pg::convert::{Conversion, Misfit};
 use crate::pg::copy;
 use crate::pg::table::Table;
 use crate::pg::{Oid, interrupts, scratch, settings};
+use crate::proof::error::ProofError;
 use crate::proof::{Compared, Proof};
+use crate::table::key_text;
 use crate::table::shape::Shape;
 use batch::{
-    Difference, Example, Expected, Format, Layout, Manifest, Part, Reading, Replaced, Scratch, reader,
+    Difference, Differences, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair, Repaired,
+    Replaced, Scratch, reader,
 };
 use store::Store;
+
+/// What a key that is repaired takes in memory: its digest in four tables.
+const REPAIRED_KEY_BYTES: u64 = 160;
 
 /// A table, and what it is compared with.
 pub struct Subject<'a> {
@@ -102,15 +108,34 @@ impl Proof {
 
 impl Subject<'_> {
     fn compare(&self, examples: usize) -> Result<Compared> {
-        let Some((manifest, first)) = self.parts.first() else {
-            return Err(crate::pg::Error::Internal("there is no part to compare with".into()).into());
+        let (rows, differences) = self.differences(examples)?;
+        let examples = if differences.is_empty() || examples == 0 {
+            Vec::new()
+        } else {
+            let columns = self.columns()?;
+            let mut in_store = differences.search(columns.of_record.clone());
+            for (manifest, part) in &self.parts {
+                self.each_record(self.reading(), manifest, part, |line| {
+                    in_store.record(line);
+                    Ok(())
+                })?;
+            }
+            let here = differences.search(columns.of_row.clone());
+            let (_, here) = copy::copy_to::<_, Error>(&self.query(&columns), Format::Text.name(), here)?;
+            let examples = differences.examples(&in_store, &here);
+            examples.iter().map(|example| shown(example, &columns.names)).collect()
         };
-        let columns = Columns::of(first, self.binary.shape);
+        Ok(Compared { rows, differences, examples })
+    }
+
+    /// Returns how many rows the table has, and how it differs, with the digests of up to `most` keys.
+    fn differences(&self, most: usize) -> Result<(u64, Differences)> {
+        let columns = self.columns()?;
         let reading = self.reading();
         let keys = self.parts.iter().map(|(_, part)| part.ids.saturating_add(part.records));
         let keys = keys.fold(0, u64::saturating_add);
         let mut expected = Expected::new(columns.of_record.clone(), keys, reading.memory, scratch()?);
-        let replaced = Replaced::by(self.parts.iter().map(|(manifest, part)| (*manifest, part)))?;
+        let replaced = self.replaced()?;
         let key = &columns.of_record.key;
         for (place, (manifest, part)) in self.parts.iter().enumerate() {
             reader::check_columns(self.store, manifest, part)?;
@@ -123,28 +148,67 @@ impl Subject<'_> {
             let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), expected.left_out())?;
             expected = left_out.finish();
         }
-        let query = self.query(&columns);
         let rows = expected.rows(columns.of_row.clone(), scratch()?);
-        let (_, rows) = copy::copy_to::<_, Error>(&query, Format::Text.name(), rows)?;
-        let count = rows.count();
-        let go_on = || reading.require_going_on(manifest);
-        let differences = expected.compare(rows, self.is_partial, examples, go_on)?;
-        let examples = if differences.is_empty() || examples == 0 {
-            Vec::new()
-        } else {
-            let mut in_store = differences.search(columns.of_record.clone());
-            for (manifest, part) in &self.parts {
-                self.each_record(reading, manifest, part, |line| {
-                    in_store.record(line);
-                    Ok(())
-                })?;
-            }
-            let here = differences.search(columns.of_row.clone());
-            let (_, here) = copy::copy_to::<_, Error>(&query, Format::Text.name(), here)?;
-            let examples = differences.examples(&in_store, &here);
-            examples.iter().map(|example| shown(example, &columns.names)).collect()
-        };
-        Ok(Compared { rows: count, differences, examples })
+        let (_, rows) = copy::copy_to::<_, Error>(&self.query(&columns), Format::Text.name(), rows)?;
+        let (count, last) = (rows.count(), self.parts.last());
+        let go_on = || last.map_or(Ok(()), |(manifest, _)| reading.require_going_on(manifest));
+        Ok((count, expected.compare(rows, self.is_partial, most, go_on)?))
+    }
+
+    /// Returns how many rows the table has, and how it differs.
+    pub fn judge(&self) -> Result<(u64, Differences)> {
+        self.differences(0)
+    }
+
+    /// Returns what repairs the table; `None` if it does not differ. The keys that differ must fit into
+    /// memory: taken apart, keys that the index takes for one, and rows that swap a unique value, would be
+    /// conflicts.
+    pub fn repair(&self) -> Result<Option<Repaired>> {
+        let memory = settings::maintenance_memory();
+        let most = usize::try_from(memory / REPAIRED_KEY_BYTES).unwrap_or(usize::MAX);
+        let (_, differences) = self.differences(most)?;
+        if differences.is_empty() {
+            return Ok(None);
+        }
+        if differences.has_more() {
+            let keys = differences.missing + differences.extra + differences.different;
+            let megabytes = keys.saturating_mul(REPAIRED_KEY_BYTES).div_ceil(1 << 20);
+            let table = self.binary.shape.name_for_errors();
+            return Err(ProofError::TooManyDiffer { table, keys, megabytes }.into());
+        }
+        let columns = self.columns()?;
+        let repair = Repair::of(&differences, columns.of_record.clone(), scratch()?, scratch()?);
+        let here = repair.rows(columns.of_row.clone());
+        let (_, here) = copy::copy_to::<_, Error>(&self.query(&columns), Format::Text.name(), here)?;
+        let mut repair = here.finish();
+        for (place, (manifest, part)) in self.parts.iter().enumerate() {
+            self.reading().each_id(manifest, part, |line| {
+                repair.id(place, line);
+                Ok(())
+            })?;
+        }
+        let replaced = self.replaced()?;
+        let key = &columns.of_record.key;
+        for (place, (manifest, part)) in self.parts.iter().enumerate() {
+            self.each_record(self.reading(), manifest, part, |line| {
+                if replaced.is_gone(place, (manifest, part), line, key)? {
+                    return Ok(());
+                }
+                repair.record(place, line)
+            })?;
+        }
+        Ok(Some(repair.finish()?))
+    }
+
+    fn replaced(&self) -> Result<Replaced> {
+        Ok(Replaced::by(self.parts.iter().map(|(manifest, part)| (*manifest, part)))?)
+    }
+
+    fn columns(&self) -> Result<Columns> {
+        let first = self.parts.first();
+        let (_, first) =
+            first.ok_or(crate::pg::Error::Internal("there is no part to compare with".into()))?;
+        Ok(Columns::of(first, self.binary.shape))
     }
 
     fn reading(&self) -> Reading<'_> {
@@ -199,12 +263,11 @@ fn scratch() -> Result<Scratch, batch::Error> {
 
 /// Writes an example: what is wrong, the key, and the columns that differ.
 fn shown(example: &Example, names: &[String]) -> String {
-    let key = batch::values_of(&example.key).into_iter();
-    let key = key.map(|value| value.unwrap_or_else(|| "null".into())).collect::<Vec<_>>().join(", ");
+    let key = key_text::write(&batch::values_of(&example.key));
     let columns = example.columns.iter().map(|place| names[*place].as_str()).collect::<Vec<_>>();
     match example.difference {
-        Difference::Missing => format!("missing ({key})"),
-        Difference::Extra => format!("extra ({key})"),
-        Difference::Different => format!("different ({key}): {}", columns.join(", ")),
+        Difference::Missing => format!("missing {key}"),
+        Difference::Extra => format!("extra {key}"),
+        Difference::Different => format!("different {key}: {}", columns.join(", ")),
     }
 }

@@ -15,6 +15,8 @@ pub enum ProofError {
     NothingYet { target: String },
     #[error("the next batch of target \"{target}\" is full, and nothing can be compared before")]
     NoPosition { target: String },
+    #[error("{keys} rows of table \"{table}\" differ, more than a repair can hold in memory")]
+    TooManyDiffer { table: TableName, keys: u64, megabytes: u64 },
     #[error("table \"{table}\" is not one of target \"{target}\" here")]
     NotOfTarget { table: TableName, target: String },
 }
@@ -33,6 +35,12 @@ impl Report for ProofError {
             )),
             ProofError::NoPosition { target } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .run(format!("SELECT * FROM tx_export({})", literal(target))),
+            ProofError::TooManyDiffer { megabytes, .. } => {
+                plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED).hint(format!(
+                    "Repair again after: SET maintenance_work_mem = '{megabytes}MB'; To have all rows sent again \
+                     instead, call tx_reset() for the table at the source."
+                ))
+            }
             ProofError::NotOfTarget { target, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
                     "Leave out the argument \"relation\" to see the tables of target \"{target}\"."

@@ -16,7 +16,11 @@ fn different(found: DifferentTable) -> Problem {
     let mend = match &copy_of {
         Some((schema, name)) => {
             let table = TableName::new(schema, name).literal();
-            format!("To have all rows sent again, run at the source: {}", reset(&table))
+            format!(
+                "To write what differs, and nothing else, run: SELECT * FROM tx_repair({target}); to have all \
+                 rows sent again, run at the source: {}",
+                reset(&table)
+            )
         }
         None => format!("To have all rows sent again, run: {}", reset(&literal(&table))),
     };

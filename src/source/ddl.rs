@@ -4,6 +4,7 @@
 use crate::catalog;
 use crate::error::Result;
 use crate::pg::Oid;
+use crate::pg::query::{self, Row, quote_identifier};
 use crate::pg::snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::source::error::TrackError;
@@ -30,5 +31,24 @@ fn definition(table: &Table) -> Result<String> {
     let key = key::key(relation, &columns.as_deref().map_or(Key::Primary, Key::Columns))?;
     let columns = shape.columns.iter().map(ddl::column);
     let key = key.into_iter().map(|column| column.name).collect::<Vec<_>>();
-    Ok(ddl::statement(&shape.quoted(), columns.collect(), &key))
+    let statement = ddl::statement(&shape.quoted(), columns.collect(), &key);
+    Ok(types_needed(relation)? + &statement)
+}
+
+/// Returns a comment for each type of a user that the statement needs, one to a line.
+fn types_needed(relation: Oid) -> Result<String> {
+    let comment = |row: &Row| {
+        let (type_name, extension) =
+            (row.get::<String>(0)?, row.optional::<String>(1)?.zip(row.optional(2)?));
+        let what = match extension {
+            Some((name, schema)) => {
+                let schema: String = schema;
+                format!("CREATE EXTENSION {} SCHEMA {};", quote_identifier(&name), quote_identifier(&schema))
+            }
+            None => format!("type {type_name}, as pg_dump --schema-only shows it"),
+        };
+        // Names may have line breaks in them, after which it would not be a comment any more.
+        Ok(format!("-- Needed before: {}\n", what.replace(['\n', '\r'], " ")))
+    };
+    query::in_snapshot(include_str!("types_needed.sql"), &[&relation])?.iter().map(comment).collect()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
-use crate::error::{Facts, Report, TableName, literal, plain};
+use crate::error::{Facts, Report, TableName, literal, name_store, plain};
 
 /// A partition whose rows can change without a trigger.
 #[derive(Debug)]
@@ -40,21 +40,43 @@ pub enum TrackError {
     #[error("table \"{table}\" is tracked by another key")]
     OtherKey { table: TableName },
     #[error("the key of table \"{table}\" has changed since it was tracked")]
-    KeyChanged { table: TableName },
+    KeyChanged {
+        table: TableName,
+        /// The columns of the key, quoted, if the table has no primary key.
+        missing_key: Option<Vec<String>>,
+    },
+    #[error("\"{key}\" is no key of table \"{table}\"")]
+    NotAKey { table: TableName, key: String },
     #[error("the triggers that track table \"{table}\" are missing or disabled")]
     TriggersMissing { table: TableName },
+    #[error("the triggers that track table \"{table}\" are not ENABLE ALWAYS")]
+    TriggersNotAlways {
+        table: TableName,
+        /// What makes them that.
+        statements: Vec<String>,
+    },
     #[error("the shadow of table \"{table}\" has been altered")]
     ShadowAltered { table: TableName, id: i32, difference: String },
     #[error("table \"{table}\" has another owner than when it was tracked")]
     OwnerChanged { table: TableName },
-    #[error("table with OID {oid} is tracked, but has been dropped")]
-    TableGone { oid: u32 },
+    #[error("table {} is tracked, but has been dropped", name_or_oid(name.as_deref(), *oid))]
+    TableGone {
+        oid: u32,
+        /// Its name, as it was sent last.
+        name: Option<String>,
+        /// The owner of the extension.
+        owner: String,
+    },
 }
 
 impl Report for TrackError {
     fn facts(&self) -> Facts {
         match self {
             TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TrackError::NotAKey { .. } => plain(ERRCODE_INVALID_PARAMETER_VALUE).hint(
+                "Write a key like a row of its columns, as tx_verify() shows it: \
+                 ARRAY['(7)'] or ARRAY['(7,\"a b\")'].",
+            ),
             TrackError::NoLongerTrackable { table, what } => {
                 plain(ERRCODE_WRONG_OBJECT_TYPE).detail(format!("It is {what}.")).hint(undo_or_untrack(table))
             }
@@ -65,48 +87,82 @@ impl Report for TrackError {
                 .detail(partition.to_string())
                 .hint("Track the other partitions, each by itself."),
             TrackError::NotATable { .. } => plain(ERRCODE_WRONG_OBJECT_TYPE),
-            TrackError::NoKey { index, .. } => plain(ERRCODE_INVALID_TABLE_DEFINITION)
-                .detail(match index {
-                    None => "It has no primary key.".to_owned(),
-                    Some(index) => {
-                        format!(
-                            "\"{index}\" is not a unique index of it, or is partial, or over expressions."
-                        )
-                    }
-                })
-                .hint(
-                    "Add a primary key, or name a unique index over NOT NULL columns: \
-                     SELECT tx_track('…', key_index => '…');",
-                ),
+            TrackError::NoKey { index, .. } => no_key(index.as_deref()),
             TrackError::NullableKey { table, column } => {
                 plain(ERRCODE_INVALID_TABLE_DEFINITION).run(table.alter("ALTER", column, "SET NOT NULL"))
             }
             TrackError::OtherKey { table }
-            | TrackError::KeyChanged { table }
+            | TrackError::KeyChanged { table, missing_key: None }
             | TrackError::TriggersMissing { table } => {
-                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
-                    "To have the next export send the table in full, run: \
-                     SELECT tx_untrack({0}); SELECT tx_track({0});",
-                    table.literal()
-                ))
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(track_again(table))
+            }
+            TrackError::KeyChanged { table, missing_key: Some(columns) } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail("It has no primary key.")
+                    .hint(add_key(table, columns))
+            }
+            TrackError::TriggersNotAlways { statements, .. } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(
+                        "Enabled otherwise, they miss what is written under another value of \
+                         session_replication_role. They may have been disabled meanwhile.",
+                    )
+                    .hint(format!(
+                        "The next export sends the table in full after you have run: {}",
+                        statements.join(" ")
+                    ))
             }
             TrackError::ShadowAltered { table, id, difference } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!("Shadow {id} {difference}."))
-                    .hint(format!(
-                        "Undo that. To have a new shadow, and the table sent in full, run: \
-                         SELECT tx_untrack({0}); SELECT tx_track({0});",
-                        table.literal()
-                    ))
+                    .hint(format!("Undo that. {}", track_again(table)))
             }
             TrackError::OwnerChanged { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(
                 format!("To let the new owner read the shadow, run: SELECT tx_track({});", table.literal()),
             ),
-            TrackError::TableGone { oid } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
-                "If the table was made again, track the new one. Run: SELECT tx_untrack({oid});"
-            )),
+            TrackError::TableGone { oid, owner, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .detail("Nothing is exported to the targets that would get it.")
+                .hint(format!(
+                    "If the table was made again, track the new one. \
+                     As role \"{owner}\", the owner of the extension, run: SELECT tx_untrack({oid});"
+                )),
         }
     }
+}
+
+fn name_or_oid(name: Option<&str>, oid: u32) -> String {
+    name.map_or_else(|| format!("with OID {oid}"), |name| format!("\"{name}\""))
+}
+
+fn no_key(index: Option<&str>) -> Facts {
+    let what = match index {
+        None => "It has no primary key.".to_owned(),
+        Some(index) => {
+            format!("\"{index}\" is not a unique index of it, or is partial, or over expressions.")
+        }
+    };
+    plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what).hint(
+        "Add a primary key, or name a unique index over NOT NULL columns: \
+         SELECT tx_track('…', key_index => '…');",
+    )
+}
+
+fn add_key(table: &TableName, columns: &[String]) -> String {
+    let add = format!("ALTER TABLE {} ADD PRIMARY KEY", table.quoted());
+    match columns {
+        [] => format!("Run first: {add} (…); {}", track_again(table)),
+        columns => {
+            let columns = columns.join(", ");
+            format!("If these columns still have the types that they had, run: {add} ({columns});")
+        }
+    }
+}
+
+fn track_again(table: &TableName) -> String {
+    format!(
+        "To have the next export send the table in full, run: SELECT tx_untrack({0}); SELECT tx_track({0});",
+        table.literal()
+    )
 }
 
 fn undo_or_untrack(table: &TableName) -> String {
@@ -132,8 +188,6 @@ pub enum ExportError {
     NotAlone { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
-    #[error("the lock table has no room for an export of target \"{target}\"")]
-    TooManyLocks { target: String, held: i64, room: i64, setting: i64 },
 }
 
 impl Report for ExportError {
@@ -159,16 +213,6 @@ impl Report for ExportError {
                 .hint("Call it alone: its locks last until the transaction ends."),
             ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
-            ExportError::TooManyLocks { held, room, setting, .. } => plain(
-                ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-            )
-            .detail(format!(
-                "It locks {held} tables and indexes, those of the catalogs among them; there is room for {room}."
-            ))
-            .hint(format!(
-                "Restart the server after you have run: \
-                         ALTER SYSTEM SET max_locks_per_transaction = {setting};"
-            )),
             ExportError::RelativeCame { .. } => {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }
@@ -183,6 +227,8 @@ pub enum HistoryError {
     NewerTimeline { target: String, number: u64, theirs: u32, ours: u32 },
     #[error("target \"{target}\" is in use by another database")]
     OtherDatabase { target: String, number: u64, publisher: String, here: String },
+    #[error("store \"{store}\" does not hold batch {number} of target \"{target}\", its last one")]
+    OtherStore { target: String, number: u64, store: String, last: String },
     #[error("batch {number} of target \"{target}\" is not known here and cannot be read")]
     UnreadableUnknown { target: String, number: u64, reason: batch::Error },
     #[error("batch {number} of target \"{target}\" is not one that this database has published")]
@@ -216,6 +262,16 @@ impl Report for HistoryError {
                         literal(target)
                     ))
             }
+            HistoryError::OtherStore { target, last, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .detail(format!(
+                    "It was published to store \"{last}\". A destination cannot begin with the batch after it."
+                ))
+                .hint(format!(
+                    "{} If this store is, copy the batches of the target to it. \
+                     To begin again with a full batch, run: SELECT tx_reset({});",
+                    name_store(last),
+                    literal(target)
+                )),
             HistoryError::UnreadableUnknown { target, reason, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!("{reason}."))
@@ -244,7 +300,11 @@ pub enum RestrictError {
     #[error("view \"{view}\" cannot stand for table \"{table}\"")]
     UnfitView { view: TableName, table: TableName, what: String },
     #[error("the view that table \"{table}\" is exported through does not exist any more")]
-    ViewGone { table: TableName },
+    ViewGone {
+        table: TableName,
+        /// Those that get the table through it.
+        targets: Vec<String>,
+    },
 }
 
 impl Report for RestrictError {
@@ -261,11 +321,19 @@ impl Report for RestrictError {
                 ..plain(ERRCODE_UNDEFINED_OBJECT)
             },
             RestrictError::UnfitView { what, .. } => plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what),
-            RestrictError::ViewGone { table } => {
-                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
-                    "To give the target the table again, run: SELECT tx_restrict('…', {}, '…');",
-                    table.literal()
-                ))
+            RestrictError::ViewGone { table, targets } => {
+                let (table, targets) = (table.literal(), targets.iter().map(|target| literal(target)));
+                let names = targets.clone().collect::<Vec<_>>().join(", ");
+                let shown = |target| format!("SELECT tx_restrict({target}, {table}, '…');");
+                let taken = |target| format!("SELECT tx_unrestrict({target}, {table});");
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(format!("Targets that get the table through it: {names}."))
+                    .hint(format!(
+                        "To give it through another view, put the name of that for '…': {} \
+                         To take the table from them, run: {}",
+                        targets.clone().map(shown).collect::<Vec<_>>().join(" "),
+                        targets.map(taken).collect::<Vec<_>>().join(" ")
+                    ))
             }
         }
     }

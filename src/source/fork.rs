@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::catalog::{DatabaseIdentity, Target};
 use crate::error::{Error, Result};
+use crate::guc;
 use crate::pg::copy;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
@@ -50,6 +51,20 @@ pub enum Healing {
     Keys(String),
     /// They replaced all of it, or ranges, or had another key: it is sent in full.
     Everything,
+}
+
+/// Requires that a store holds the last batch of a target, or later ones, unless the last one was published
+/// to it, and has been taken away since. After a reset a full batch needs none before it.
+pub fn require_last_batch(store: &dyn Store, name: &str, target: Option<&Target>) -> Result<()> {
+    let Some(Target { position: Some(_), number: number @ 1.., store: Some(last), .. }) = target else {
+        return Ok(());
+    };
+    let url = store.url();
+    if guc::is_same_store(last, &url) || !reader::numbers(store, name, number - 1)?.is_empty() {
+        return Ok(());
+    }
+    let (target, last) = (name.to_owned(), last.clone());
+    Err(HistoryError::OtherStore { target, number: *number, store: url, last }.into())
 }
 
 /// Looks for batches after the last one that this database published for a target. Returns where the next
@@ -92,26 +107,47 @@ pub fn inspect(
             has_gap: false,
         });
     }
-    let mut parts = 0;
-    let unknown = numbers
-        .iter()
-        .map(|&number| {
-            let manifest = reader::manifest(store, name, number).map_err(|reason| {
-                HistoryError::UnreadableUnknown { target: name.to_owned(), number, reason }
-            })?;
-            require_publisher(&manifest, source)?;
-            require_past(&manifest, source)?;
-            parts += manifest.parts.len();
-            let is_last = number + 1 == next;
-            Ok(if is_last { manifest } else { lean(manifest, parts <= UNKNOWN_PARTS_MAX) })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let (unknown, parts) = read_unknown(store, name, &numbers, source)?;
     let previous = unknown.last().map(|manifest| manifest.id).or(last);
     let before = std::iter::once(last).chain(unknown.iter().map(|manifest| Some(manifest.id)));
     let is_gone = unknown.iter().zip(before).any(|(manifest, before)| manifest.previous != before);
     let has_gap = is_gone || parts > UNKNOWN_PARTS_MAX;
     let former_publishers = unknown.last().map_or(former, |manifest| manifest.former_publishers.clone());
     Ok(Continuation { next, previous, former_publishers, unknown, has_gap })
+}
+
+/// Reads the manifests of unknown batches, and counts their parts. This database must have published the last
+/// one; of the others it may have taken the target over from those that this one names.
+fn read_unknown(
+    store: &dyn Store,
+    name: &str,
+    numbers: &[u64],
+    source: &DatabaseIdentity,
+) -> Result<(Vec<Manifest>, usize)> {
+    let Some((&last, earlier)) = numbers.split_last() else { return Ok((Vec::new(), 0)) };
+    let read = |number| {
+        reader::manifest(store, name, number).map_err(|reason| HistoryError::UnreadableUnknown {
+            target: name.to_owned(),
+            number,
+            reason,
+        })
+    };
+    let last = read(last)?;
+    require_publisher(&last, source)?;
+    require_past(&last, source)?;
+    let (mut unknown, mut parts) = (Vec::new(), 0);
+    for &number in earlier {
+        let manifest = read(number)?;
+        if !last.former_publishers.contains(&manifest.source.publisher()) {
+            require_publisher(&manifest, source)?;
+            require_past(&manifest, source)?;
+        }
+        parts += manifest.parts.len();
+        unknown.push(lean(manifest, parts <= UNKNOWN_PARTS_MAX));
+    }
+    parts += last.parts.len();
+    unknown.push(last);
+    Ok((unknown, parts))
 }
 
 /// Leaves of a manifest what healing looks at, because all unknown ones are kept until the end: the columns
@@ -125,6 +161,9 @@ fn lean(mut manifest: Manifest, keeps_parts: bool) -> Manifest {
         part.columns.retain(|column| part.key.contains(&column.name));
         part.columns.shrink_to_fit();
         part.columns.iter_mut().for_each(|column| column.definition = None);
+        // That there is a range is enough: it cannot be healed.
+        part.ranges.truncate(1);
+        part.ranges.iter_mut().for_each(|range| *range = Vec::new());
     }
     manifest
 }

@@ -1,6 +1,6 @@
 //! What is wrong at a source: problems that an export would fail with, and those that it would not show.
 //!
-//! Input: the catalog, and the stores of the last batches. Output: a problem each.
+//! Input: the catalog, and the stores of the next batches. Output: a problem each.
 //!
 //! What an export would fail with is told in the words of its error, with the HINT of that error.
 
@@ -8,13 +8,18 @@ use std::collections::HashSet;
 
 use crate::catalog;
 use crate::catalog::error::CatalogError;
-use crate::catalog::health::{self, Here, LargeShadow, ReleasedTarget, TargetHealth, Unexportable};
+use crate::catalog::health::{
+    self, Here, LargeShadow, ReleasedTarget, TargetHealth, Unexportable, UnseenTable,
+};
 use crate::error::{Problem, Result, TableName, literal};
 use crate::guc;
 use crate::pg;
 use crate::pg::interrupts;
 use crate::source::error::{ExportError, HistoryError, TrackError};
+use crate::source::{fork, lost, restriction};
+use crate::table::error::TableError;
 use batch::reader;
+use store::Store;
 
 /// Returns what is wrong with the tables, targets and shadows of this database. A database that must not
 /// publish exports nothing, but its shadows grow.
@@ -27,10 +32,14 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
         for table in health::unexportable()? {
             problems.push(unexportable(table)?);
         }
+        for UnseenTable { name: (schema, name), view } in health::unseen_tables()? {
+            let table = TableName::new(&schema, &name);
+            problems.push(Problem::ahead_of(table.quoted(), restriction::view_gone(view, table.clone())));
+        }
         problems.extend(targets.iter().filter_map(|target| of_target(target, &here)));
         problems.extend(health::released_targets()?.into_iter().map(released));
         if read_stores && !here.is_standby {
-            problems.extend(stores(&targets)?);
+            problems.extend(stores(&targets, &here)?);
         }
     }
     if let Some(limit) = guc::shadow_limit() {
@@ -52,14 +61,15 @@ fn event_trigger(targets: &[TargetHealth]) -> Result<Option<Problem>> {
 }
 
 fn unexportable(table: Unexportable) -> Result<Problem> {
-    let Unexportable { id, oid, name, reason, difference } = table;
+    let Unexportable { id, oid, name, reason, difference, owner } = table;
     let Some((schema, name)) = name else {
-        return Ok(Problem::ahead_of(oid.to_string(), TrackError::TableGone { oid }));
+        return Ok(Problem::ahead_of(oid.to_string(), lost::table_gone(id, oid)));
     };
     let table = TableName::new(&schema, &name);
     let object = table.quoted().to_owned();
+    let owner = owner.unwrap_or_default();
     Ok(match reason.as_str() {
-        "no shadow" => Problem::ahead_of(object, CatalogError::ShadowMissing { id }),
+        "no shadow" => Problem::ahead_of(object, CatalogError::ShadowMissing { id, table: Some(table) }),
         "unlogged" => {
             Problem::ahead_of(object, TrackError::NoLongerTrackable { table, what: "an unlogged table" })
         }
@@ -67,13 +77,18 @@ fn unexportable(table: Unexportable) -> Result<Problem> {
             let what = "a partitioned table with an unlogged partition";
             Problem::ahead_of(object, TrackError::NoLongerTrackable { table, what })
         }
-        "key" => Problem::ahead_of(object, TrackError::KeyChanged { table }),
+        "schema" => Problem::ahead_of(object, TableError::SchemaClosedToOwner { table, schema, owner }),
+        "row security" => {
+            let doing = "Export";
+            Problem::ahead_of(object, TableError::RowSecurity { table, doing, role: owner, is_owner: true })
+        }
+        "key" => Problem::ahead_of(object, lost::key_changed(id, &table)),
         "owner" => Problem::ahead_of(object, TrackError::OwnerChanged { table }),
         "altered" => {
             let difference = difference.unwrap_or_default();
             Problem::ahead_of(object, TrackError::ShadowAltered { table, id, difference })
         }
-        "triggers" => Problem::ahead_of(object, TrackError::TriggersMissing { table }),
+        "triggers" => Problem::ahead_of(object, lost::triggers_missing(id, &table)),
         other => return Err(pg::Error::Internal(format!("\"{other}\" is no reason")).into()),
     })
 }
@@ -119,19 +134,48 @@ fn released(target: ReleasedTarget) -> Problem {
         .hint(format!("Run: SELECT * FROM tx_export({});", literal(&name)))
 }
 
-/// Lists the stores of the last batches, from these on. A store that cannot be read is told once.
-fn stores(targets: &[TargetHealth]) -> Result<Vec<Problem>> {
+/// Lists the stores of the next batches, from the last ones on. A store that cannot be read is told once.
+fn stores(targets: &[TargetHealth], here: &Here) -> Result<Vec<Problem>> {
     let (mut problems, mut failed) = (Vec::new(), HashSet::new());
     for target in targets {
-        let Some(url) = target.store.as_deref().filter(|url| !failed.contains(*url)) else { continue };
-        let opened = store::open(url, interrupts::pending).map_err(batch::Error::from);
-        let listed = opened.and_then(|store| reader::numbers(store.as_ref(), &target.name, target.number));
-        if let Err(error) = listed {
-            problems.push(Problem::unreadable(url, error)?);
-            failed.insert(url);
+        let is_ours = target.publisher.as_ref() == Some(&here.publisher);
+        let Some(last) = target.store.as_deref().filter(|_| is_ours) else { continue };
+        let url = guc::next_store(last, target.is_before_settings);
+        if failed.contains(&url) {
+            continue;
+        }
+        let opened = store::open(&url, interrupts::pending).map_err(batch::Error::from);
+        let listed = opened.and_then(|store| {
+            let numbers = reader::numbers(store.as_ref(), &target.name, target.number)?;
+            Ok((store, numbers))
+        });
+        match listed {
+            Ok((store, numbers)) => problems.extend(of_store(&target.name, store.as_ref(), &numbers)?),
+            Err(batch::Error::Store(store::Error::NotFound { .. })) if guc::is_made_by_next_call(&url) => {
+                let (name, number, last) = (target.name.clone(), target.number, last.to_owned());
+                let missing = HistoryError::OtherStore { target: name, number, store: url, last };
+                problems.push(Problem::ahead_of(&target.name, missing));
+            }
+            Err(error) => {
+                problems.push(Problem::unreadable(&url, error)?);
+                failed.insert(url);
+            }
         }
     }
     Ok(problems)
+}
+
+/// Says whether the next batch can follow those that a store holds: `numbers` are those after the last one
+/// that is known here.
+fn of_store(name: &str, store: &dyn Store, numbers: &[u64]) -> Result<Option<Problem>> {
+    let target = catalog::target(name)?;
+    let followed = fork::require_last_batch(store, name, target.as_ref()).and_then(|()| {
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        fork::inspect(store, name, target.as_ref(), &catalog::this_database()?).map(drop)
+    });
+    followed.err().map(|error| Problem::met(name, error)).transpose()
 }
 
 fn large_shadow(shadow: LargeShadow) -> Problem {

@@ -3,6 +3,7 @@
 //! Rule: nothing here imports `destination` or `upkeep`.
 
 pub mod error;
+pub mod lost;
 pub mod track;
 pub mod capture;
 pub mod shadow;
@@ -12,5 +13,6 @@ pub mod fork;
 pub mod restriction;
 pub mod prune;
 pub mod verify;
+pub mod resend;
 pub mod health;
 pub mod ddl;

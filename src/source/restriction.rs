@@ -9,13 +9,14 @@
 //! what the target gets of all tables, and takes the rights of all their owners.
 
 use crate::catalog::{self, Restriction, Tracked};
-use crate::error::{Result, TableName};
+use crate::error::{Error, Result, TableName};
 use crate::pg::Oid;
 use crate::pg::snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{transaction, view};
-use crate::source::error::{RestrictError, TrackError};
+use crate::source::error::RestrictError;
+use crate::source::lost;
 use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::{Column, Shape};
@@ -33,7 +34,7 @@ pub fn restrict(target: &str, relation: Oid, view: Option<Oid>, caller: &Caller)
             catalog::tracked_table(relation)?.ok_or_else(|| own::not_tracked(relation, Some(&shape)))?;
         let name = shape.qualified();
         if let Some(view) = view {
-            let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
+            let changed = || lost::key_changed(tracked.id, &shape.name_for_errors());
             let key = tracked.key.columns(&table)?.ok_or_else(changed)?;
             see_through(view, &table, &mut shape, &key)?;
         }
@@ -117,10 +118,16 @@ pub struct ViewOfTable {
     pub definition: String,
 }
 
+/// Returns the error for a view that has been dropped.
+pub fn view_gone(view: Oid, table: TableName) -> Error {
+    let gone = |targets| RestrictError::ViewGone { table, targets }.into();
+    catalog::targets_seeing(view).map_or_else(|error| error, gone)
+}
+
 /// Gives the shape of a table the columns of a view over it, if that can stand for it: the view must be of
 /// the table's owner, as whom both are read, and show the key as it is.
 pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> Result<ViewOfTable> {
-    let gone = || RestrictError::ViewGone { table: shape.name_for_errors() };
+    let gone = || view_gone(view, shape.name_for_errors());
     let opened = Table::open(view, Lock::Read).ok_or_else(gone)?;
     let seen = Shape::of(view)?.ok_or_else(gone)?;
     let unfit = |what: &str| {

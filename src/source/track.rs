@@ -7,7 +7,7 @@ use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, snapshot};
 use crate::source::error::{TrackError, UnfitPartition};
-use crate::source::{follow, shadow};
+use crate::source::{follow, lost, shadow};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::own::{lock_own, not_tracked};
@@ -128,11 +128,11 @@ fn already_tracked(
     shape: &Shape,
     key_index: Option<&str>,
 ) -> Result<Tracking> {
-    let changed = || TrackError::KeyChanged { table: shape.name_for_errors() };
+    let changed = || lost::key_changed(tracked.id, &shape.name_for_errors());
     let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
     let key = key::key(tracked.relation, &Key::Columns(&columns))?;
     if key.is_empty() || key.iter().any(|column| !column.not_null) {
-        return Err(changed().into());
+        return Err(changed());
     }
     if let Some(index) = key_index {
         let asked = usable_key(tracked.relation, shape, &Key::Index(index))?;
@@ -141,10 +141,10 @@ fn already_tracked(
         }
     }
     if !shadow::hold_segments(tracked.id)?.fits(table, &columns) {
-        return Err(changed().into());
+        return Err(changed());
     }
     if !catalog::is_intact(tracked.id)? {
-        return Err(TrackError::TriggersMissing { table: shape.name_for_errors() }.into());
+        return Err(lost::triggers_missing(tracked.id, &shape.name_for_errors()));
     }
     catalog::put_tracked(tracked.relation, &key)?;
     // The table may have another owner by now.

@@ -4,6 +4,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
 use crate::error::{Facts, Report, TableName, plain};
+use crate::table::missing_type::MissingType;
 
 /// How a missing column can be added.
 #[derive(Debug)]
@@ -29,10 +30,20 @@ pub enum TableError {
     NotTracked { table: TableName },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
     NoColumn { table: TableName, column: String, definition: Option<Addition> },
+    #[error("type {} of column \"{column}\" of table \"{table}\" does not exist here", missing.name)]
+    NoType { table: TableName, column: String, missing: MissingType },
     #[error("permission denied for table \"{table}\"")]
     NoPrivilege { table: TableName, privilege: &'static str, role: String },
+    #[error("permission denied for schema \"{schema}\"")]
+    SchemaClosedToOwner { table: TableName, schema: String, owner: String },
     #[error("row security would hide rows of table \"{table}\"")]
-    RowSecurity { table: TableName, doing: &'static str },
+    RowSecurity {
+        table: TableName,
+        doing: &'static str,
+        /// The role that they would be hidden from.
+        role: String,
+        is_owner: bool,
+    },
 }
 
 impl Report for TableError {
@@ -50,7 +61,7 @@ impl Report for TableError {
             TableError::NotTracked { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .run(format!("SELECT tx_track({})", table.literal())),
             TableError::NoColumn { table, column, definition } => match definition {
-                None => plain(ERRCODE_UNDEFINED_COLUMN).detail("Its type does not exist here either."),
+                None => plain(ERRCODE_UNDEFINED_COLUMN),
                 Some(Addition { type_name, role }) => {
                     let add = table.alter("ADD", column, type_name);
                     plain(ERRCODE_UNDEFINED_COLUMN).run(match role {
@@ -59,13 +70,28 @@ impl Report for TableError {
                     })
                 }
             },
+            TableError::NoType { missing, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(missing.to_string()),
             TableError::NoPrivilege { table, privilege, role } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .detail(format!("The caller needs {privilege} on it."))
                 .run(table.grant(privilege, role)),
-            TableError::RowSecurity { doing, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).hint(format!(
-                "{doing} as a role that row security does not apply to. \
-                 It must not apply to the owner of the table either."
-            )),
+            TableError::SchemaClosedToOwner { table, schema, owner } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .detail(format!(
+                    "The rows of table \"{table}\" are read and written as its owner, role \"{owner}\", \
+                     who lacks USAGE on the schema."
+                ))
+                .run(format!("GRANT USAGE ON SCHEMA {} TO {}", quote_identifier(schema), quote_identifier(owner))),
+            TableError::RowSecurity { table, role, is_owner: true, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .detail(format!(
+                    "They are read and written as its owner, role \"{role}\", to whom row security applies."
+                ))
+                .run(format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY", table.quoted())),
+            TableError::RowSecurity { doing, role, is_owner: false, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+                .detail(format!("It applies to role \"{role}\", who calls."))
+                .hint(format!(
+                    "{doing} as the owner of the table. \
+                     To let role \"{role}\" see all rows of all tables, run as a superuser: ALTER ROLE {} BYPASSRLS;",
+                    quote_identifier(role)
+                )),
         }
     }
 }

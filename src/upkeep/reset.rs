@@ -27,17 +27,17 @@ pub fn reset(target: &str, relation: Option<Oid>, store: &dyn Store) -> Result<S
     snapshot::latest(|| {
         let known = catalog::target(target)?.is_some();
         match relation {
-            Some(relation) => reset_table(target, relation, known),
+            Some(relation) => reset_table(target, relation, store, known),
             None => reset_all(target, store, known),
         }
     })
 }
 
-fn reset_table(target: &str, relation: Oid, known: bool) -> Result<String> {
+fn reset_table(target: &str, relation: Oid, store: &dyn Store, known: bool) -> Result<String> {
     let shape = Shape::of(relation)?;
     let tracked = catalog::tracked_table(relation)?.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     if !known {
-        return Err(unknown(target)?);
+        return Err(unknown(target, Some(store))?);
     }
     catalog::reset_target(target, Some(tracked.id))?;
     let table = shape.map_or_else(|| relation.to_u32().to_string(), |shape| shape.qualified());
@@ -50,7 +50,7 @@ fn reset_all(target: &str, store: &dyn Store, known: bool) -> Result<String> {
         return Ok(format!("the next import of target \"{target}\" starts from its latest full batch"));
     }
     if !known && reader::numbers(store, target, 0)?.is_empty() {
-        return Err(unknown(target)?);
+        return Err(unknown(target, Some(store))?);
     }
     take_over(target, store)
 }
@@ -101,7 +101,7 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
 /// that the new catalog does not bear out stays, and the next export sends its table in full.
 fn carry_witnesses_through_upgrade(target: &str) -> Result<()> {
     let known = catalog::received(target)?;
-    let seen = catalog::witnesses()?.into_iter().map(|(id, seen)| (id, seen.witness));
+    let seen = catalog::witnesses(&[])?.into_iter().map(|(id, seen)| (id, seen.witness));
     let carried =
         seen.filter_map(|(id, witness)| Some((id, witness.carried_from(&known.get(&id)?.witness)?)));
     catalog::renew_witnesses(target, &carried.collect::<Vec<_>>())
@@ -119,10 +119,20 @@ pub fn forget(target: &str) -> Result<String> {
     if catalog::remove_target(target)? || was_applied {
         Ok(format!("target \"{target}\" is forgotten; its batches stay in the store"))
     } else {
-        Err(unknown(target)?)
+        Err(unknown(target, None)?)
     }
 }
 
-fn unknown(target: &str) -> Result<Error> {
-    Ok(Shared::UnknownTarget { target: target.to_owned(), known: catalog::target_names()? }.into())
+/// Says that a target is not known. A database that exports none is told of those in the store as well, if
+/// one is given: it imports them, or takes one over.
+fn unknown(target: &str, store: Option<&dyn Store>) -> Result<Error> {
+    let mut known = catalog::known_targets()?;
+    let store = if catalog::target_names()?.is_empty() { store } else { None };
+    for stored in store.map(reader::targets).transpose()?.unwrap_or_default() {
+        if !known.contains(&stored) {
+            known.push(stored);
+        }
+    }
+    known.sort();
+    Ok(Shared::UnknownTarget { target: target.to_owned(), known }.into())
 }

@@ -275,3 +275,34 @@ fn an_export_leaves_room_in_the_lock_table() {
     cluster.restart();
     assert_eq!(source.export(), "1|public.root|full");
 }
+
+#[test]
+fn an_import_leaves_room_in_the_lock_table() {
+    let (mut cluster, store) = (Cluster::start_with_few_locks(), Store::new());
+    let source = Database::empty(&SOURCE, "locks_source", &store);
+    source.run("CREATE TABLE root (id int PRIMARY KEY, note text); SELECT tx_track('root')");
+    source.export();
+    let destination = Database::empty(&cluster, "locks_copy", &store);
+    destination.run("CREATE TABLE root (id int PRIMARY KEY, note text) PARTITION BY RANGE (id)");
+    for i in 0..40 {
+        destination
+            .run(&format!("CREATE TABLE part_{i} PARTITION OF root FOR VALUES FROM ({i}) TO ({i} + 1)"));
+    }
+    // 41 tables, 41 indexes, 40 TOAST tables with an index each, and 150 of catalogs.
+    let plan = destination.call("tx_plan", "");
+    let obstacle =
+        destination.text(&format!("SELECT obstacle FROM ({plan}) AS p WHERE obstacle IS NOT NULL"));
+    assert!(obstacle.contains("312 tables"), "{obstacle}");
+    let refusal = destination.refused(&destination.import_sql());
+    refusal.expect(
+        "53400",
+        &[
+            "the lock table has no room for an import of target",
+            "312 tables",
+            "max_locks_per_transaction = 45",
+        ],
+    );
+    destination.run(refusal.statements());
+    cluster.restart();
+    assert_eq!(destination.import(), "1|public.root|full");
+}

@@ -780,6 +780,23 @@ fn refuses_export(source: &Database, store: &Store, sqlstate: &str, texts: &[&st
 }
 
 #[test]
+fn what_is_damaged_in_the_only_store_is_sent_again_as_the_hint_says() {
+    let golden = Golden::new("sent_again", "text", "zstd");
+    let (store, destination) = golden.damaged(|store| {
+        golden.files(2).iter().for_each(|file| fs::write(store.join(file), "x").expect("our own file"));
+    });
+    let refusal = destination.import_refused();
+    refusal.expect("XX001", &["of batch 2 is damaged"]);
+    let again = "run at the source: SELECT tx_reset('reporting'); SELECT * FROM tx_export('reporting');";
+    assert!(refusal.hint.ends_with(again), "{refusal}");
+    let source = golden.source.with_store(&store);
+    source.reset();
+    source.export();
+    destination.import();
+    source.assert_equal(&destination);
+}
+
+#[test]
 fn a_missing_store_is_refused_and_not_made() {
     let golden = Golden::new("missing", "text", "zstd");
     let (store, destination) = golden.damaged(|_| {});
@@ -857,6 +874,8 @@ fn what_is_no_store_is_refused() {
         let call = format!("tx_import('{TARGET}', store => '{location}')");
         golden.destination.refused(&format!("SELECT * FROM {call}")).expect(sqlstate, &[location]);
     }
+    let refusal = golden.source.with_url("file://dev/shm/x").export_refused();
+    assert_eq!(refusal.hint, "The URL of a directory has three slashes, as in \"file:///dev/shm/x\".");
 }
 
 #[test]

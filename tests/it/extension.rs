@@ -52,6 +52,15 @@ fn it_works_from_any_schema() {
     source.run(&source.export_sql().replace("tx_", "\"Tools\".tx_"));
     destination.run(&destination.with_store(&store).import_sql().replace("tx_", "tools.tx_"));
     source.assert_equal(&destination);
+    // Whatever the search_path of whoever reads it is, a HINT can be pasted.
+    source.run("ALTER TABLE items DISABLE TRIGGER ALL");
+    let hint = source.text("SELECT hint FROM \"Tools\".tx_health()");
+    assert!(hint.ends_with(
+        "run: SELECT \"Tools\".tx_untrack('public.items'); SELECT \"Tools\".tx_track('public.items');"
+    ));
+    assert_eq!(source.refused(&source.export_sql().replace("tx_", "\"Tools\".tx_")).hint, hint);
+    source.run(hint.split("run: ").nth(1).unwrap());
+    source.run(&source.export_sql().replace("tx_", "\"Tools\".tx_"));
     for view in ["tx_tracked", "tx_targets", "tx_batches", "tx_receipts"] {
         source.text(&format!("SELECT * FROM \"Tools\".{view}"));
     }

@@ -771,6 +771,21 @@ fn take_a_partition_away_and_back(source: &Database) {
     source.run("ALTER TABLE parted ATTACH PARTITION parted_low FOR VALUES FROM (0) TO (100)");
 }
 
+fn empty_a_partition(source: &Database) {
+    source.run("ALTER TABLE parted DETACH PARTITION parted_low; TRUNCATE parted_low");
+    source.run("ALTER TABLE parted ATTACH PARTITION parted_low FOR VALUES FROM (0) TO (100)");
+}
+
+fn empty_a_partition_without_triggers(source: &Database) {
+    source.run(
+        "DO $$ DECLARE name name; BEGIN
+             FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'parted_low'::regclass AND NOT tgisinternal LOOP
+                 EXECUTE format('DROP TRIGGER %I ON parted_low', name);
+             END LOOP; END $$",
+    );
+    source.run("TRUNCATE parted_low; ALTER TABLE parted_low ALTER mood SET DEFAULT 'sad'");
+}
+
 fn rewrite_a_column(source: &Database) {
     source.run("ALTER TABLE parted ALTER mood TYPE mood USING 'sad'");
 }
@@ -782,6 +797,8 @@ fn a_clone_that_takes_over_sends_what_its_triggers_have_missed() {
         ("parted_disabled", disable_triggers_for_a_while, "full"),
         ("parted_attach", attach_a_partition, "changes"),
         ("parted_away", take_a_partition_away_and_back, "changes"),
+        ("parted_empty", empty_a_partition, "changes"),
+        ("parted_without", empty_a_partition_without_triggers, "full"),
         ("parted_rewrite", rewrite_a_column, "full"),
     ] {
         let (store, source, destination) = parted_pair(&SOURCE, name);
@@ -828,6 +845,48 @@ fn a_batch_of_a_database_that_has_not_taken_over_is_not_applied() {
     misled.reset();
     misled.import();
     other.assert_equal(&misled);
+}
+
+#[test]
+fn an_extension_created_again_goes_on_with_what_it_had_taken_over() {
+    let (store, first, destination) = shared_pair("recreated");
+    SOURCE.create_database_with("recreated_clone", "TEMPLATE recreated");
+    let clone = Database::of(&SOURCE, "recreated_clone", &store);
+    clone.reset();
+    clone.live_on(300);
+    clone.export();
+    let again = "DROP EXTENSION pg_table_export CASCADE; CREATE EXTENSION pg_table_export;
+                 SELECT tx_track('items'); SELECT tx_track('lines')";
+    first.run(again);
+    let last = "in use by another database\nDETAIL: Batch 2 was published by";
+    first.export_refused().expect("55000", &[last, "\"recreated_clone\""]);
+    clone.run(again);
+    assert_eq!(clone.export(), "3|public.items|full\n3|public.lines|full");
+    destination.import();
+    clone.assert_equal(&destination);
+}
+
+#[test]
+fn an_export_to_a_store_without_the_last_batch_is_refused() {
+    let (store, source, destination) = shared_pair("moved_store");
+    let other = Store::new();
+    source.insert([50]);
+    let moved = source.with_store(&other);
+    let refusal = moved.export_refused();
+    let last = format!("It was published to store \"{}\".", store.url());
+    refusal.expect("55000", &["does not hold batch 1 of target \"reporting\"", &last]);
+    assert!(refusal.hint.ends_with("run: SELECT tx_reset('reporting');"), "{refusal}");
+    // With the batches there, it goes on; with those of the same store taken away, as well.
+    let copy = store.copy();
+    assert_eq!(source.with_store(&copy).export(), "2|public.items|changes\n2|public.lines|changes");
+    destination.with_store(&copy).import();
+    fs::remove_dir_all(copy.path().join("reporting")).unwrap();
+    source.insert([51]);
+    assert_eq!(source.with_store(&copy).export(), "3|public.items|changes\n3|public.lines|changes");
+    moved.run("SELECT tx_reset('reporting')");
+    assert_eq!(moved.export(), "4|public.items|full\n4|public.lines|full");
+    destination.with_store(&other).import();
+    source.assert_equal(&destination);
 }
 
 #[test]
@@ -895,6 +954,8 @@ fn after_pg_upgrade_a_takeover_sends_what_triggers_had_missed_before() {
         (attach_a_partition, "full"),
         (take_a_partition_away_and_back, "full"),
         (disable_triggers_for_a_while, "full"),
+        (empty_a_partition, "full"),
+        (empty_a_partition_without_triggers, "full"),
         (rewrite_a_column, "full"),
         (|source: &Database| source.run("DELETE FROM parted WHERE id = 1"), "changes"),
         (|source: &Database| source.run("ALTER TYPE mood RENAME VALUE 'happy' TO 'glad'"), "full"),

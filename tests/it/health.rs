@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::cluster::database::{Database, query, refusal};
+use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::{Cluster, Store};
 
 /// Times and percentages are masked.
@@ -160,13 +160,22 @@ fn what_an_export_would_fail_with_is_foretold() {
         pair.source.run(sql);
         let hint = only(&pair.source, &format!("critical|public.{table}|{problem}"));
         assert_eq!(pair.source.export_refused().message, problem);
-        if table == "lines" {
-            pair.source.run("ALTER TABLE lines ADD PRIMARY KEY (item, line)");
-        } else {
-            type_in(&pair.source, &hint);
-        }
+        type_in(&pair.source, &hint);
         pair.goes_on();
     }
+    pair.foretells(
+        "ALTER TABLE items ENABLE TRIGGER pg_table_export_insert, ENABLE REPLICA TRIGGER pg_table_export_truncate",
+        "public.items",
+        "the triggers that track table \"public.items\" are not ENABLE ALWAYS",
+    );
+    pair.goes_on();
+    pair.foretells(
+        "DO $$ BEGIN EXECUTE format('DROP TABLE table_export.shadow_%s_1', (
+             SELECT id FROM table_export.tracked WHERE relation = 'items'::regclass)); END $$",
+        "public.items",
+        "the shadow of table \"public.items\" does not exist",
+    );
+    pair.goes_on();
     pair.foretells(
         "ALTER TABLE lines SET UNLOGGED",
         "public.lines",
@@ -176,6 +185,52 @@ fn what_an_export_would_fail_with_is_foretold() {
     pair.source.run("CREATE TABLE more (id int PRIMARY KEY); SELECT tx_track('more'); DROP TABLE more");
     let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
     pair.foretells("", &oid, &format!("table with OID {oid} is tracked, but has been dropped"));
+    well(&pair.source);
+    pair.source.run("CREATE TABLE \"m o\" (id int PRIMARY KEY); SELECT tx_track('\"m o\"')");
+    pair.source.export();
+    pair.source.run("DROP TABLE \"m o\"");
+    let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
+    pair.foretells("", &oid, "table \"public.m o\" is tracked, but has been dropped");
+    well(&pair.source);
+}
+
+#[test]
+fn what_is_closed_to_the_owner_of_a_table_is_foretold() {
+    let pair = Pair::new(&[]);
+    let schema = "CREATE SCHEMA closed; CREATE TABLE closed.t (id int PRIMARY KEY);
+                  ALTER TABLE closed.t OWNER TO closed_owner";
+    pair.source.run(&format!("CREATE ROLE closed_owner; {schema}; SELECT tx_track('closed.t')"));
+    pair.destination.run(schema);
+    let (denied, hidden) =
+        ("permission denied for schema \"closed\"", "row security would hide rows of table \"closed.t\"");
+    let force = "ALTER TABLE closed.t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
+    pair.foretells("", "closed.t", denied);
+    pair.foretells(force, "closed.t", hidden);
+    pair.source.export();
+    assert_eq!(pair.destination.import_refused().message, denied);
+    pair.destination.run("GRANT USAGE ON SCHEMA closed TO closed_owner");
+    pair.goes_on();
+    for (sql, problem) in [("REVOKE USAGE ON SCHEMA closed FROM closed_owner", denied), (force, hidden)] {
+        pair.destination.run(sql);
+        pair.source.run("INSERT INTO closed.t SELECT count(*) FROM closed.t");
+        pair.source.export();
+        let hint = only(&pair.destination, &format!("critical|closed.t|{problem}"));
+        assert_eq!(pair.destination.import_refused().message, problem);
+        type_in(&pair.destination, &hint);
+        pair.goes_on();
+    }
+    // Seen through a view in another schema, it needs none.
+    pair.source.run(
+        "CREATE VIEW seen AS SELECT id FROM closed.t; ALTER VIEW seen OWNER TO closed_owner;
+         SELECT tx_restrict('it''s', 'closed.t', 'seen'); SELECT tx_restrict('it''s', 'items')",
+    );
+    well(&pair.source);
+    pair.source.run("DROP VIEW seen");
+    let gone = "the view that table \"closed.t\" is exported through does not exist any more";
+    let hint = only(&pair.source, &format!("critical|closed.t|{gone}"));
+    assert!(hint.contains("SELECT tx_restrict('it''s', 'closed.t', '…');"), "{hint}");
+    assert_eq!(pair.source.with_target("it''s").export_refused().message, gone);
+    type_in(&pair.source, &hint);
     well(&pair.source);
 }
 
@@ -272,6 +327,14 @@ fn who_keeps_a_shadow_is_named_before_targets_are_released() {
 }
 
 #[test]
+fn a_limit_below_a_megabyte_is_kept() {
+    let pair = Pair::new(&["pg_table_export.shadow_limit = '64kB'"]);
+    assert_eq!(pair.source.text("SHOW pg_table_export.shadow_limit"), "64kB");
+    pair.source.insert([30]);
+    well(&pair.source);
+}
+
+#[test]
 fn a_store_that_cannot_be_read_is_a_row_on_either_side() {
     let pair = Pair::new(&[]);
     let away = pair.store.path().with_extension("away");
@@ -297,6 +360,80 @@ fn a_store_that_cannot_be_read_is_a_row_on_either_side() {
         side.refused(timeout).expect("57014", &["statement timeout"]);
         assert_eq!(side.text("SELECT * FROM tx_health(read_stores => false)"), "");
     }
+}
+
+/// Changes pg_table_export.store, and waits until that is known.
+fn set_store(pair: &Pair, statement: &str) {
+    let before = pair.source.text("SELECT pg_conf_load_time()");
+    pair.source.run(statement);
+    pair.source.run("SELECT pg_reload_conf()");
+    wait_until("the settings are loaded", || pair.source.text("SELECT pg_conf_load_time()") != before);
+}
+
+#[test]
+fn the_store_is_looked_at_that_the_next_call_takes() {
+    let (pair, other) = (Pair::new(&[]), Store::new());
+    let (first, url) = (pair.store.url(), other.url());
+    let set = format!("ALTER SYSTEM SET pg_table_export.store = '{url}'");
+    let elsewhere = |url: &str| {
+        format!(
+            "critical|reporting|store \"{url}\" does not hold batch 12 of target \"reporting\", its last one"
+        )
+    };
+    let behind =
+        format!("critical|reporting|store \"{url}\" is behind this database for target \"reporting\"");
+    set_store(&pair, &set);
+    let hint = only(&pair.source, &elsewhere(&url));
+    let statement = format!(
+        "run: LOAD 'pg_table_export'; ALTER SYSTEM SET pg_table_export.store = '{first}'; SELECT pg_reload_conf();"
+    );
+    assert!(hint.contains(&statement), "{hint}");
+    let refusal = pair.source.refused("SELECT * FROM tx_export('reporting')");
+    assert_eq!((refusal.message, &refusal.hint), (elsewhere(&url)[19..].to_owned(), &hint));
+    let hint = only(&pair.destination, &behind);
+    assert!(hint.contains(&statement) && hint.contains("Copy the batches that are missing"), "{hint}");
+    assert!(hint.contains("If they are lost, run at the source: SELECT tx_reset('reporting');"), "{hint}");
+    assert_eq!(pair.destination.refused("SELECT * FROM tx_import('reporting')").hint, hint);
+    // A lost configuration: the next call takes the default store, which does not exist yet.
+    set_store(&pair, "ALTER SYSTEM SET pg_table_export.store = ''");
+    let default = pair.cluster.data_dir().join("pg_table_export/pgsql_tmp.store");
+    only(&pair.source, &elsewhere(&format!("file://{}", default.display())));
+    assert!(!default.exists());
+    set_store(&pair, "ALTER SYSTEM RESET pg_table_export.store");
+    well(&pair.source);
+    well(&pair.destination);
+    // Who names a store does so again.
+    set_store(&pair, &set);
+    pair.source.insert([30]);
+    pair.goes_on();
+    // To begin again there.
+    set_store(&pair, "SELECT 1");
+    let hint = only(&pair.source, &elsewhere(&url).replace("12", "13"));
+    type_in(&pair.source, &hint);
+    pair.source.run("SELECT * FROM tx_export('reporting')");
+    pair.destination.run("SELECT * FROM tx_import('reporting')");
+    well(&pair.source);
+    well(&pair.destination);
+    pair.source.assert_equal(&pair.destination);
+}
+
+#[test]
+fn a_takeover_is_seen_in_the_store() {
+    let pair = Pair::new(&[]);
+    pair.cluster.create_database_with("clone", "TEMPLATE source");
+    let clone = Database::of(&pair.cluster, "clone", &pair.store);
+    clone.reset();
+    clone.insert([40]);
+    clone.export();
+    let problem = "target \"reporting\" is in use by another database";
+    let hint = only(&pair.source, &format!("critical|reporting|{problem}"));
+    assert!(pair.source.text("SELECT detail FROM tx_health()").starts_with("Batch 13 was published by "));
+    let refusal = pair.source.export_refused();
+    assert_eq!((refusal.message.as_str(), &refusal.hint), (problem, &hint));
+    assert_eq!(pair.source.text("SELECT * FROM tx_health(read_stores => false)"), "");
+    type_in(&pair.source, &hint);
+    pair.source.export();
+    well(&pair.source);
 }
 
 #[test]
@@ -331,8 +468,14 @@ fn what_an_import_would_fail_with_is_foretold() {
         "critical|reporting|store \"{}\" is behind this database for target \"reporting\"",
         pair.store.url()
     );
-    only(destination, &behind);
-    assert!(destination.import_refused().message.contains("is behind this database"));
+    let hint = only(destination, &behind);
+    assert!(hint.starts_with("Copy the batches that are missing to store"), "{hint}");
+    assert!(
+        hint.ends_with(
+            "To go back to the latest full batch in the store, run: SELECT tx_reset('reporting');"
+        )
+    );
+    assert_eq!(destination.import_refused().hint, hint);
     fs::write(&path, manifest).unwrap();
     well(destination);
     // A copy without rows: other columns, unlogged, gone.

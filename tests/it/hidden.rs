@@ -3,7 +3,7 @@
 
 use crate::cluster::database::{Refusal, query, refusal, wait_until};
 use crate::cluster::mirror::Mirror;
-use crate::cluster::{COPY, Cluster};
+use crate::cluster::{COPY, Cluster, SOURCE};
 
 /// A plain table, and a partitioned one with two levels.
 const TABLES: &str = "
@@ -282,6 +282,20 @@ fn ddl_that_fires_no_event_triggers() {
     // Any DDL on the table gives the partition its triggers.
     mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 'x'");
     assert_noticed(&mirror, "root", "ATTACH PARTITION");
+
+    mirror.source.run("CREATE TABLE top (id int PRIMARY KEY, v text) PARTITION BY RANGE (id)");
+    source.single_user("single_user", "ALTER TABLE top ATTACH PARTITION root FOR VALUES FROM (0) TO (1000)");
+    mirror.source.run("DELETE FROM top");
+    mirror.source.run("VACUUM");
+    mirror.source.run("ALTER TABLE root ALTER COLUMN v SET DEFAULT 'y'");
+    assert_noticed(&mirror, "root", "ATTACH PARTITION of the tracked table");
+
+    source.single_user("single_user", "ALTER TABLE plain SET UNLOGGED");
+    source.kill();
+    source.restart();
+    source.single_user("single_user", "ALTER TABLE plain SET LOGGED");
+    assert_eq!(mirror.source.text("SELECT count(*) FROM plain"), "0");
+    assert_noticed(&mirror, "plain", "SET UNLOGGED, a crash, SET LOGGED");
 }
 
 /// A view of plain, the first table, that waits, for its function is IMMUTABLE to whoever believes it.
@@ -464,6 +478,70 @@ fn types_whose_values_change_with_no_row() {
 
 /// PostgreSQL's catalog shows who wrote a row of it last, and not how often: in one transaction triggers can
 /// be away and come back unseen.
+/// COPY writes labels and attributes as they are at that moment, whatever its snapshot says.
+#[test]
+fn types_that_were_others_while_an_export_read() {
+    for (change, undo) in [
+        ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'", "ALTER TYPE mood RENAME VALUE 'blue' TO 'sad'"),
+        ("ALTER TYPE pair ADD ATTRIBUTE c int", "ALTER TYPE pair DROP ATTRIBUTE c"),
+    ] {
+        let mirror =
+            Mirror::shared(if change.contains("mood") { "hidden_label" } else { "hidden_attribute" });
+        mirror.run("CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE pair AS (a int, b text)");
+        mirror.source.run(
+            "CREATE TABLE first (id int PRIMARY KEY, v text); INSERT INTO first VALUES (1, 'a');
+             CREATE TABLE plain (id int PRIMARY KEY, m mood, p pair); INSERT INTO plain VALUES (1, 'glad', ROW(1, 'x'))",
+        );
+        mirror.track(&["first", "plain"]);
+        mirror.source.run(
+            "CREATE FUNCTION gate(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+                 $$BEGIN PERFORM pg_advisory_xact_lock_shared(77); RETURN v; END$$;
+             CREATE VIEW gated AS SELECT id, gate(v) AS v FROM first; SELECT tx_restrict('copy', 'first', 'gated'), tx_restrict('copy', 'plain')",
+        );
+        mirror.follow("");
+        mirror.source.run("UPDATE first SET v = 'b'; UPDATE plain SET m = 'sad', p = ROW(9, 'y')");
+        let mut gate = mirror.source.client();
+        query(&mut gate, "SELECT pg_advisory_lock(77)").unwrap();
+        std::thread::scope(|scope| {
+            let export = scope.spawn(|| mirror.export(""));
+            wait_until("the export waits at the gate", || {
+                mirror.source.text("SELECT count(*) FROM pg_locks WHERE objid = 77 AND NOT granted") == "1"
+            });
+            mirror.source.run(change);
+            query(&mut gate, "SELECT pg_advisory_unlock(77)").unwrap();
+            export.join().unwrap();
+        });
+        mirror.source.run(undo);
+        assert_eq!(parts(&mirror), ["public.plain full"], "{change}");
+    }
+}
+
+#[test]
+fn triggers_that_postgresql_believes_not_to_be_there() {
+    let mirror = mirror("hidden_flag");
+    for table in ["plain", "root", "middle"] {
+        let flag =
+            |is: bool| format!("UPDATE pg_class SET relhastriggers = {is} WHERE oid = '{table}'::regclass");
+        mirror.source.run(&flag(false));
+        let refused = mirror.source.refused(&mirror.source.with_target("copy").call("tx_export", ""));
+        refused.expect("55000", &["triggers that track table"]);
+        mirror.source.run(&flag(true));
+    }
+    assert_eq!(mirror.export(""), "");
+}
+
+#[test]
+fn an_export_works_without_indexes_of_the_catalog() {
+    let mirror = mirror("hidden_indexes");
+    mirror.source.run("DELETE FROM plain WHERE id = 1; ALTER TABLE root DETACH PARTITION middle");
+    let mut config = SOURCE.config("hidden_indexes");
+    let mut client = config.options("-c ignore_system_indexes=on").connect(postgres::NoTls).unwrap();
+    let call = format!("SELECT table_name, kind FROM tx_export{}", mirror.arguments("copy", ""));
+    assert!(query(&mut client, &call).unwrap().contains("public.plain|changes"));
+    mirror.import();
+    mirror.assert_same_tables(&["plain", "root"]);
+}
+
 #[test]
 fn triggers_of_a_new_partition_that_were_away_in_the_transaction_that_made_it() {
     let mirror = mirror("new_partitions");

@@ -1,7 +1,8 @@
 //! Names of every kind: of tables and columns, of targets, and of what comes first in a search_path.
 
-use crate::cluster::database::{query, refusal};
+use crate::cluster::database::{Database, query, refusal};
 use crate::cluster::mirror::Mirror;
+use crate::cluster::{SOURCE, Store};
 
 /// Names that break code which pastes them into SQL, a path or a format.
 const NAMES: &[&str] = &[
@@ -169,4 +170,21 @@ fn nothing_of_a_users_search_path_runs() {
     run(&mut copy, "SELECT * FROM public.tx_receipts");
     run(&mut source, &format!("SELECT public.tx_reset{}", mirror.arguments("copy", "")));
     run(&mut source, "SELECT public.tx_untrack('public.t'::pg_catalog.regclass)");
+}
+
+#[test]
+fn a_mistyped_target_is_told_from_those_that_are_known() {
+    let store = Store::new();
+    let source = Database::source(&SOURCE, "mistyped", &store);
+    let destination = Database::destination(&SOURCE, "mistyped_copy", &store);
+    source.feed(&destination);
+    let (mut client, seen) = source.watched();
+    query(&mut client, &source.with_target("reportign").export_sql()).unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["target \"reportign\" is new; known are \"reporting\""]);
+    query(&mut client, &source.with_target("reportign").export_sql()).unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 2, "it is known now, and nothing has changed");
+    let unknown = destination.with_target("reporter");
+    unknown.refused(&unknown.reset_sql()).expect("42704", &["Targets: \"reportign\", \"reporting\"."]);
+    unknown.import_refused().expect("42704", &["Targets: \"reportign\", \"reporting\"."]);
+    unknown.refused("SELECT tx_forget('reporter')").expect("42704", &["Targets: \"reporting\"."]);
 }

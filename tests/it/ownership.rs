@@ -119,8 +119,14 @@ fn rows_that_no_import_has_written_are_replaced_only_if_the_caller_says_so() {
         mirror.export("");
         let asked = format!(", mode => '{mode}'");
         let hint = "SELECT tx_map('copy', 'public.t', '…');";
-        refused(&mirror, &asked)
-            .expect("55000", &["has rows that no import has written", "adopt => true", hint]);
+        refused(&mirror, &asked).expect(
+            "55000",
+            &[
+                "has rows that no import has written",
+                "run: SELECT * FROM tx_import('copy', adopt => true);",
+                hint,
+            ],
+        );
         let plan = format!("SELECT obstacle FROM tx_plan{}", mirror.arguments("copy", &asked));
         assert!(mirror.copy.text(&plan).contains("has rows that no import has written"));
         let adopts = mirror.arguments("copy", &format!("{asked}, adopt => true"));

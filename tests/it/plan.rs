@@ -230,8 +230,16 @@ fn what_postgresql_refuses_of_one_table_hides_no_other() {
          ALTER TABLE hidden.t OWNER TO plan_raised_owner",
     );
     mirror.export("");
-    let expected =
-        [("1", "hidden.t", "permission denied for schema hidden"), ("1", "public.z", "does not exist here")];
+    // Without USAGE its rows are not asked for.
+    let mut expected = [
+        ("1", "hidden.t", "permission denied for schema \"hidden\""),
+        ("1", "public.z", "does not exist here"),
+    ];
+    expect(&plan(&mirror, "postgres", ""), &expected);
+    mirror.copy.run(
+        "GRANT USAGE ON SCHEMA hidden TO plan_raised_owner; REVOKE ALL ON hidden.t FROM plan_raised_owner",
+    );
+    expected[0].2 = "permission denied for table t";
     expect(&plan(&mirror, "postgres", ""), &expected);
     mirror.copy.run("DROP OWNED BY plan_raised_owner CASCADE; DROP ROLE plan_raised_owner");
 }

@@ -113,6 +113,41 @@ fn each_change_of_what_a_target_gets_sends_the_table_in_full() {
     }
 }
 
+/// What a view makes of a row changes with types and functions that the table itself does not name.
+#[test]
+fn types_and_operators_that_only_a_view_uses() {
+    let mirror = Mirror::shared("restricted_indirect");
+    mirror.run("CREATE TYPE mood AS ENUM ('sad', 'glad')");
+    mirror.source.run(
+        "CREATE FUNCTION mood_of(n int) RETURNS mood IMMUTABLE LANGUAGE sql
+             BEGIN ATOMIC SELECT CASE WHEN n = 1 THEN 'sad'::mood ELSE 'glad'::mood END; END;
+         CREATE FUNCTION more(a int, b int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + $2';
+         CREATE OPERATOR @@@ (FUNCTION = more, LEFTARG = int, RIGHTARG = int);
+         CREATE TABLE moods (id int PRIMARY KEY); INSERT INTO moods VALUES (1), (2);
+         CREATE TABLE sums (id int PRIMARY KEY); INSERT INTO sums VALUES (1), (2);
+         SELECT tx_track('moods'), tx_track('sums');
+         CREATE VIEW moods_seen AS SELECT id, mood_of(id) AS m FROM moods;
+         CREATE VIEW sums_seen AS SELECT id, id OPERATOR(public.@@@) 100 AS s FROM sums;
+         SELECT tx_restrict('copy', 'moods', 'moods_seen'), tx_restrict('copy', 'sums', 'sums_seen')",
+    );
+    mirror.copy.run(
+        "CREATE TABLE moods (id int PRIMARY KEY, m mood); CREATE TABLE sums (id int PRIMARY KEY, s int)",
+    );
+    mirror.follow("");
+    mirror.source.run("CREATE OR REPLACE FUNCTION more(a int, b int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 - $2'");
+    assert!(mirror.export("").contains("public.sums|full"));
+    mirror.run("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'");
+    assert!(mirror.export("").contains("public.moods|full"));
+    mirror.import();
+    for (table, view) in [("moods", "moods_seen"), ("sums", "sums_seen")] {
+        assert_eq!(
+            rows(&mirror.copy, &format!("SELECT * FROM {table}")),
+            rows(&mirror.source, &format!("SELECT * FROM {view}"))
+        );
+    }
+    assert_eq!(mirror.export(""), "");
+}
+
 #[test]
 fn what_a_target_does_not_get_it_does_not_hold_back() {
     let mirror = mirror("lets_go");

@@ -29,7 +29,7 @@ const PROTECT: &str = "`tx_protect`, `tx_unprotect`";
 const APPLY: &str = "`tx_import`, `tx_plan`";
 const ONE: &str = "`tx_restrict`, `tx_unrestrict` of one table";
 const ALL: &str = "the first `tx_restrict` of a target, `tx_unrestrict` of all";
-const TARGETS: &str = "`tx_reset`, `tx_forget`, `tx_prune`";
+const TARGETS: &str = "`tx_reset`, `tx_resend`, `tx_forget`, `tx_prune`";
 const STORE: &str = "`tx_compact`, `tx_expire`, `tx_status`";
 const VIEWS: &str = "`tx_health`, the views";
 const ELSEWHERE: &str = "an argument `store`";
@@ -48,6 +48,7 @@ const AT_THE_SOURCE: &[Call] = &[
         "SELECT FROM tx_verify('copy')",
         &["GRANT EXECUTE ON FUNCTION tx_verify TO r", "GRANT SELECT ON t TO r", "GRANT SELECT ON u TO r"],
     ),
+    call(TARGETS, "SELECT tx_resend('copy', 't', '{(1)}')", &["GRANT EXECUTE ON FUNCTION tx_resend TO r"]),
     call(ONE, "SELECT tx_restrict('r', 't')", &["GRANT EXECUTE ON FUNCTION tx_restrict TO r", OWN_T]),
     call(ONE, "SELECT tx_unrestrict('r', 't')", &["GRANT EXECUTE ON FUNCTION tx_unrestrict TO r", OWN_T]),
     call(
@@ -109,6 +110,17 @@ const AT_THE_DESTINATION: &[Call] = &[
         "`tx_catch_up`",
         "CALL tx_catch_up('copy')",
         &["GRANT EXECUTE ON PROCEDURE tx_catch_up TO r", IMPORT, WRITE[0], WRITE[1], WRITE[2]],
+    ),
+    call(
+        "`tx_repair`",
+        "SELECT FROM tx_repair('copy')",
+        &[
+            "GRANT EXECUTE ON FUNCTION tx_repair TO r",
+            "GRANT SELECT ON t TO r; GRANT SELECT ON u TO r",
+            WRITE[0],
+            WRITE[1],
+            WRITE[2],
+        ],
     ),
 ];
 

@@ -19,7 +19,7 @@ fn verify_at(database: &Database, mirror: &Mirror, table: &str) -> String {
     database.text(&format!("SELECT {columns} FROM tx_verify{arguments}"))
 }
 
-fn verify(mirror: &Mirror, table: &str) -> String {
+pub fn verify(mirror: &Mirror, table: &str) -> String {
     verify_at(&mirror.copy, mirror, table)
 }
 
@@ -28,12 +28,12 @@ fn verify_source(mirror: &Mirror, table: &str) -> String {
     verify_at(&mirror.source, mirror, table)
 }
 
-const EQUAL: &str = "t|t|0|0|0|";
+pub const EQUAL: &str = "t|t|0|0|0|";
 
-const FORMATS: [&str; 3] = ["text", "csv", "binary"];
+pub const FORMATS: [&str; 3] = ["text", "csv", "binary"];
 
 /// A table with values that are easily taken for others.
-const VALUES: &str = r#"
+pub const VALUES: &str = r#"
     CREATE TABLE t (
         id int PRIMARY KEY, txt text, vc varchar(20), c char(6), n numeric, f float8, j json, jb jsonb, b bytea,
         at timestamptz, ts timestamp, d date, iv interval, a text[], bl bool, u uuid, x xml, p point
@@ -47,7 +47,7 @@ const VALUES: &str = r#"
 "#;
 
 /// Statements that spoil a row, and what is found of them.
-const SPOILT: &[(&str, &str)] = &[
+pub const SPOILT: &[(&str, &str)] = &[
     ("DELETE FROM t WHERE id = 7", "1|0|0|missing (7)"),
     ("INSERT INTO t (id) VALUES (1000)", "0|1|0|extra (1000)"),
     ("UPDATE t SET id = 2000 WHERE id = 3", "1|1|0|extra (2000); missing (3)"),
@@ -227,10 +227,10 @@ fn an_equal_table_is_equal_whatever_it_is_at_the_destination() {
         "UPDATE orders SET own = id, b = 'New' WHERE id = 5; UPDATE words SET w = 'Abd' WHERE w = 'abd';
          UPDATE folk SET label = 'One'; UPDATE parts SET id = 1000 WHERE id = 4",
     );
-    assert_eq!(verify(&mirror, "orders"), "f|t|0|0|1|different (5, a2): b");
+    assert_eq!(verify(&mirror, "orders"), "f|t|0|0|1|different (5,a2): b");
     assert_eq!(verify(&mirror, "words"), "f|t|1|1|0|extra (Abd); missing (abd)");
     assert_eq!(verify(&mirror, "folk"), "f|t|0|0|1|different (1): label");
-    assert_eq!(verify(&mirror, "parts"), "f|t|1|1|0|extra (1000, 2); missing (4, 2)");
+    assert_eq!(verify(&mirror, "parts"), "f|t|1|1|0|extra (1000,2); missing (4,2)");
 }
 
 #[test]
@@ -587,17 +587,21 @@ fn what_was_found_is_remembered() {
     }
     assert_eq!(mirror.copy.text(fresh), "1|f|t\n1|t|t");
     let problem = "critical|public.t|table \"public.t\" differs from what the store says that it is|Compared with batch 1: ";
-    let see = "|t|To see which, run: SELECT * FROM tx_verify('copy', 'public.t', examples => 100); To have all rows sent again, run";
+    let see = "|t|To see which, run: SELECT * FROM tx_verify('copy', 'public.t', examples => 100); ";
+    let (repair, again) = (
+        "To write what differs, and nothing else, run: SELECT * FROM tx_repair('copy'); to",
+        " have all rows sent again, run",
+    );
     let reset = ": SELECT tx_reset('copy', 'public.t'); SELECT * FROM tx_export('copy');";
     assert_eq!(
         problems(&mirror.copy),
         format!(
-            "{problem}missing rows: 1, extra rows: 1, rows with other values: 2.{see} at the source{reset}"
+            "{problem}missing rows: 1, extra rows: 1, rows with other values: 2.{see}{repair}{again} at the source{reset}"
         )
     );
     assert_eq!(
         problems(&mirror.source),
-        format!("{problem}missing rows: 1, extra rows: 0, rows with other values: 0.{see}{reset}")
+        format!("{problem}missing rows: 1, extra rows: 0, rows with other values: 0.{see}To{again}{reset}")
     );
     // The HINT ends it, at both sides.
     mirror.source.run("SELECT tx_reset('copy', 'public.t')");

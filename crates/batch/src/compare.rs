@@ -28,8 +28,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn key_of(&self, line: &[u8]) -> Digested {
+    pub(super) fn key_of(&self, line: &[u8]) -> Digested {
         digest_of_fields(line, &self.key)
+    }
+
+    /// Returns the key as a line of ids has it.
+    pub(super) fn key_line(&self, line: &[u8]) -> Vec<u8> {
+        fields_of(line, &self.key)
     }
 
     fn row_of(&self, line: &[u8]) -> Digested {
@@ -130,14 +135,18 @@ impl Write for TableRows {
 
 /// A stream of bytes, cut into lines.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     /// The beginning of a line whose end has not come yet.
     begun: Vec<u8>,
 }
 
 impl Lines {
     /// Calls a function with each line that ends in `bytes`, without its newline.
-    fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<usize> {
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
         let mut rest = bytes;
         while rest.read_until(b'\n', &mut self.begun)? > 0 {
             if self.begun.ends_with(b"\n") {
@@ -201,6 +210,8 @@ pub struct Differences {
     some: HashMap<Digested, Difference>,
     /// The limit on how many of these there are.
     most: usize,
+    /// There are more.
+    has_more: bool,
 }
 
 impl Differences {
@@ -218,6 +229,8 @@ impl Differences {
         *count += 1;
         if self.some.len() < self.most {
             self.some.insert(key, difference);
+        } else {
+            self.has_more |= !self.some.contains_key(&key);
         }
     }
 
@@ -225,6 +238,16 @@ impl Differences {
     pub fn search(&self, layout: Layout) -> Search {
         let wanted = self.some.keys().copied().collect();
         Search { lines: Lines::default(), layout, wanted, found: HashMap::new() }
+    }
+
+    /// Says whether more keys differ than were asked for.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Returns the digests of the first keys that differ.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Digested> {
+        self.some.keys().copied()
     }
 
     /// Returns the keys in the order of their text, after both sides have been searched.
@@ -289,7 +312,7 @@ impl Search {
                     places.iter().filter_map(|place| all.get(*place)).map(|f| digest(f)).collect()
                 }
             };
-            found.insert(key, Found { key: fields_of(line, &layout.key), fields });
+            found.insert(key, Found { key: layout.key_line(line), fields });
         }
     }
 }

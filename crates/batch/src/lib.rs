@@ -24,6 +24,7 @@ mod path;
 mod ranges;
 pub mod reader;
 mod receipt;
+mod repair;
 mod replaced;
 mod spill;
 mod writer;
@@ -43,6 +44,7 @@ pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Tabl
 pub use names::{BatchRange, Compression};
 pub use ranges::{Bound, Comparison, Condition, Range, fit as ranges_fit};
 pub use receipt::{Receipt, leave as leave_receipt};
+pub use repair::{Repair, Repaired, RowsToRepair};
 pub use replaced::Replaced;
 pub use spill::Scratch;
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};

@@ -13,6 +13,9 @@ use store::{Store, encode};
 /// Numbers are written with ten digits, so that names sort as numbers.
 pub(super) const NUMBER_MAX: u64 = 9_999_999_999;
 
+/// The folders of a target that hold batches.
+pub(super) const FOLDERS: [&str; 3] = ["manifest", "compacted", "data"];
+
 /// The folder of a target's manifests.
 pub(super) fn manifests(target: &str) -> Result<String, Error> {
     Ok(format!("{}/manifest", encode(target)?))

@@ -37,6 +37,14 @@ pub fn targets(store: &dyn Store) -> Result<Vec<String>, Error> {
     Ok(store.list("", "")?.into_iter().filter_map(decode).collect())
 }
 
+/// Returns the target to which a file belongs that an error names by its whole path.
+pub fn target_of(path: &str) -> Option<String> {
+    let folders = path::FOLDERS.iter().map(|folder| format!("/{folder}/"));
+    let end = folders.filter_map(|folder| path.rfind(&folder)).max()?;
+    let name = &path[path[..end].rfind('/').map_or(0, |slash| slash + 1)..end];
+    Some(percent_decode_str(name).decode_utf8().ok()?.into_owned())
+}
+
 /// Lists the published batches of a target after a number, in order.
 pub fn numbers(store: &dyn Store, target: &str, after: u64) -> Result<Vec<u64>, Error> {
     if after >= path::NUMBER_MAX {

@@ -10,8 +10,8 @@ use super::lines::chosen_fields;
 use super::manifest::{Manifest, Part};
 use super::ranges::Within;
 
-/// The ranges of the parts of one table, in the order of their batches.
-pub struct Replaced(Vec<Within>);
+/// The ranges of the parts of one table that have any, each with the place of its part.
+pub struct Replaced(Vec<(usize, Within)>);
 
 impl Replaced {
     /// Makes the ranges ready.
@@ -23,7 +23,8 @@ impl Replaced {
             let unfit = |reason| Error::Unmergeable { table: part.table(), batch: manifest.number, reason };
             Within::of(&part.ranges, &part.columns, &part.key).map_err(unfit)
         });
-        Ok(Self(within.collect::<Result<_, _>>()?))
+        let within = within.collect::<Result<Vec<_>, _>>()?.into_iter().enumerate();
+        Ok(Self(within.filter(|(_, within)| !within.is_empty()).collect()))
     }
 
     /// Says whether a record of a part, counted from 0, lies in a range of a later part. Then its row is
@@ -36,7 +37,8 @@ impl Replaced {
         line: &[u8],
         key: &[usize],
     ) -> Result<bool, Error> {
-        let mut later = self.0.iter().skip(place + 1).filter(|within| !within.is_empty());
+        let first = self.0.partition_point(|(part, _)| *part <= place);
+        let mut later = self.0[first..].iter().map(|(_, within)| within);
         let Some(first) = later.clone().next() else { return Ok(false) };
         let key = first.key(chosen_fields(line, key).into_iter()).ok_or_else(|| Error::Damaged {
             path: part.files.records.name.clone(),

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Member, Witness};
+use super::{Member, Names, Witness};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
@@ -30,6 +30,7 @@ struct Place {
     is_tracked_itself: bool,
     has_rows: bool,
     storage: String,
+    toast: Option<String>,
     /// `None`: its triggers tell, because it is a plain table without relatives.
     is_intact: Option<bool>,
     bounds: Option<String>,
@@ -44,14 +45,15 @@ impl Place {
             is_tracked_itself: row.flag(2),
             has_rows: row.flag(3),
             storage: row.get(4)?,
-            is_intact: row.optional::<String>(5)?.map(|flag| flag == "t"),
+            toast: row.optional(5)?,
+            is_intact: row.optional::<String>(6)?.map(|flag| flag == "t"),
             bounds: None,
             partitioned_by: None,
         })
     }
 
     fn among_partitions(row: &Row) -> Result<Place, pg::Error> {
-        Ok(Place { bounds: row.optional(6)?, partitioned_by: row.json(7)?, ..Place::of(row)? })
+        Ok(Place { bounds: row.optional(7)?, partitioned_by: row.json(8)?, ..Place::of(row)? })
     }
 
     fn member(&self, parents: Vec<(Oid, u32)>, triggers: &[Installed], columns: &[Column]) -> Member {
@@ -65,6 +67,7 @@ impl Place {
             partitioned_by: self.partitioned_by.clone(),
             triggers: triggers.into_iter().map(pair).collect(),
             storage: self.has_rows.then(|| self.storage.clone()),
+            toast: self.toast.clone(),
             computed: self.has_rows.then(|| computed(columns)).flatten(),
             columns: self.has_rows.then(|| digest(columns)).flatten(),
         }
@@ -94,8 +97,13 @@ fn digest(columns: &[Column]) -> Option<String> {
 /// The view `table_export.member` says which tables are members, and whether they are intact. A plain table
 /// without relatives is its only member, which most tables are, and its triggers show by themselves that they
 /// are in place: the view is asked about it only if they do not.
-pub fn witnesses() -> Result<BTreeMap<i32, Seen>> {
+///
+/// `sent` are the types of columns that are sent of a tracked table, beside those of its own.
+pub fn witnesses(sent: &[(i32, Oid)]) -> Result<BTreeMap<i32, Seen>> {
     let mut look = Look::begin()?;
+    for (tracked, one) in sent.iter().filter(|(_, one)| one.to_u32() >= FIRST_OF_USERS) {
+        look.types.entry(*tracked).or_default().insert(one.to_u32());
+    }
     let (plain, mut others) = plain_tables()?;
     for place in plain {
         if !look.add(&place) {
@@ -153,7 +161,8 @@ impl Look {
         let columns = self.written.columns(place.relation);
         if place.is_tracked_itself {
             let of_users = columns.iter().filter_map(|column| column.type_oid).map(Oid::to_u32);
-            self.types.insert(place.tracked, of_users.filter(|&oid| oid >= FIRST_OF_USERS).collect());
+            let of_users = of_users.filter(|&oid| oid >= FIRST_OF_USERS);
+            self.types.entry(place.tracked).or_default().extend(of_users);
         }
         let has_parents = place.has_rows && !place.is_tracked_itself;
         let parents = if has_parents { self.written.parents(place.relation) } else { Vec::new() };
@@ -175,7 +184,7 @@ const FIRST_OF_USERS: u32 = 16384;
 /// Returns the tracked tables that are plain and have no relatives, and the ids of the others.
 fn plain_tables() -> Result<(Vec<Place>, Vec<String>)> {
     let rows = in_snapshot(include_str!("plain_tables.sql"), &[])?;
-    let (plain, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.flag(6));
+    let (plain, others): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.flag(7));
     let plain = plain.into_iter().map(Place::of).collect::<Result<_, _>>()?;
     Ok((plain, others.into_iter().map(|row| row.get(0)).collect::<Result<_, _>>()?))
 }
@@ -191,15 +200,15 @@ fn members_of(ids: &[String]) -> Result<Vec<Place>> {
 
 /// Returns the labels and the attributes of each type of a user that is among these, and of all that it is
 /// made of.
-fn names(types: &BTreeMap<i32, BTreeSet<u32>>) -> Result<BTreeMap<u32, BTreeMap<String, String>>> {
+fn names(types: &BTreeMap<i32, BTreeSet<u32>>) -> Result<BTreeMap<u32, Names>> {
     let types = types.values().flatten().collect::<BTreeSet<_>>();
     if types.is_empty() {
         return Ok(BTreeMap::new());
     }
     let types = types.into_iter().map(u32::to_string).collect::<Vec<_>>();
-    let mut names = BTreeMap::<_, BTreeMap<_, _>>::new();
+    let mut names = BTreeMap::<_, Names>::new();
     for row in in_snapshot(include_str!("names.sql"), &[&types.as_slice()])? {
-        names.entry(row.get(0)?).or_default().insert(row.get(1)?, row.get(2)?);
+        names.entry(row.get(0)?).or_default().insert(row.get(1)?, (row.get(2)?, row.get(3)?));
     }
     Ok(names)
 }

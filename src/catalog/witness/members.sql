@@ -1,14 +1,14 @@
 -- The members of some tracked tables, and what says which rows a partition holds.
 SELECT m.tracked, m.relation::oid, m.relation = t.relation AS is_tracked_itself, m.has_rows, c.relfilenode,
-       m.is_intact,
+       nullif(c.reltoastrelid, 0), m.is_intact,
        -- Texts of a database in SQL_ASCII can be in any encoding.
        CASE WHEN m.has_rows AND m.relation <> t.relation AND c.relispartition
                  AND getdatabaseencoding() <> 'SQL_ASCII' THEN
            pg_get_expr(c.relpartbound, c.oid) END AS bounds,
        -- The columns that it is partitioned by: null is one that is an expression, or does not compare as its
-       -- type does.
+       -- type does: a class of a user may be the default one.
        COALESCE(CASE WHEN m.has_rows THEN
-           (SELECT jsonb_agg(CASE WHEN p.partstrat IN ('r', 'l') AND o.opcdefault
+           (SELECT jsonb_agg(CASE WHEN p.partstrat IN ('r', 'l') AND o.opcdefault AND o.oid < 16384
                                    AND COALESCE(l.collisdeterministic, true) THEN a.attname END
                              ORDER BY k.place)
               FROM pg_partitioned_table AS p

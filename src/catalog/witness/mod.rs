@@ -16,6 +16,9 @@ use batch::{Condition, Range};
 
 pub use look::{Seen, witnesses};
 
+/// Names by what they are the names of, each with what tells that it was another one for a while.
+type Names = BTreeMap<String, (String, String)>;
+
 /// What PostgreSQL's catalog says of a tracked table in one snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Witness {
@@ -23,7 +26,7 @@ pub struct Witness {
     functions: Option<String>,
     /// What the text of values is made of beside the rows: the labels of enums, and the attributes of
     /// composite types by number. Of the types of columns, and of all that those are made of.
-    names: BTreeMap<String, String>,
+    names: Names,
     /// The members, by oid.
     members: BTreeMap<String, Member>,
     /// pg_upgrade has written PostgreSQL's catalog anew since. Which partitions had been attached before
@@ -48,6 +51,9 @@ struct Member {
     triggers: Vec<(String, String)>,
     /// pg_class.relfilenode
     storage: Option<String>,
+    /// pg_class.reltoastrelid: SET UNLOGGED and SET LOGGED write it anew, and a crash in between empties the
+    /// table.
+    toast: Option<String>,
     /// The expressions of virtual generated columns.
     computed: Option<String>,
     /// The columns, and who wrote them last.
@@ -71,6 +77,7 @@ impl Witness {
                     && is.triggers == was.triggers
                     && is.computed == was.computed
                     && (is.storage == was.storage || is.columns == was.columns)
+                    && (was.toast.is_none() || is.toast == was.toast)
             }
             None => true,
         };
@@ -86,7 +93,9 @@ impl Witness {
     /// PostgreSQL's catalog since. It keeps the oids of tables, types and labels (the comment at the head of
     /// pg_upgrade.c), which must be the same.
     pub fn carried_from(self, before: &Witness) -> Option<Witness> {
-        let is_borne_out = self.names == before.names && self.kinship() == before.kinship();
+        let is_borne_out = self.names.keys().eq(before.names.keys())
+            && self.names.values().map(|(name, _)| name).eq(before.names.values().map(|(name, _)| name))
+            && self.kinship() == before.kinship();
         is_borne_out.then_some(Witness { is_carried: true, ..self })
     }
 
@@ -229,6 +238,7 @@ mod tests {
             partitioned_by: None,
             triggers: vec![pair("7", triggers_by)],
             storage: Some("5".to_owned()),
+            toast: None,
             computed: None,
             columns: Some("a".to_owned()),
         }
@@ -379,7 +389,7 @@ mod tests {
     #[test]
     fn another_label_was_a_change_and_one_more_was_none() {
         let with = |names: &[(&str, &str)]| {
-            let names = names.iter().map(|(object, name)| ((*object).to_owned(), (*name).to_owned()));
+            let names = names.iter().map(|(object, name)| ((*object).to_owned(), pair(name, "9")));
             Witness { names: names.collect(), ..Witness::default() }
         };
         let before = with(&[("label 1", "sad")]);

@@ -5,8 +5,9 @@ SELECT t.id,
        true AS is_tracked_itself,
        true AS has_rows,
        c.relfilenode,
+       nullif(c.reltoastrelid, 0),
        NULL AS is_intact,
-       c.relkind = 'r'
+       c.relkind = 'r' AND c.relhastriggers
        AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = t.relation)
        AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = t.relation)
        AND NOT EXISTS (SELECT FROM pg_subscription_rel AS r WHERE r.srrelid = t.relation)

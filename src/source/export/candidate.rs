@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::catalog::{self, Locks, Seen, Tracked, Witness};
+use crate::catalog::{self, Locker, Seen, Tracked, Witness};
 use crate::error::{Result, TableName};
 use crate::pg::indexes::has_unique_index;
 use crate::pg::snapshot;
@@ -21,9 +21,10 @@ use crate::source::error::{ExportError, RestrictError, TrackError};
 use crate::source::fork::{self, Continuation, Healing};
 use crate::source::restriction::{self, ViewOfTable};
 use crate::source::shadow::{self, Held};
-use crate::source::track;
+use crate::source::{lost, track};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
+use crate::table::readable;
 use crate::table::shape::{Column, Shape};
 use batch::{Kind, Part, Range};
 use store::Store;
@@ -68,7 +69,7 @@ impl Candidate {
         let key = key::key(self.tracked.relation, &Key::Columns(&attnums))?;
         // CONCURRENTLY an index is dropped although the table is locked.
         if key.is_empty() {
-            return Err(TrackError::KeyChanged { table: self.shape.name_for_errors() }.into());
+            return Err(lost::key_changed(self.tracked.id, &self.shape.name_for_errors()));
         }
         Ok(key)
     }
@@ -97,16 +98,14 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
     if given.is_empty() {
         return Err(RestrictError::NothingGiven { target: target.to_owned() }.into());
     }
-    let Locks { held, room, setting } = catalog::locks(target)?;
-    if held > room {
-        return Err(ExportError::TooManyLocks { target: target.to_owned(), held, room, setting }.into());
-    }
+    let relations = given.iter().map(|(tracked, _)| tracked.relation).collect::<Vec<_>>();
+    catalog::require_room(Locker::Export, target, &relations)?;
     given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
 }
 
 /// Locks one table and its shadow, and checks it. With `view`, what is sent is read through that.
 pub fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
-    let gone = || TrackError::TableGone { oid: tracked.relation.to_u32() };
+    let gone = || lost::table_gone(tracked.id, tracked.relation.to_u32());
     let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
     let shadow = shadow::hold_segments(tracked.id)?;
     let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
@@ -135,7 +134,8 @@ fn check(
     if let Some(partition) = track::unfit_partition(tracked.relation)? {
         return Err(TrackError::GotUnfitPartition { table: name, partition }.into());
     }
-    let changed = || TrackError::KeyChanged { table: name.clone() };
+    let id = tracked.id;
+    let changed = || lost::key_changed(id, &name);
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
     let key = columns_of_key.iter().map(|&attnum| column_of_key(&shape, attnum)).collect::<Option<_>>();
     let rows = shape.as_from_item();
@@ -144,7 +144,7 @@ fn check(
     require_readable(&table, seen.as_ref(), &name, caller)?;
     let key: Vec<_> = key.ok_or_else(changed)?;
     if !has_unique_index(&table, &columns_of_key) || !shadow.fits(&table, &columns_of_key) {
-        return Err(changed().into());
+        return Err(changed());
     }
     if !shadow.is_readable_by(table.owner()) {
         return Err(TrackError::OwnerChanged { table: name }.into());
@@ -194,10 +194,9 @@ pub(super) fn require_readable(
         let table = seen.map_or(name, |seen| &seen.name).clone();
         return Err(TableError::NoPrivilege { table, privilege: "SELECT", role: caller.name()? }.into());
     }
-    if table.hides_rows_from(reader) || table.hides_rows_from(table.owner()) {
-        return Err(TableError::RowSecurity { table: name.clone(), doing: "Export" }.into());
-    }
-    Ok(())
+    let closed = readable::closed_schema(read, seen.map_or(name, |seen| &seen.name))?;
+    let hidden = readable::hidden_rows(table, reader, name, "Export")?;
+    closed.or(hidden).map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Decides how each table heals, by what unknown batches have done to it.
@@ -239,7 +238,9 @@ pub(super) fn decide_healing(
 pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let tracked = catalog::tracked()?.into_iter().map(|tracked| (tracked.id, tracked));
     let mut tracked = tracked.collect::<BTreeMap<_, _>>();
-    let mut seen = catalog::witnesses()?;
+    let types = |one: &Candidate| one.shape.columns.iter().map(|column| column.type_oid).collect::<Vec<_>>();
+    let sent = candidates.iter().flat_map(|one| types(one).into_iter().map(|oid| (one.tracked.id, oid)));
+    let mut seen = catalog::witnesses(&sent.collect::<Vec<_>>())?;
     let mut altered = catalog::altered_shadows()?.into_iter().collect::<BTreeMap<_, _>>();
     candidates
         .into_iter()
@@ -253,7 +254,7 @@ pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
                     let has_changes = !candidate.shadow.is_empty();
                     Ok(Candidate { tracked, witness, has_changes, ..candidate })
                 }
-                _ => Err(TrackError::TriggersMissing { table }.into()),
+                _ => Err(lost::triggers_missing(id, &table)),
             })
         })
         .collect()

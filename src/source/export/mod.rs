@@ -67,6 +67,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     // A fresh snapshot, because the caller's was taken before the lock of the target.
     let (target, continuation, candidates) = snapshot::latest(|| prepare(request, &source, store, caller))?;
 
+    let is_new = target.is_none();
     let outcome = snapshot::latest(|| {
         read_and_write(request, &source, target.as_ref(), continuation, candidates, store, caller)
     })?;
@@ -79,10 +80,23 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         rotate_at_commit(outcome.shadows);
         return Ok(Vec::new());
     };
+    if is_new {
+        tell_new(request.target)?;
+    }
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
     publish(request.target, store, &source, written)?;
     rotate_at_commit(outcome.shadows);
     Ok(exported)
+}
+
+/// Tells of a target that is exported for the first time beside others: its name may be mistyped.
+fn tell_new(target: &str) -> Result<()> {
+    let known = catalog::target_names()?;
+    let known = known.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    if !known.is_empty() {
+        pgrx::notice!("target \"{target}\" is new; known are {known}");
+    }
+    Ok(())
 }
 
 /// What has come of the work in the snapshot.
@@ -195,6 +209,9 @@ fn prepare(
 ) -> Result<(Option<Target>, Continuation, Vec<Candidate>)> {
     let target = catalog::target(request.target)?;
     let continuation = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
+    if request.since.is_none() {
+        fork::require_last_batch(store.as_ref(), request.target, target.as_ref())?;
+    }
     let mut candidates = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {

@@ -15,7 +15,7 @@ pub mod size;
 
 use std::ffi::CString;
 
-use crate::catalog::error::CatalogError;
+use crate::catalog;
 use crate::error::Result;
 use crate::pg;
 use crate::pg::table::{self, Lock, Right, Table};
@@ -140,7 +140,10 @@ fn revoke_unused(role: &str) -> Result<()> {
 /// position is not committed yet (its first export, or one after a reset) is not visible to other
 /// sessions. Without the lock it would lose changes that all visible targets have received.
 pub fn hold_segments(id: i32) -> Result<Held> {
-    Ok(Held([segment_table(id, 0, Lock::Read)?, segment_table(id, 1, Lock::Read)?]))
+    match [0, 1].map(|n| segment_table(id, n, Lock::Read)) {
+        [Some(first), Some(second)] => Ok(Held([first, second])),
+        _ => Err(catalog::shadow_missing(id)?.into()),
+    }
 }
 
 /// The segments of a shadow, open.
@@ -163,10 +166,9 @@ impl Held {
     }
 }
 
-fn segment_table(id: i32, n: i16, lock: Lock) -> Result<Table> {
-    let name = CString::new(segment_name(id, n)).map_err(|_| CatalogError::ShadowMissing { id })?;
-    let segment = table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock));
-    Ok(segment.ok_or(CatalogError::ShadowMissing { id })?)
+fn segment_table(id: i32, n: i16, lock: Lock) -> Option<Table> {
+    let name = CString::new(segment_name(id, n)).ok()?;
+    table::find(pg::SCHEMA, &name).and_then(|oid| Table::open(oid, lock))
 }
 
 fn same_types(segment: &Table, table: &Table, key: &[i16]) -> bool {

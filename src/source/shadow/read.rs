@@ -8,9 +8,8 @@
 use crate::catalog::position::Position;
 use crate::catalog::{Segments, Tracked};
 use crate::error::Result;
-use crate::pg::table::Lock;
 use crate::pg::{Oid, query};
-use crate::source::shadow::{Op, has_runs, segment, segment_table};
+use crate::source::shadow::{Op, has_runs, hold_segments, segment};
 use crate::table::key::{KeyColumn, text};
 use crate::table::shape::Shape;
 
@@ -64,7 +63,7 @@ pub fn keys_query(
         segments_after(tracked, position),
         position.changes_after()
     );
-    let mut changed = if has_runs(&segment_table(tracked.id, 0, Lock::Read)?) {
+    let mut changed = if has_runs(&hold_segments(tracked.id)?.0[0]) {
         let last = "k1 OPERATOR(pg_catalog.+) (run OPERATOR(pg_catalog.-) 1)";
         format!("SELECT table_export.series(k1, {last}) AS k1 {changed}")
     } else {

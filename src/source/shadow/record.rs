@@ -8,14 +8,17 @@
 use std::rc::Rc;
 
 use crate::catalog::error::CatalogError;
-use crate::catalog::{TrackedKey, tracked_column};
-use crate::error::Result;
+use crate::catalog::{Tracked, TrackedKey, tracked_column};
+use crate::error::{Error, Result, TableName};
 use crate::pg;
 use crate::pg::heap_insert::Append;
 use crate::pg::keys::Column;
+use crate::pg::staged::Staged;
 use crate::pg::table::{self, Lock, Table};
-use crate::pg::{Datum, Oid, cache, relatives, scan, transaction};
-use crate::source::shadow::{Op, has_runs, same_types, segment_table};
+use crate::pg::{Datum, Oid, cache, query, relatives, scan, transaction};
+use crate::source::lost;
+use crate::source::shadow::{Op, has_runs, same_types, segment, segment_table};
+use crate::table::shape::Shape;
 
 /// What a writing backend knows of a shadow, and keeps until the tracked table changes.
 pub struct Shadow {
@@ -26,6 +29,16 @@ pub struct Shadow {
     fits: bool,
     /// Whether consecutive keys can share a row.
     has_runs: bool,
+}
+
+/// Returns the error of whoever writes to a table whose shadow is gone. That role may not read the
+/// extension's tables.
+fn missing(table: Oid, id: i32) -> Error {
+    let named = |shape: Option<Shape>| CatalogError::ShadowMissing {
+        id,
+        table: shape.map(|it| it.name_for_errors()),
+    };
+    Shape::of(table).map_or_else(|error| error, |shape| named(shape).into())
 }
 
 impl Shadow {
@@ -40,7 +53,7 @@ impl Shadow {
     /// Returns the shadow, and the table whose changes are news of it. That a table is no relative is not to
     /// be remembered: it becomes one without any news of itself or of the tracked table.
     fn look_up(table: Oid, id: i32) -> Result<(Option<Shadow>, Option<Oid>)> {
-        let missing = || CatalogError::ShadowMissing { id };
+        let missing = || missing(table, id);
         let catalog = |name| table::find(pg::SCHEMA, name).ok_or_else(missing);
         let tracked = scan::by_id(catalog(c"tracked")?, catalog(c"tracked_pkey")?, id, |row| {
             let relation = row.oid(tracked_column::RELATION_OID)?;
@@ -64,7 +77,7 @@ impl Shadow {
         if relation != table && !is_relative() {
             return Ok((None, None));
         }
-        let segment = segment_table(id, current, Lock::Read)?;
+        let segment = segment_table(id, current, Lock::Read).ok_or_else(missing)?;
         let open_table = Table::open(table, Lock::Read).ok_or_else(missing)?;
         let key = if relation == table {
             key.columns(&open_table)?
@@ -86,7 +99,7 @@ impl Shadow {
     fn open(&self) -> Result<Append> {
         let mut current = self.current;
         loop {
-            let append = Append::to(current).ok_or(CatalogError::ShadowMissing { id: self.id })?;
+            let append = Append::to(current).ok_or_else(|| missing(self.table, self.id))?;
             if cache::remembers((self.table, self.id)) {
                 return Ok(append);
             }
@@ -196,4 +209,21 @@ impl<'a> Recorder<'a> {
         }
         Ok(())
     }
+}
+
+/// Records staged rows, which hold keys as the table has them, as changed.
+pub fn staged_keys(tracked: &Tracked, table: &TableName, keys: &Staged) -> Result<()> {
+    let shadow = Shadow::of(tracked.relation, tracked.id)?;
+    let shadow = shadow.as_ref().as_ref().filter(|shadow| shadow.fits());
+    let shadow = shadow.ok_or_else(|| lost::key_changed(tracked.id, table))?;
+    let current = shadow.open()?.oid();
+    let is_second = segment_table(tracked.id, 1, Lock::Read).is_some_and(|segment| segment.oid() == current);
+    let insert = format!(
+        "INSERT INTO {segment} SELECT '{xid}'::pg_catalog.xid8, 'U', 1, k.* FROM {keys} AS k",
+        segment = segment(tracked.id, is_second.into()),
+        xid = transaction::xid(),
+        keys = keys.name(),
+    );
+    query::modify(&insert, &[keys])?;
+    Ok(())
 }

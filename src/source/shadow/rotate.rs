@@ -134,7 +134,8 @@ impl Idle {
     /// Locks the segment against all other access, if that is possible without waiting.
     fn lock(&self) -> Result<Option<Table>> {
         let id = self.id;
-        let name = CString::new(segment_name(id, self.n)).map_err(|_| CatalogError::ShadowMissing { id })?;
+        let missing = |_| CatalogError::ShadowMissing { id, table: None };
+        let name = CString::new(segment_name(id, self.n)).map_err(missing)?;
         Ok(table::find(pg::SCHEMA, &name).and_then(|oid| Table::open_if_free(oid, Lock::Exclusive)))
     }
 
@@ -162,5 +163,5 @@ fn release_targets(id: i32, targets: &[String]) -> Result<bool> {
 
 fn bytes(id: i32, n: i16) -> Result<i64> {
     let sql = format!("SELECT pg_catalog.pg_relation_size('{}'::pg_catalog.regclass)", segment(id, n));
-    Ok(query::latest(&sql, &[])?.first().ok_or(CatalogError::ShadowMissing { id })?.get(0)?)
+    Ok(query::latest(&sql, &[])?.first().ok_or(CatalogError::ShadowMissing { id, table: None })?.get(0)?)
 }

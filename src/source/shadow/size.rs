@@ -54,7 +54,7 @@ fn size(id: i32) -> Result<ShadowSize> {
         segment(id, 1)
     );
     let rows = query::in_snapshot(&sql, &[])?;
-    let row = rows.first().ok_or(CatalogError::ShadowMissing { id })?;
+    let row = rows.first().ok_or(CatalogError::ShadowMissing { id, table: None })?;
     Ok(ShadowSize { changes: row.get(0)?, bytes: row.get(1)? })
 }
 
@@ -69,6 +69,6 @@ fn size_after(tracked: &Tracked, position: &Position) -> Result<ShadowSize> {
         position.changes_after()
     );
     let rows = query::in_snapshot(&sql, &[])?;
-    let row = rows.first().ok_or(CatalogError::ShadowMissing { id: tracked.id })?;
+    let row = rows.first().ok_or(CatalogError::ShadowMissing { id: tracked.id, table: None })?;
     Ok(ShadowSize { changes: row.get(0)?, bytes: row.optional(1)?.unwrap_or(0) })
 }

@@ -60,7 +60,10 @@ CREATE DATABASE reset_destination;
 CREATE EXTENSION pg_table_export;
 CREATE TABLE users (id integer PRIMARY KEY);
 CREATE TABLE orders (id integer PRIMARY KEY);
+-- The HINT lists the targets in the store, those of other tests among them.
+\set VERBOSITY terse
 SELECT tx_reset('no such target');
+\set VERBOSITY default
 SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('reset');
 DELETE FROM users;
 SELECT batch, table_name, kind, deleted, updated, inserted FROM tx_import('reset');

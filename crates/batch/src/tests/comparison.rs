@@ -1,12 +1,15 @@
 //! Rows of a table, compared with a run of batches: what is found is what a model finds.
 
 use std::collections::BTreeSet;
-use std::io::Cursor;
+use std::io::{Cursor, Seek};
 
 use super::compaction::{State, Step, apply, key, note, publish, record, step};
 use super::*;
 use crate::csv::Records;
-use crate::{Difference, Differences, Expected, Layout, Reading, Replaced, Scratch, line_of, values_of};
+use crate::{
+    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Replaced, Scratch, line_of,
+    values_of,
+};
 
 /// The columns are note, b, a; the key is a, b.
 fn layout() -> Layout {
@@ -62,6 +65,52 @@ fn compare(
     (found, examples)
 }
 
+/// Returns rows after a repair has been applied to them as changes are.
+fn repaired(place: &Place, run: &[Manifest], rows: &State, found: &Differences) -> State {
+    let reading = Reading { store: &*place.store, memory: 1 << 20, interrupted: || false, doing: "repair" };
+    let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full).unwrap_or(0);
+    let mut here = Repair::of(found, layout(), scratch(None), scratch(None)).rows(layout());
+    rows.iter().for_each(|(key, note)| here.write_all(record((key, note)).as_bytes()).unwrap());
+    let mut repair = here.finish();
+    let parts = run[first..].iter().map(|manifest| (manifest, &manifest.parts[0]));
+    let replaced = Replaced::by(parts.clone()).unwrap();
+    let parts = parts.enumerate();
+    for (place, (manifest, part)) in parts.clone() {
+        let take = |line: &[u8]| {
+            repair.id(place, line);
+            Ok(())
+        };
+        reading.each_id(manifest, part, take).unwrap();
+    }
+    for (place, (manifest, part)) in parts {
+        let take = |line: &[u8]| {
+            let is_gone = replaced.is_gone(place, (manifest, part), line, &layout().key)?;
+            if is_gone { Ok(()) } else { repair.record(place, line) }
+        };
+        reading.each_record(manifest, part, take).unwrap();
+    }
+    let [ids, records] = {
+        let Repaired { ids, records } = repair.finish().unwrap();
+        [ids, records].map(|lines| {
+            let mut file = lines.file;
+            file.rewind().unwrap();
+            let text = io::read_to_string(file).unwrap();
+            assert_eq!(text.lines().count() as u64, lines.lines);
+            text
+        })
+    };
+    let mut state = rows.clone();
+    assert_eq!(ids.lines().collect::<BTreeSet<_>>().len(), ids.lines().count(), "each id is there once");
+    ids.lines().for_each(|key| {
+        state.remove(key);
+    });
+    for line in records.lines() {
+        let [note, b, a] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert!(state.insert(format!("{a}\t{b}"), note.to_owned()).is_none(), "{line} has an id");
+    }
+    state
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -111,6 +160,13 @@ proptest! {
         prop_assert_eq!(counts, (count("Missing"), count("Extra"), count("Different")));
         prop_assert_eq!(found.is_empty(), wrong.is_empty());
         prop_assert_eq!(found.left_out, left_out.len() as u64);
+        let judged = |state: &State| {
+            let rows = state.iter().filter(|(key, _)| is_judged(key));
+            rows.map(|(key, note)| (key.clone(), note.clone())).collect::<State>()
+        };
+        let repaired = repaired(&place, run, &table, &found);
+        prop_assert_eq!(judged(&repaired), judged(&state));
+        prop_assert!(table.iter().all(|(key, note)| is_judged(key) || repaired.get(key) == Some(note)));
     }
 
     #[test]
