@@ -8,6 +8,7 @@ pub mod ddl;
 pub mod definition;
 pub mod error;
 pub mod intercept;
+pub mod joined;
 pub mod key;
 pub mod key_text;
 pub mod missing_type;

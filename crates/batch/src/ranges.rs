@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, Column};
 use super::definition::Definition;
 
-/// The most ranges that a part can have.
-const RANGES_MAX: usize = 1000;
+/// The most ranges that a part can have. To plan a query with all of them on a table with a thousand partitions
+/// takes the memory of each pair.
+const RANGES_MAX: usize = 100;
 
 /// The most conditions that a range can have: one for each level of partitions.
 const CONDITIONS_MAX: usize = 32;

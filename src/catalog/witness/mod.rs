@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::table::bounds;
+use crate::table::joined::joined;
 use batch::{Condition, Range};
 
 pub use look::{Seen, witnesses};
@@ -211,14 +212,9 @@ impl Partitions<'_> {
         let mut ranges = of(self.before, &self.gone, &|_| true)?;
         let former = self.former();
         ranges.extend(of(self.now, &self.came, &|one| with_rows || former.contains(one))?);
-        let mut distinct = Vec::new();
-        for range in ranges {
-            if !distinct.contains(&range) {
-                distinct.push(range);
-            }
-        }
-        distinct.sort_by_key(|range| format!("{range:?}"));
-        Some(distinct)
+        let mut joined = joined(ranges);
+        joined.sort_by_key(|range| format!("{range:?}"));
+        joined.iter().all(|range| !range.is_empty()).then_some(joined)
     }
 }
 
@@ -267,6 +263,10 @@ mod tests {
         Some(ranges.iter().map(|range| serde_json::to_string(range).expect("JSON")).collect())
     }
 
+    fn joined_list(one: i32, other: i32) -> String {
+        format!("[{{\"in\":{{\"column\":\"r\",\"values\":[\"{one}\",\"{other}\"]}}}}]")
+    }
+
     fn list(values: &[i32]) -> String {
         let among = |value| format!(r#"{{"in":{{"column":"r","values":["{value}"]}}}}"#);
         format!("[{}]", values.iter().map(among).collect::<Vec<_>>().join(","))
@@ -301,7 +301,7 @@ mod tests {
     fn a_partition_that_was_attached_anew_has_gone_and_come() {
         let before = [root(), ("2", below("1", "9", "FOR VALUES IN (1)"))];
         let anew = [root(), ("2", below("1", "10", "FOR VALUES IN (2)"))];
-        assert_eq!(ranges(&anew, &before, false), Some(vec![list(&[1]), list(&[2])]));
+        assert_eq!(ranges(&anew, &before, false), Some(vec![joined_list(1, 2)]));
         let untouched = Member { triggers: vec![pair("7", "9")], ..below("1", "10", "FOR VALUES IN (2)") };
         assert_eq!(
             ranges(&[root(), ("2", untouched)], &before, false),
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(ranges(&without_leaf, &before, false), Some(vec![list(&[5, 1])]));
         // The table above is attached anew, and so is the leaf, with it.
         let anew = [root(), ("2", above("11", "FOR VALUES IN (2)")), ("3", leaf("11"))];
-        assert_eq!(ranges(&anew, &before, false), Some(vec![list(&[1]), list(&[2])]));
+        assert_eq!(ranges(&anew, &before, false), Some(vec![joined_list(1, 2)]));
         let late = [root(), ("2", above("11", "FOR VALUES IN (2)")), ("3", leaf("12"))];
         assert_eq!(ranges(&late, &before, false), None);
         // By its own bounds the table above cannot be told, and the leaf can.
@@ -357,7 +357,7 @@ mod tests {
         // One that was a member elsewhere comes again with a table that is new and counts as empty.
         let moved = [root(), ("2", below("1", "11", "FOR VALUES IN (1)")), leaf("9", "11")];
         let before = [root(), ("3", below("1", "8", "FOR VALUES IN (5)"))];
-        assert_eq!(ranges(&moved, &before, false), Some(vec![list(&[1]), list(&[5])]));
+        assert_eq!(ranges(&moved, &before, false), Some(vec![joined_list(1, 5)]));
     }
 
     #[test]
