@@ -105,8 +105,9 @@ impl Verifying<'_> {
         let (number, relation) = (self.target.number, candidate.tracked.relation);
         let nothing = |gap: String| Ok(Proof::of_nothing(number, Some(relation), shape.qualified(), gap));
         let known = self.received.get(&candidate.tracked.id);
-        let is_received = known.is_some_and(|known| is_as_sent(candidate, known));
-        if !is_received || read::pending(&candidate.tracked, self.since)?.everything {
+        let pending = read::pending(&candidate.tracked, self.since)?;
+        let is_received = known.is_some_and(|known| is_as_sent(candidate, known, pending.attached));
+        if !is_received || pending.everything {
             let export = format!("SELECT * FROM tx_export({})", literal(target));
             return nothing(format!("the next export sends the table in full. Run: {export}"));
         }

@@ -95,9 +95,9 @@ pub(super) fn renewed(candidates: &[Candidate], known: &BTreeMap<i32, Received>)
 }
 
 /// Says whether a table is the one that a target has received, and neither DDL nor a partition that has come
-/// or gone has changed rows since without a trace in the shadow.
-pub fn is_as_sent(candidate: &Candidate, known: &Received) -> bool {
-    let ranges = || candidate.witness.since(&known.witness)?.ranges(true, &|_| true);
+/// or gone has changed rows since without a trace in the shadow. `with_rows`: one that has come brought rows.
+pub fn is_as_sent(candidate: &Candidate, known: &Received, with_rows: bool) -> bool {
+    let ranges = || candidate.witness.since(&known.witness)?.ranges(with_rows, &|_| true);
     known.description == candidate.description && ranges().is_some_and(|ranges| ranges.is_empty())
 }
 
