@@ -9,6 +9,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone};
 
 use crate::api::error::CallError;
 use crate::error::{Result, Shared};
+use crate::guc;
 
 /// Returns the choice that has a name. Refuses null, and a name that none has.
 pub fn choice<T: Copy, const N: usize>(
@@ -51,8 +52,14 @@ pub fn parse_limit(argument: &'static str, limit: i32) -> Result<u64> {
     })?)
 }
 
+/// Returns the limit on the rows of a table that may be deleted, in percent: that of the settings, unless the
+/// argument gives one.
+pub fn parse_delete_limit(limit: Option<i32>) -> Result<u32> {
+    limit.map_or_else(|| Ok(guc::delete_limit()), |limit| parse_percentage("delete_limit", limit))
+}
+
 /// Refuses a percentage outside of 0 to 100.
-pub fn parse_percentage(argument: &'static str, percentage: i32) -> Result<u32> {
+fn parse_percentage(argument: &'static str, percentage: i32) -> Result<u32> {
     let refused = || Shared::Argument {
         argument,
         value: percentage.to_string(),

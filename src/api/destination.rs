@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::api::arguments::{choice, milliseconds, parse_limit, parse_percentage, required, target_name};
+use crate::api::arguments::{choice, milliseconds, parse_delete_limit, parse_limit, required, target_name};
 use crate::api::call::Call;
 use crate::destination::apply::{Mode, Options};
 use crate::destination::part::Changed;
@@ -14,7 +14,6 @@ use crate::destination::plan::{self, Plan, PlannedBatch, PlannedObstacle};
 use crate::destination::resolve::{Allowed, NewColumns};
 use crate::destination::{import, mapping, pending, protect};
 use crate::error::Result;
-use crate::guc;
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::transaction::Obstacle;
@@ -143,10 +142,7 @@ impl ImportArguments {
     fn check(&self) -> Result<import::Request<'_>> {
         let target = target_name(self.target.as_deref())?;
         let max_batches = self.max_batches.map(|limit| parse_limit("max_batches", limit)).transpose()?;
-        let delete_limit = match self.delete_limit {
-            None => guc::delete_limit(),
-            Some(limit) => parse_percentage("delete_limit", limit)?,
-        };
+        let delete_limit = parse_delete_limit(self.delete_limit)?;
         let mode = choice("mode", self.mode.as_deref(), Mode::ALL, Mode::name)?;
         let allowed = Allowed {
             new_columns: choice(

@@ -4,13 +4,12 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use store::Store;
 
-use crate::api::arguments::{milliseconds, parse_limit, parse_percentage, required, target_name};
+use crate::api::arguments::{milliseconds, parse_delete_limit, parse_limit, required, target_name};
 use crate::api::call::Call;
 use crate::destination;
 use crate::destination::part::Changed;
 use crate::destination::repair;
 use crate::error::{Result, Shared};
-use crate::guc;
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::user::Caller;
@@ -103,10 +102,7 @@ fn tx_repair(
 > {
     let call = Call::importing("tx_repair()")?;
     let target = target_name(target.as_deref())?;
-    let delete_limit = match delete_limit {
-        None => guc::delete_limit(),
-        Some(limit) => parse_percentage("delete_limit", limit)?,
-    };
+    let delete_limit = parse_delete_limit(delete_limit)?;
     let store = call.store_to_read(store.as_deref())?;
     let request = repair::Request { target, relation, delete_limit };
     let repaired = repair::repair(&request, store.as_ref(), &call.caller)?;

@@ -75,7 +75,7 @@ struct Repairing<'a> {
 }
 
 impl Repairing<'_> {
-    /// Compares, writes what differs, and compares again.
+    /// Compares; if anything differs, writes it, and compares again.
     fn repair(&self) -> Result<(Proof, Changed)> {
         let started = Instant::now();
         let relation = self.copy.relation;
@@ -84,21 +84,24 @@ impl Repairing<'_> {
             table::lock_with_descendants(relation, Lock::Write);
         }
         let mut destination = table.as_ref().map_or(Ok(None), |_| self.destination())?;
-        let found = self.compare(table.as_ref(), |subject| subject.repair())?;
-        let changed = match (found, &mut destination) {
-            (Judged::So { outcome: Some(repair), .. }, Some((manifest, destination))) => {
-                self.write(manifest, destination, &repair)?
-            }
-            _ => Changed::default(),
-        };
-        let judge = |subject: &Subject| {
-            let (_, part) = &subject.parts[0];
-            let columns = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
-            Ok((subject.binary.shape.qualified(), columns, subject.judge()?))
-        };
-        let proof = match self.compare(table.as_ref(), judge)? {
+        let table = table.as_ref();
+        let (judged, changed) =
+            match self.compare(table, |subject| Ok((named(subject), subject.repair()?)))? {
+                Judged::Not { table, gap } => (Judged::Not { table, gap }, Changed::default()),
+                Judged::So { outcome: (named, (found, None)), gaps } => {
+                    (Judged::So { outcome: (named, found), gaps }, Changed::default())
+                }
+                Judged::So { outcome: (_, (_, Some(repair))), .. } => {
+                    let changed = match &mut destination {
+                        Some((manifest, destination)) => self.write(manifest, destination, &repair)?,
+                        None => Changed::default(),
+                    };
+                    (self.compare(table, |subject| Ok((named(subject), subject.judge()?)))?, changed)
+                }
+            };
+        let proof = match judged {
             Judged::Not { table, gap } => Proof::of_nothing(self.number, Some(relation), table, gap),
-            Judged::So { outcome: (table, columns, (rows, differences)), gaps } => {
+            Judged::So { outcome: ((table, columns), (rows, differences)), gaps } => {
                 if differences.is_empty() && gaps.is_empty() {
                     self.remember_columns(&columns)?;
                 }
@@ -173,4 +176,11 @@ impl Repairing<'_> {
         let Some((columns, _)) = catalog::columns_of_copy(self.copy.relation, &names)? else { return Ok(()) };
         catalog::remember_columns(self.copy.relation, &columns, &[], true)
     }
+}
+
+/// Returns the name of a table, and those of the columns that its parts have.
+fn named(subject: &Subject) -> (String, Vec<String>) {
+    let (_, part) = &subject.parts[0];
+    let columns = part.columns.iter().map(|column| column.name.clone()).collect();
+    (subject.binary.shape.qualified(), columns)
 }

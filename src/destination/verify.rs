@@ -18,7 +18,7 @@ use crate::pg::{Oid, report, snapshot};
 use crate::proof::compare::{Binary, Subject, not_here};
 use crate::proof::error::ProofError;
 use crate::proof::held::Held;
-use crate::proof::{Proof, Request};
+use crate::proof::{self, Proof, Request};
 use crate::table::error::TableError;
 use crate::table::readable;
 use crate::table::shape::Shape;
@@ -67,7 +67,7 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
     let mut proofs = Vec::new();
     for copy in &copies {
         let table = locked.get(&copy.relation.to_u32()).and_then(Option::as_ref);
-        let earlier = if copy.is_sent { None } else { held_of_unsent(copy, target, store)? };
+        let earlier = (!copy.is_sent).then(|| held_of_unsent(copy, target, store)).transpose()?;
         let (number, held) = match &earlier {
             None => (number, &held),
             Some(Ok(earlier)) => (copy.number, earlier),
@@ -99,14 +99,14 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
 
 /// Finds the batches that lead to the last one that held something of a copy which is not sent any more, or
 /// returns why that cannot be: they may have expired since.
-fn held_of_unsent(copy: &Copy, target: &str, store: &dyn Store) -> Result<Option<Result<Held, String>>> {
+fn held_of_unsent(copy: &Copy, target: &str, store: &dyn Store) -> Result<Result<Held, String>> {
     match Held::up_to(store, target, copy.number, None) {
-        Err(error) if error.is::<ProofError>() => Ok(Some(Err(format!(
+        Err(error) if error.is::<ProofError>() => Ok(Err(format!(
             "the table is not sent any more, and the store does not hold batch {}, the last that had \
              something of it",
             copy.number
-        )))),
-        held => held.map(|held| Some(Ok(held))),
+        ))),
+        held => held.map(Ok),
     }
 }
 
@@ -116,15 +116,9 @@ pub fn copies(target: &str, relation: Option<Oid>) -> Result<Vec<Copy>> {
     let Some(relation) = relation else { return Ok(copies) };
     copies.retain(|copy| copy.relation == relation);
     if copies.is_empty() {
-        return Err(not_of_target(relation, target)?.into());
+        return Err(proof::not_of_target(relation, target)?.into());
     }
     Ok(copies)
-}
-
-/// Says that a table is no copy of a target.
-pub fn not_of_target(relation: Oid, target: &str) -> Result<ProofError> {
-    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-    Ok(ProofError::NotOfTarget { table: shape.name_for_errors(), target: target.to_owned() })
 }
 
 /// The batches that copies are compared with.

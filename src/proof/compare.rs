@@ -156,15 +156,15 @@ impl Subject<'_> {
         self.differences(0)
     }
 
-    /// Returns what repairs the table; `None` if it does not differ. The keys that differ must fit into
-    /// memory: taken apart, keys that the index takes for one, and rows that swap a unique value, would be
-    /// conflicts.
-    pub fn repair(&self) -> Result<Option<Repaired>> {
+    /// Returns what [`Subject::judge`] does, and what repairs the table; `None` if it does not differ. The
+    /// keys that differ must fit into memory: taken apart, keys that the index takes for one, and rows that
+    /// swap a unique value, would be conflicts.
+    pub fn repair(&self) -> Result<((u64, Differences), Option<Repaired>)> {
         let memory = settings::maintenance_memory();
         let most = usize::try_from(memory / REPAIRED_KEY_BYTES).unwrap_or(usize::MAX);
-        let (_, differences) = self.differences(most)?;
+        let (rows, differences) = self.differences(most)?;
         if differences.is_empty() {
-            return Ok(None);
+            return Ok(((rows, differences), None));
         }
         if differences.has_more() {
             let keys = differences.missing + differences.extra + differences.different;
@@ -186,7 +186,7 @@ impl Subject<'_> {
         for (place, (manifest, part)) in self.parts.iter().enumerate() {
             self.each_record(self.reading(), manifest, part, |line| repair.record(place, line))?;
         }
-        Ok(Some(repair.finish()?))
+        Ok(((rows, differences), Some(repair.finish()?)))
     }
 
     fn columns(&self) -> Result<Columns> {

@@ -18,6 +18,9 @@ use crate::catalog::{self, ProofRow};
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::transaction;
+use crate::proof::error::ProofError;
+use crate::table::error::TableError;
+use crate::table::shape::Shape;
 
 /// What a comparison of one table has shown.
 pub struct Proof {
@@ -49,6 +52,12 @@ pub struct Request<'a> {
     pub relation: Option<Oid>,
     /// The limit on how many keys that differ are returned for each table.
     pub examples: usize,
+}
+
+/// Says that a table is not one of a target here.
+pub fn not_of_target(relation: Oid, target: &str) -> Result<ProofError> {
+    let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    Ok(ProofError::NotOfTarget { table: shape.name_for_errors(), target: target.to_owned() })
 }
 
 /// Remembers what comparisons have shown; not on a standby, and not in a read-only transaction.

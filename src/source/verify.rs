@@ -19,13 +19,11 @@ use crate::pg::{query, report, snapshot};
 use crate::proof::compare::{Binary, Subject};
 use crate::proof::error::ProofError;
 use crate::proof::held::Held;
-use crate::proof::{Proof, Request};
+use crate::proof::{self, Proof, Request};
 use crate::source::export::candidate::{Candidate, lock_table, visible};
 use crate::source::export::plan::{is_as_sent, usable_position};
 use crate::source::restriction;
 use crate::source::shadow::read;
-use crate::table::error::TableError;
-use crate::table::shape::Shape;
 use batch::Kind;
 use store::Store;
 
@@ -50,9 +48,7 @@ fn lock(request: &Request, caller: &Caller) -> Result<Vec<(Candidate, Option<Tab
     if let Some(relation) = request.relation {
         given.retain(|(tracked, _)| tracked.relation == relation);
         if given.is_empty() {
-            let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-            let (table, target) = (shape.name_for_errors(), request.target.to_owned());
-            return Err(ProofError::NotOfTarget { table, target }.into());
+            return Err(proof::not_of_target(relation, request.target)?.into());
         }
     }
     let lock = |(tracked, view)| {
