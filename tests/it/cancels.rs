@@ -28,6 +28,7 @@ impl End {
 /// What a call may take to end, on a machine that does much else.
 const SOON: Duration = Duration::from_millis(1500);
 
+/// The first statement_timeout tried.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ends a call that waits for its store.
@@ -36,6 +37,7 @@ fn end(cluster: &Cluster, database: &Database, call: &str, is_waiting: impl Fn()
     database.wait_until_free();
     let took = match end {
         End::LostClient => lose_client(cluster, database, call, is_waiting),
+        End::Timeout => end_by_timeout(database, call, is_waiting),
         _ => end_by_server(database, call, is_waiting, end),
     };
     assert!(took < SOON, "{call}: {end:?} after {took:?}");
@@ -44,9 +46,6 @@ fn end(cluster: &Cluster, database: &Database, call: &str, is_waiting: impl Fn()
 fn end_by_server(database: &Database, call: &str, is_waiting: impl Fn() -> bool, end: End) -> Duration {
     let mut client = database.client();
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).expect("a pid").get(0);
-    let timeout = if matches!(end, End::Timeout) { TIMEOUT } else { Duration::ZERO };
-    client.batch_execute(&format!("SET statement_timeout = {}", timeout.as_millis())).expect("a setting");
-    let began = Instant::now();
     let (took, sqlstate) = scope(|scope| {
         let calling = scope.spawn(move || {
             let refused = query(&mut client, call).map_err(|error| refusal(&error)).expect_err("an end");
@@ -55,11 +54,10 @@ fn end_by_server(database: &Database, call: &str, is_waiting: impl Fn() -> bool,
         wait_until("the call waits", is_waiting);
         // So that it really waits, on either thread.
         sleep(Duration::from_millis(300));
-        let told = if matches!(end, End::Timeout) { began + TIMEOUT } else { Instant::now() };
+        let told = Instant::now();
         match end {
-            End::Cancel => database.run(&format!("SELECT pg_cancel_backend({pid})")),
             End::Terminate => database.run(&format!("SELECT pg_terminate_backend({pid})")),
-            _ => {}
+            _ => database.run(&format!("SELECT pg_cancel_backend({pid})")),
         }
         let (ended, sqlstate) = calling.join().expect("an end");
         (ended - told, sqlstate)
@@ -67,6 +65,24 @@ fn end_by_server(database: &Database, call: &str, is_waiting: impl Fn() -> bool,
     let expected = if matches!(end, End::Terminate) { ["57P01", ""] } else { ["57014", "57014"] };
     assert!(expected.contains(&sqlstate.as_str()), "{call}: {end:?}: {sqlstate}");
     took
+}
+
+/// Tries longer and longer timeouts, until one ends the call while it waits for its store.
+fn end_by_timeout(database: &Database, call: &str, is_waiting: impl Fn() -> bool) -> Duration {
+    let mut timeout = TIMEOUT;
+    loop {
+        let mut client = database.client();
+        let set = format!("SET statement_timeout = {}", timeout.as_millis());
+        client.batch_execute(&set).expect("a setting");
+        let began = Instant::now();
+        let refused = query(&mut client, call).map_err(|error| refusal(&error)).expect_err("an end");
+        assert_eq!(refused.sqlstate, "57014", "{call}: {timeout:?}");
+        if is_waiting() {
+            return began.elapsed() - timeout;
+        }
+        timeout *= 2;
+        database.wait_until_free();
+    }
 }
 
 /// Kills the client, and waits until its backend has gone.
