@@ -235,8 +235,8 @@ impl Look {
             return is_near;
         }
         // A table without relatives need not wait until all foreign tables have been looked at.
-        let has_relatives =
-            !self.ancestors(relation).is_empty() || !relatives::descendants(relation).is_empty();
+        let has_relatives = !self.ancestors(relation).is_empty()
+            || relatives::facts(relation).is_some_and(|facts| facts.has_children);
         let foreign = |table| {
             let above = || self.above_foreign_tables.get_or_init(relatives::above_foreign_tables);
             has_relatives && above().contains(&table)

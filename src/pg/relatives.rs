@@ -27,6 +27,8 @@ pub struct Facts {
     pub is_partition: bool,
     /// It has triggers, or had some.
     pub has_triggers: bool,
+    /// Tables inherit from it or are partitions of it, or were.
+    pub has_children: bool,
 }
 
 /// Returns what pg_class says of a table; `None` if it does not exist.
@@ -44,6 +46,7 @@ pub fn facts(table: Oid) -> Option<Facts> {
             persistence: char::from(class.relpersistence as u8),
             is_partition: class.relispartition,
             has_triggers: class.relhastriggers,
+            has_children: class.relhassubclass,
         };
         pg_sys::ReleaseSysCache(tuple);
         Some(facts)

@@ -90,23 +90,40 @@ impl Table {
         unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE }
     }
 
-    /// Says whether a page of the table's has ever been written, since it was emptied last. The size of its
-    /// file is asked for without opening the file: a backend keeps a thousand files open at most, and to look
-    /// at more it would close and open one each time.
+    /// Says whether a page of the table's has ever been written, since it was emptied last. Its file is not
+    /// opened, and only the first: a backend keeps a thousand files open at most, and to look at more it would
+    /// close and open one each time.
     pub fn has_pages(&self) -> bool {
-        // SAFETY: open.
-        let kind = unsafe { (*(*self.relation).rd_rel).relkind as u8 };
-        let arguments = [self.oid().into_datum(), "main".into_datum()];
-        // SAFETY: a function of SQL, with arguments of its types (dbsize.c).
-        let size = || unsafe { pgrx::direct_function_call::<i64>(pg_sys::pg_relation_size, &arguments) };
+        let path = || {
+            // SAFETY: a function of SQL, with arguments of its types (dbsize.c).
+            unsafe {
+                pgrx::direct_function_call::<String>(pg_sys::pg_relation_filepath, &[self.oid().into_datum()])
+            }
+        };
+        let is_empty = |path: String| std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
         // Only what has storage has pages.
-        kind == pg_sys::RELKIND_RELATION && size().is_some_and(|bytes| bytes > 0)
+        self.kind() == pg_sys::RELKIND_RELATION && !path().is_some_and(is_empty)
+    }
+
+    /// Says whether it is a logged heap, and has neither indexes, rules, triggers nor row security. It may say
+    /// no of a table that has had one.
+    pub fn is_bare(&self) -> bool {
+        // SAFETY: open.
+        let row = unsafe { &*(*self.relation).rd_rel };
+        row.relkind as u8 == pg_sys::RELKIND_RELATION
+            && row.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT
+            && row.relam == pg_sys::HEAP_TABLE_AM_OID
+            && !(row.relhasindex || row.relhasrules || row.relhastriggers || row.relrowsecurity)
+    }
+
+    fn kind(&self) -> u8 {
+        // SAFETY: open.
+        unsafe { (*(*self.relation).rd_rel).relkind as u8 }
     }
 
     /// Says whether it is a view.
     pub fn is_view(&self) -> bool {
-        // SAFETY: open.
-        unsafe { (*(*self.relation).rd_rel).relkind as u8 == pg_sys::RELKIND_VIEW }
+        self.kind() == pg_sys::RELKIND_VIEW
     }
 
     /// Says whether other tables inherit from it, or did.

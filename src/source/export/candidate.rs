@@ -230,7 +230,10 @@ pub fn visible(candidates: Vec<Candidate>) -> Result<Vec<Candidate>> {
     let types = |one: &Candidate| one.shape.columns.iter().map(|column| column.type_oid).collect::<Vec<_>>();
     let sent = candidates.iter().flat_map(|one| types(one).into_iter().map(|oid| (one.tracked.id, oid)));
     let mut seen = catalog::witnesses(&sent.collect::<Vec<_>>())?;
-    let mut altered = catalog::altered_shadows()?.into_iter().collect::<BTreeMap<_, _>>();
+    let mut altered = match candidates.iter().any(|one| one.shadow.may_be_altered()) {
+        true => catalog::altered_shadows()?.into_iter().collect(),
+        false => BTreeMap::new(),
+    };
     candidates
         .into_iter()
         .filter_map(|candidate| {

@@ -153,6 +153,11 @@ impl Held {
         !self.0.iter().any(Table::has_pages)
     }
 
+    /// Says whether the shadow may have been altered: what the extension makes is a logged heap, and no more.
+    pub fn may_be_altered(&self) -> bool {
+        !self.0.iter().all(Table::is_bare)
+    }
+
     /// Says whether the shadow still has the types of the table's key.
     pub fn fits(&self, table: &Table, key: &[i16]) -> bool {
         same_types(&self.0[0], table, key)
