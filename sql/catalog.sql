@@ -90,7 +90,8 @@ COMMENT ON COLUMN table_export.target_table.description IS
     'the name, the columns and the key that were sent; with others the table is sent in full, '
     'because DDL changes rows without changing them';
 COMMENT ON COLUMN table_export.target_table.number      IS
-    'the batch that has sent it in full; changes can be repeated since that one, and no earlier one';
+    'the last batch that has sent it in full, or with ranges; changes can be repeated since that one, and no '
+    'earlier one';
 COMMENT ON COLUMN table_export.target_table.witness     IS
     'what PostgreSQL''s catalog said of its members and triggers when it was last exported; if DDL that '
     'may have hidden a change has been run since, the table is sent in full';

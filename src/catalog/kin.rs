@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::catalog::{Captures, tracked_column};
 use crate::pg;
+use crate::pg::commands::Link;
 use crate::pg::installed::{self, Installed};
 use crate::pg::relatives::{self, Facts};
 use crate::pg::table::{self, Table};
@@ -56,7 +57,17 @@ pub struct Stray {
     /// What its triggers must capture.
     pub captures: Captures,
     /// Rows may have come with it that no trigger has seen.
-    pub holds_rows: bool,
+    pub brings: Brings,
+}
+
+/// What a new member may have brought without a trigger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Brings {
+    Nothing,
+    /// Rows that lie within its bounds: it is a partition that has just been attached.
+    Partition,
+    /// Any change of any row.
+    Anything,
 }
 
 impl Stray {
@@ -155,8 +166,20 @@ impl Look {
         !self.is_member(table, id, relation) && !installed::has_all(&of(&triggers, id))
     }
 
-    /// Says whether a table is a member of a tracked table.
-    pub fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
+    /// Returns the tracked tables of which a table that has become a partition of theirs, or one below it,
+    /// has triggers of before: what was written since it left them may be nowhere in the shadow.
+    pub fn kept_triggers(&self, joined: &Link) -> Kin {
+        let held = self.held(joined.parent);
+        if held.is_empty() {
+            return Kin::new();
+        }
+        let came = std::iter::once(joined.child).chain(relatives::descendants(joined.child));
+        let captured = came.map(|table| self.captured(table)).collect::<Vec<_>>();
+        let is_kept = |held: &Held| captured.iter().any(|triggers| !of(triggers, held.id).is_empty());
+        held.into_iter().filter(is_kept).map(|held| (held.id, held.relation)).collect()
+    }
+
+    fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {
         self.ancestors(relation).contains(&table) || self.held_by(table).contains(&id)
     }
 
@@ -202,6 +225,19 @@ impl Look {
         } else {
             Captures::Statements
         };
+        let brings = |joins: bool| {
+            let is_new = triggers.is_empty() && held.is_some() && table != relation && !is_subscribed;
+            let is_attached = is_new && is_partitioned(relation);
+            let was_here = held.is_none_or(|held| held.is_of_before);
+            let has_brought = brings_rows(table, relation) || (is_attached && !is_created_here(table));
+            match () {
+                () if !joins => Brings::Nothing,
+                () if is_subscribed || was_here => Brings::Anything,
+                () if has_brought && is_attached => Brings::Partition,
+                () if has_brought => Brings::Anything,
+                () => Brings::Nothing,
+            }
+        };
         let stray = |joins| Stray {
             id,
             tracked: relation,
@@ -209,10 +245,7 @@ impl Look {
             depth: self.ancestors(table).len(),
             joins,
             captures,
-            holds_rows: joins
-                && (is_subscribed
-                    || held.is_none_or(|held| held.is_of_before)
-                    || brings_rows(table, relation)),
+            brings: brings(joins),
         };
         if held.is_none() && !self.ancestors(relation).contains(&table) {
             return (!triggers.is_empty()).then(|| stray(false));
@@ -324,7 +357,16 @@ fn fits(trigger: &Installed, captures: Captures) -> bool {
 /// Says whether rows may come with a partition that is new in this transaction. Through an ancestor, and in a
 /// partition that has lost its triggers, others may have been written and removed before.
 fn brings_rows(table: Oid, tracked: Oid) -> bool {
-    let is_partitioned = relatives::facts(tracked).is_some_and(|facts| facts.kind == 'p');
     let has_pages = |table| Table::open(table, table::Lock::Read).is_some_and(|table| table.has_pages());
-    !is_partitioned || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)
+    !is_partitioned(tracked) || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)
+}
+
+/// Says whether the transaction has created a table. One that is older may have been a partition before: with
+/// the rows that it has lost since.
+fn is_created_here(table: Oid) -> bool {
+    Table::open(table, table::Lock::Read).is_some_and(|table| table.is_of_this_transaction())
+}
+
+fn is_partitioned(table: Oid) -> bool {
+    relatives::facts(table).is_some_and(|facts| facts.kind == 'p')
 }

@@ -48,7 +48,7 @@ pub use tracked::{
     truncate_segment,
 };
 pub use values::{columns_of_copy, remember_columns};
-pub use witness::{Seen, Witness, witnesses};
+pub use witness::{Partitions, Seen, Witness, witnesses};
 
 /// What this database is. A manifest says this about its source.
 pub struct DatabaseIdentity {

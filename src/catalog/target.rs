@@ -41,7 +41,8 @@ pub struct Received {
     pub tracked: i32,
     /// The columns and key that were sent.
     pub description: String,
-    /// The batch that has sent it.
+    /// The last batch that has sent it in full, or with ranges. Nothing can be repeated of what came before:
+    /// the shadow does not have the keys of rows that went with a partition.
     pub number: u64,
     /// What PostgreSQL's catalog said when it was last exported.
     pub witness: Witness,
@@ -195,13 +196,15 @@ pub struct Publishing<'a> {
     pub former: &'a [Publisher],
     /// The ids of the tracked tables.
     pub named: &'a [i32],
+    /// The ids of those that it has with ranges.
+    pub with_ranges: &'a [i32],
 }
 
 /// Records a batch and the new position of its target, and the tables that the target has received in full
 /// with it.
 pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received]) -> Result<()> {
     let position = batch.position.to_string();
-    let Publishing { publisher, former, named } = publishing;
+    let Publishing { publisher, former, named, with_ranges } = publishing;
     let (target, number, id) = (&batch.target, &batch.number, &batch.id);
     latest(
         include_str!("put_target.sql"),
@@ -240,6 +243,10 @@ pub fn add_batch(batch: &PublishedRow, publishing: &Publishing, full: &[Received
             &batch.has_healed,
         ],
     )?;
+    let sql = "UPDATE table_export.target_table SET number = $3 WHERE target = $1 AND tracked = $2";
+    for tracked in *with_ranges {
+        latest(sql, &[target, tracked, number])?;
+    }
     full.iter().try_for_each(|received| put_received(batch.target, received))
 }
 

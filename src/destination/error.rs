@@ -329,6 +329,8 @@ pub enum ValueError {
         by: String,
         disable: String,
     },
+    #[error("column \"{column}\" of table \"{table}\" has a value here that is no {type_name}")]
+    NotComparable { table: TableName, column: String, type_name: &'static str },
     #[error("triggers of table \"{table}\" may change its rows after an import has checked them")]
     Deferrable { table: TableName, triggers: String, disable: String },
 }
@@ -379,6 +381,12 @@ impl Report for ValueError {
                     ))
                     .run(disable.clone())
             }
+            ValueError::NotComparable { .. } => plain(ERRCODE_DATA_EXCEPTION)
+                .detail(
+                    "A partition has come or gone at the source, and nothing tells whether such a row went \
+                     with it. No import has written the value. Nothing was changed.",
+                )
+                .hint("Delete or mend these rows. Those that the source does not have, tx_repair() deletes."),
             ValueError::Deferrable { triggers, disable, .. } => plain(
                 ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
             )

@@ -64,6 +64,14 @@ impl Arrival<'_> {
         )
     }
 
+    /// Requires that no row is left within the ranges of a part whose key, as text, `left` returns.
+    pub fn deleted_in_ranges(&self, left: impl FnOnce() -> Result<Option<String>>) -> Result<()> {
+        if self.interceptors.is_empty() {
+            return Ok(());
+        }
+        self.require_none(left()?, "was deleted, and is still there")
+    }
+
     fn require_none(&self, key: Option<String>, what: &'static str) -> Result<()> {
         let Some(key) = key else { return Ok(()) };
         let all = self.interceptors.iter().collect::<Vec<_>>();

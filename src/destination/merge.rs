@@ -27,9 +27,9 @@ use batch::{Kind, Part};
 /// In queries the table is `d`, staged rows are `s`, and their fields are `c1`, `c2` and so on, in the order
 /// of `columns`, because the columns of users may have any names.
 pub struct Merge<'a> {
-    part: &'a Part,
+    pub(super) part: &'a Part,
     table: &'a Table,
-    shape: &'a Shape,
+    pub(super) shape: &'a Shape,
     /// The columns of the part, those of the key first.
     columns: Vec<&'a Column>,
     /// The columns of the key, as this table compares them.
@@ -366,7 +366,7 @@ impl<'a> Merge<'a> {
         self.first(&sql, Some(staged))
     }
 
-    fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
+    pub(super) fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
         let found = query::in_transaction_with(sql, &staged.into_iter().collect::<Vec<_>>())?;
         Ok(found.first().map_or(Ok(None), |row| row.optional(0))?)
     }
@@ -392,7 +392,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The FROM item `s` for keys. Fields after those of the key keep their names, and are not used.
-    fn keys_as_s(&self, keys: &Staged) -> String {
+    pub(super) fn keys_as_s(&self, keys: &Staged) -> String {
         format!("{} AS s ({})", keys.name(), self.key_fields())
     }
 
@@ -406,12 +406,12 @@ impl<'a> Merge<'a> {
     }
 
     /// The condition that a row of the table `d` has the very key of a staged row.
-    fn keys_same(&self, staged: &str) -> String {
+    pub(super) fn keys_same(&self, staged: &str) -> String {
         self.key_list(" AND ", |column, n| column.same(&of_key("d", column), &format!("{staged}.c{n}")))
     }
 
     /// A key as text, for an error, and not all of a long one.
-    fn key_text(&self, value: impl Fn(&KeyColumn, usize) -> String) -> String {
+    pub(super) fn key_text(&self, value: impl Fn(&KeyColumn, usize) -> String) -> String {
         let values = self.key_list(", ", value);
         format!("pg_catalog.left(pg_catalog.concat_ws(', ', {values}), 200) COLLATE pg_catalog.\"C\"")
     }
@@ -445,6 +445,6 @@ fn of(alias: &str, column: &Column) -> String {
     format!("{alias}.{}", column.quoted())
 }
 
-fn of_key(alias: &str, column: &KeyColumn) -> String {
+pub(super) fn of_key(alias: &str, column: &KeyColumn) -> String {
     format!("{alias}.{}", query::quote_identifier(&column.name))
 }

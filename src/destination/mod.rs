@@ -13,6 +13,7 @@ mod create;
 mod missing;
 mod retyped;
 mod intercepted;
+mod ranges;
 pub mod apply;
 pub mod part;
 pub mod merge;

@@ -11,6 +11,7 @@ use std::io::{Read, Seek};
 use crate::destination::error::RowsError;
 use crate::destination::intercepted::Arrival;
 use crate::destination::merge::Merge;
+use crate::destination::ranges;
 use crate::destination::resolve::Destination;
 use crate::destination::retyped;
 use crate::error::{Error, Result};
@@ -164,18 +165,19 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
     let is_direct = retyped.is_empty() && incoming.interceptors.is_empty();
     let merge = Merge::of(part, table, shape)?;
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
+    let arrival = incoming.arrival();
+    let surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;
     if merge.inexact_index().is_some() {
         merge.require_distinct(ids.as_ref(), &incoming.stage_records()?, incoming.shows_rows)?;
     }
     let deleted = match &ids {
         None => delete_all(shape)?,
-        Some(ids) => merge.delete(ids)?,
+        Some(ids) => surplus + merge.delete(ids)?,
     };
     fault::point(Point::ImportRowsDeleted);
     let inserted = if is_direct {
         incoming.copy_records()?
     } else {
-        let arrival = incoming.arrival();
         arrival.deleted(&merge, ids.as_ref())?;
         let records = incoming.stage_records()?;
         let inserted = merge.insert_records(&records)?;
@@ -193,8 +195,9 @@ pub fn merge(incoming: &Incoming) -> Result<Changed> {
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let records = incoming.stage_records()?;
     fault::point(Point::ImportPartStaged);
+    let mut surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;
     merge.require_distinct(ids.as_ref(), &records, incoming.shows_rows)?;
-    let mut surplus = merge.delete_duplicates(ids.as_ref())?;
+    surplus += merge.delete_duplicates(ids.as_ref())?;
     // What a repair compares shows them, and no id names them.
     if part.kind == Kind::Full || matches!(incoming.files, Files::Repair(_)) {
         surplus += merge.delete_without_key()?;

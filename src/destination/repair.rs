@@ -127,7 +127,7 @@ impl Repairing<'_> {
         let Some((manifest, part)) = self.comparing.held.parts_of(schema, name).pop() else {
             return Ok(None);
         };
-        let part = Part { kind: Kind::Changes, format: Format::Text, ..part.clone() };
+        let part = Part { kind: Kind::Changes, format: Format::Text, ranges: Vec::new(), ..part.clone() };
         let place = resolve::place_of_copy(target, &part, *relation)?;
         let demands = apply::demands(manifest, self.options(), self.comparing.caller);
         Ok(Some((manifest, demands.resolve(place)?)))

@@ -21,7 +21,7 @@ use crate::table::error::TableError;
 use crate::table::intercept;
 use crate::table::readable;
 use crate::table::shape::{self, Shape};
-use batch::{Format, Kind, Manifest, Part};
+use batch::{Condition, Format, Kind, Manifest, Part};
 
 /// What an import may do to tables that differ from those of the source.
 #[derive(Clone, Copy)]
@@ -361,6 +361,7 @@ pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     let mut part = part.clone();
     part.columns.iter_mut().for_each(|column| rename(&mut column.name));
     part.key.iter_mut().for_each(rename);
+    part.ranges.iter_mut().flatten().flat_map(Condition::columns_mut).for_each(rename);
     part
 }
 

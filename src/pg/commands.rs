@@ -32,14 +32,16 @@ pub struct Altered {
     pub table: Oid,
     /// Tables that became a relative of it, or were one.
     pub relatives: Vec<Oid>,
-    /// Of these, those that are none any more.
-    pub left: Vec<Left>,
+    /// Partitions that were attached.
+    pub joined: Vec<Link>,
+    /// Tables that are no relatives any more.
+    pub left: Vec<Link>,
     /// Something else than its relatives was altered.
     pub itself: bool,
 }
 
-/// A table that has left one that it inherited from, or was a partition of.
-pub struct Left {
+/// A table, and one that it inherits from or is a partition of.
+pub struct Link {
     pub child: Oid,
     pub parent: Oid,
 }
@@ -108,10 +110,11 @@ unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
         };
         altered.relatives.push(relative);
         match kind {
-            Kind::AT_DropInherit => altered.left.push(Left { child: table, parent: relative }),
+            Kind::AT_DropInherit => altered.left.push(Link { child: table, parent: relative }),
             Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
-                altered.left.push(Left { child: relative, parent: table });
+                altered.left.push(Link { child: relative, parent: table });
             }
+            Kind::AT_AttachPartition => altered.joined.push(Link { child: relative, parent: table }),
             _ => {}
         }
     }

@@ -146,3 +146,21 @@ pub fn with_detail<T, E>(
         })
         .execute()
 }
+
+/// Runs a closure, and raises another error in the place of one about data that PostgreSQL raises in it, whose
+/// message may have values of rows. `instead` must not use PostgreSQL: nothing has been undone yet.
+pub fn instead_of_data_error<T, E>(
+    instead: impl Fn() -> E,
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let instead = std::panic::AssertUnwindSafe(&instead);
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
+        .catch_others(|error| match error {
+            CaughtError::PostgresError(report) if is_about_data(report.sql_error_code()) => {
+                let std::panic::AssertUnwindSafe(instead) = &instead;
+                Err(instead())
+            }
+            other => other.rethrow(),
+        })
+        .execute()
+}

@@ -121,6 +121,12 @@ impl Table {
         unsafe { (*(*self.relation).rd_rel).relkind as u8 }
     }
 
+    /// Says whether the transaction is known to have created it: 0 is no subtransaction (rel.h).
+    pub fn is_of_this_transaction(&self) -> bool {
+        // SAFETY: open.
+        unsafe { (*self.relation).rd_createSubid != 0 }
+    }
+
     /// Says whether it is a view.
     pub fn is_view(&self) -> bool {
         self.kind() == pg_sys::RELKIND_VIEW

@@ -19,7 +19,7 @@ use crate::table::key_text;
 use crate::table::shape::Shape;
 use batch::{
     Difference, Differences, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair, Repaired,
-    Scratch, reader,
+    Replaced, Scratch, reader,
 };
 use store::Store;
 
@@ -135,10 +135,14 @@ impl Subject<'_> {
         let keys = self.parts.iter().map(|(_, part)| part.ids.saturating_add(part.records));
         let keys = keys.fold(0, u64::saturating_add);
         let mut expected = Expected::new(columns.of_record.clone(), keys, reading.memory, scratch()?);
-        for (manifest, part) in &self.parts {
+        let replaced = self.replaced()?;
+        let key = &columns.of_record.key;
+        for (place, (manifest, part)) in self.parts.iter().enumerate() {
             reader::check_columns(self.store, manifest, part)?;
             reading.each_id(manifest, part, |line| expected.id(line))?;
-            self.each_record(reading, manifest, part, |line| expected.record(line))?;
+            self.each_record(reading, manifest, part, |line| {
+                expected.record(line, replaced.is_gone(place, (manifest, part), line, key)?)
+            })?;
         }
         if let Some(keys) = &self.left_out {
             let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), expected.left_out())?;
@@ -183,10 +187,21 @@ impl Subject<'_> {
                 Ok(())
             })?;
         }
+        let replaced = self.replaced()?;
+        let key = &columns.of_record.key;
         for (place, (manifest, part)) in self.parts.iter().enumerate() {
-            self.each_record(self.reading(), manifest, part, |line| repair.record(place, line))?;
+            self.each_record(self.reading(), manifest, part, |line| {
+                if replaced.is_gone(place, (manifest, part), line, key)? {
+                    return Ok(());
+                }
+                repair.record(place, line)
+            })?;
         }
         Ok(((rows, differences), Some(repair.finish()?)))
+    }
+
+    fn replaced(&self) -> Result<Replaced> {
+        Ok(Replaced::by(self.parts.iter().map(|(manifest, part)| (*manifest, part)))?)
     }
 
     fn columns(&self) -> Result<Columns> {

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 
 use crate::catalog::error::CatalogError;
-use crate::catalog::kin::{Kin, Look, Stray};
+use crate::catalog::kin::{Brings, Kin, Look, Stray};
 use crate::catalog::{self, Captures};
 use crate::error::Result;
 use crate::pg::commands::{self, Altered, Commands};
@@ -79,9 +79,9 @@ pub struct Work {
     /// Tracked tables whose key is remembered by names that its columns have no more.
     renamed: Kin,
     /// Tracked tables whose changes may escape, or have escaped, through a table that lacks some of its
-    /// triggers, or is no member any more. A witness does not show what was away within one transaction, or
-    /// before pg_upgrade.
-    disarmed: Kin,
+    /// triggers, or came back with those of before. A witness does not show that they were away within one
+    /// transaction, or on a table that is no member any more.
+    doubtful: Kin,
     /// Tables that have come or gone, the highest first.
     strays: BTreeMap<(usize, u32, i32), Stray>,
     /// Tracked tables, by the foreign tables that have become partitions of theirs.
@@ -106,7 +106,7 @@ pub fn examine(commands: &Commands) -> Option<Work> {
         }
     }
     let is_nothing = work.renamed.is_empty()
-        && work.disarmed.is_empty()
+        && work.doubtful.is_empty()
         && work.strays.is_empty()
         && work.foreign.is_empty();
     (!is_nothing).then_some(work)
@@ -133,15 +133,14 @@ impl Work {
             // The triggers of a dump come one by one.
             if !look.is_being_restored(id, relation) {
                 self.renamed.extend(look.has_new_key(id, relation).then_some((id, relation)));
-                self.disarmed.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
+                self.doubtful.extend(look.is_disarmed(altered.table, id, relation).then_some((id, relation)));
             }
         }
-        // A partition can come back, and the witness does not show that if pg_upgrade comes in between.
+        self.doubtful.extend(altered.joined.iter().flat_map(|joined| look.kept_triggers(joined)));
         for left in &altered.left {
-            self.disarmed.extend(look.kin(left.child).into_iter().filter(|&(id, tracked)| {
+            self.doubtful.extend(look.kin(left.child).into_iter().filter(|&(id, tracked)| {
                 let above = std::iter::once(left.parent).chain(relatives::ancestors(left.parent));
-                !look.is_member(left.child, id, tracked)
-                    || above.into_iter().any(|table| look.was_disarmed(table, id, tracked))
+                above.into_iter().any(|table| look.was_disarmed(table, id, tracked))
             }));
         }
         for &table in &near {
@@ -188,7 +187,7 @@ impl Work {
         }
         // Nothing else would show it. If the shadow cannot be written to, no write to the table succeeds
         // either.
-        for (id, tracked) in self.disarmed {
+        for (id, tracked) in self.doubtful {
             record(id, tracked)?;
         }
         let mut tried = HashSet::new();
@@ -222,7 +221,11 @@ fn settle(stray: Stray) -> Result<()> {
     let failed = attempt(|| {
         create_triggers(id, relation, stray.captures)?;
         rehearse_enabling(id, relation)?;
-        if stray.holds_rows { record(id, tracked) } else { Ok(()) }
+        match stray.brings {
+            Brings::Nothing => Ok(()),
+            Brings::Partition => append(id, tracked, Op::Attach),
+            Brings::Anything => record(id, tracked),
+        }
     });
     if failed.is_none() {
         return enable_triggers(id, relation);
@@ -244,13 +247,17 @@ pub fn follow_rewrite() -> Result<()> {
 /// Records that any row of a tracked table may have changed. Without a shadow there is nothing to record,
 /// since exports are refused, and DDL need not fail.
 fn record(id: i32, tracked: Oid) -> Result<()> {
+    append(id, tracked, Op::Unfit)
+}
+
+fn append(id: i32, tracked: Oid, op: Op) -> Result<()> {
     let shadow = match Shadow::of(tracked, id) {
         Err(error) if error.is::<CatalogError>() => return Ok(()),
         shadow => shadow?,
     };
     let Some(shadow) = shadow.as_ref() else { return Ok(()) };
     let mut recorder = Recorder::new(shadow);
-    recorder.everything(Op::Unfit)?;
+    recorder.everything(op)?;
     recorder.finish()
 }
 

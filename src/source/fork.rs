@@ -49,7 +49,7 @@ pub enum Healing {
     Nothing,
     /// They touched the keys in this table, which has the columns k1 … kn.
     Keys(String),
-    /// They replaced all of it, or had another key: it is sent in full.
+    /// They replaced all of it, or ranges, or had another key: it is sent in full.
     Everything,
 }
 
@@ -161,6 +161,9 @@ fn lean(mut manifest: Manifest, keeps_parts: bool) -> Manifest {
         part.columns.retain(|column| part.key.contains(&column.name));
         part.columns.shrink_to_fit();
         part.columns.iter_mut().for_each(|column| column.definition = None);
+        // That there is a range is enough: it cannot be healed.
+        part.ranges.truncate(1);
+        part.ranges.iter_mut().for_each(|range| *range = Vec::new());
     }
     manifest
 }
@@ -208,7 +211,9 @@ pub fn collect_keys(
     if parts.is_empty() {
         return Ok(Healing::Nothing);
     }
-    if parts.iter().any(|(_, part)| part.kind == Kind::Full || !has_key(part, shape, key)) {
+    let cannot_heal =
+        |part: &Part| part.kind == Kind::Full || !part.ranges.is_empty() || !has_key(part, shape, key);
+    if parts.iter().any(|(_, part)| cannot_heal(part)) {
         return Ok(Healing::Everything);
     }
     let (oid, name) = read::create_healed(id, &table.owner_name()?)?;

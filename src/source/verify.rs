@@ -101,8 +101,9 @@ impl Verifying<'_> {
         let (number, relation) = (self.target.number, candidate.tracked.relation);
         let nothing = |gap: String| Ok(Proof::of_nothing(number, Some(relation), shape.qualified(), gap));
         let known = self.received.get(&candidate.tracked.id);
-        let is_received = known.is_some_and(|known| is_as_sent(candidate, known));
-        if !is_received || read::pending(&candidate.tracked, self.since)?.everything {
+        let pending = read::pending(&candidate.tracked, self.since)?;
+        let is_received = known.is_some_and(|known| is_as_sent(candidate, known, pending.attached));
+        if !is_received || pending.everything {
             let export = format!("SELECT * FROM tx_export({})", literal(target));
             return nothing(format!("the next export sends the table in full. Run: {export}"));
         }
@@ -134,7 +135,7 @@ impl Verifying<'_> {
             parts,
             is_partial,
             rows,
-            left_out: Some(read::keys_query(tracked, self.since, &candidate.key()?, None)?),
+            left_out: Some(read::keys_query(tracked, self.since, &candidate.key()?, &[])?),
             binary: Binary::as_it_is(view.unwrap_or(table), shape),
         };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());

@@ -4,7 +4,7 @@
 //!
 //! Invariant: both lock the target against exports and imports first, and read the catalog only then.
 
-use crate::catalog::{self, Witness};
+use crate::catalog;
 use crate::error::{Error, Result, Shared};
 use crate::guc;
 use crate::pg::Oid;
@@ -102,10 +102,9 @@ fn take_over(target: &str, store: &dyn Store) -> Result<String> {
 fn carry_witnesses_through_upgrade(target: &str) -> Result<()> {
     let known = catalog::received(target)?;
     let seen = catalog::witnesses(&[])?.into_iter().map(|(id, seen)| (id, seen.witness));
-    let is_borne_out = |(id, witness): &(i32, Witness)| {
-        known.get(id).is_some_and(|known| witness.follows_upgrade(&known.witness))
-    };
-    catalog::renew_witnesses(target, &seen.filter(is_borne_out).collect::<Vec<_>>())
+    let carried =
+        seen.filter_map(|(id, witness)| Some((id, witness.carried_from(&known.get(&id)?.witness)?)));
+    catalog::renew_witnesses(target, &carried.collect::<Vec<_>>())
 }
 
 /// Drops a target: releases the changes that are retained for it, and removes the list of its batches and its

@@ -1,5 +1,5 @@
-//! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full,
-//! or is refused.
+//! Changes that DDL hides from the triggers: each is noticed by the next export, which sends the table in full
+//! or, if a partition has come or gone, what that held, or is refused.
 
 use crate::cluster::database::{Refusal, query, refusal, wait_until};
 use crate::cluster::mirror::Mirror;
@@ -36,7 +36,19 @@ fn parts(mirror: &Mirror) -> Vec<String> {
 /// Makes sure that the next export sends one table in full, and that both sides are equal then.
 #[track_caller]
 fn assert_noticed(mirror: &Mirror, table: &str, ddl: &str) {
-    assert_eq!(parts(mirror), [format!("public.{table} full")], "{ddl}");
+    assert_sent(mirror, table, "full", ddl);
+}
+
+/// Makes sure that the next export sends what a partition of one table held, and that both sides are equal
+/// then.
+#[track_caller]
+fn assert_range_noticed(mirror: &Mirror, table: &str, ddl: &str) {
+    assert_sent(mirror, table, "changes", ddl);
+}
+
+#[track_caller]
+fn assert_sent(mirror: &Mirror, table: &str, kind: &str, ddl: &str) {
+    assert_eq!(parts(mirror), [format!("public.{table} {kind}")], "{ddl}");
     mirror.import();
     mirror.assert_same_after(ddl, &["plain", "root"]);
     assert_eq!(mirror.export(""), "", "after {ddl}");
@@ -85,23 +97,28 @@ fn ddl_in_a_transaction_that_is_older_than_tracking_or_an_export() {
     let mut old = begin();
     mirror.track(&["plain", "root"]);
     mirror.follow("");
-    for (table, ddl) in [
-        ("plain", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)".to_owned()),
+    for (table, kind, ddl) in [
+        ("plain", "full", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)".to_owned()),
         (
             "plain",
+            "full",
             format!(
                 "ALTER TABLE plain DISABLE TRIGGER ALL; UPDATE plain SET v = 'hidden' WHERE id = 1; {ALWAYS}"
             ),
         ),
-        ("root", "DROP TABLE low".to_owned()),
-        ("root", "ALTER TABLE root DETACH PARTITION middle".to_owned()),
-        ("root", "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)".to_owned()),
-        ("root", "ALTER TABLE root ALTER COLUMN v TYPE text USING v || '.'".to_owned()),
-        ("plain", "ALTER TABLE plain SET UNLOGGED; ALTER TABLE plain SET LOGGED".to_owned()),
+        ("root", "changes", "DROP TABLE low".to_owned()),
+        ("root", "changes", "ALTER TABLE root DETACH PARTITION middle".to_owned()),
+        (
+            "root",
+            "changes",
+            "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)".to_owned(),
+        ),
+        ("root", "full", "ALTER TABLE root ALTER COLUMN v TYPE text USING v || '.'".to_owned()),
+        ("plain", "full", "ALTER TABLE plain SET UNLOGGED; ALTER TABLE plain SET LOGGED".to_owned()),
     ] {
         old.batch_execute(&ddl).unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
         old.batch_execute("COMMIT").unwrap_or_else(|error| panic!("{ddl}: {error:?}"));
-        assert_noticed(&mirror, table, &ddl);
+        assert_sent(&mirror, table, kind, &ddl);
         old = begin();
         change(&mirror);
     }
@@ -152,14 +169,14 @@ fn a_partition_whose_detaching_was_cut_off() {
     let mirror = mirror("halfway");
     for (parent, partition) in [("root", "low"), ("high", "high_1")] {
         detach_halfway(&mirror, parent, partition);
-        assert_noticed(&mirror, "root", partition);
+        assert_range_noticed(&mirror, "root", partition);
         mirror
             .source
             .run(&format!("UPDATE {partition} SET v = 'not ours any more'; UPDATE root SET v = 'rest'"));
         mirror.follow("");
         mirror.assert_same_tables(&["root"]);
         mirror.source.run(&format!("ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"));
-        assert_noticed(&mirror, "root", "FINALIZE, after which the partition could come back");
+        assert_eq!(mirror.export(""), "", "its rows are gone already");
     }
 }
 
@@ -183,7 +200,7 @@ fn a_dropped_partition_whatever_its_triggers_are_called() {
     ] {
         rename(partition);
         mirror.source.run(drop);
-        assert_noticed(&mirror, "root", drop);
+        assert_range_noticed(&mirror, "root", drop);
     }
 }
 
@@ -196,9 +213,9 @@ fn no_setting_hides_ddl() {
     assert_noticed(&mirror, "plain", "a setting of the session");
     mirror.source.run("ALTER DATABASE no_setting SET table_export.works = on");
     mirror.source.run("ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)");
-    assert_noticed(&mirror, "root", "a setting of the database");
+    assert_range_noticed(&mirror, "root", "a setting of the database");
     mirror.source.run("DROP TABLE low");
-    assert_noticed(&mirror, "root", "a setting of the database");
+    assert_range_noticed(&mirror, "root", "a setting of the database");
 }
 
 #[test]
@@ -246,14 +263,14 @@ fn ddl_that_fires_no_event_triggers() {
     mirror.source.run(TABLES);
     mirror.track(&["plain", "root"]);
     mirror.follow("");
-    for (table, ddl) in [
-        ("root", "DROP TABLE low"),
-        ("root", "ALTER TABLE root DETACH PARTITION middle"),
-        ("root", "ALTER TABLE root ALTER COLUMN v TYPE text USING upper(v)"),
-        ("plain", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)"),
+    for (table, kind, ddl) in [
+        ("root", "changes", "DROP TABLE low"),
+        ("root", "changes", "ALTER TABLE root DETACH PARTITION middle"),
+        ("root", "full", "ALTER TABLE root ALTER COLUMN v TYPE text USING upper(v)"),
+        ("plain", "full", "ALTER TABLE plain ALTER COLUMN v TYPE text USING upper(v)"),
     ] {
         source.single_user("single_user", ddl);
-        assert_noticed(&mirror, table, ddl);
+        assert_sent(&mirror, table, kind, ddl);
     }
     source
         .single_user("single_user", "ALTER TABLE root ATTACH PARTITION filled FOR VALUES FROM (40) TO (50)");
@@ -289,8 +306,16 @@ const GATE: &str = "
     SELECT tx_restrict('copy', 'plain', 'waiting');
 ";
 
-/// Changes all tables, and runs DDL while an export reads the first of them.
+/// Changes all tables, and runs DDL while an export reads the first of them, which it must notice.
 fn while_exporting(mirror: &Mirror, tables: &[&str], ddl: &str) -> Refusal {
+    match amid_export(mirror, tables, || mirror.source.run(ddl)) {
+        Err(refused) => refused,
+        Ok(_) => panic!("not noticed: {ddl}"),
+    }
+}
+
+/// Changes all tables, and does something while an export reads the first of them. Returns what it exports.
+fn amid_export(mirror: &Mirror, tables: &[&str], run: impl FnOnce()) -> Result<String, Refusal> {
     for table in tables {
         mirror.source.run(&format!("UPDATE {table} SET v = 'changed'"));
     }
@@ -299,18 +324,41 @@ fn while_exporting(mirror: &Mirror, tables: &[&str], ddl: &str) -> Refusal {
     std::thread::scope(|scope| {
         let exporting = scope.spawn(|| {
             let mut client = mirror.source.client();
-            query(&mut client, &format!("SELECT tx_export{}", mirror.arguments("copy", "")))
+            let columns = "table_name || ' ' || kind || ' ' || records";
+            query(&mut client, &format!("SELECT {columns} FROM tx_export{}", mirror.arguments("copy", "")))
                 .map_err(|error| refusal(&error))
         });
         wait_until("the export waits", || {
             mirror.source.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
                 == "1"
         });
-        mirror.source.run(ddl);
+        run();
         gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
-        let Err(refused) = exporting.join().unwrap() else { panic!("not noticed: {ddl}") };
-        refused
+        exporting.join().unwrap()
     })
+}
+
+#[test]
+fn a_partition_whose_detaching_begins_while_an_export_reads() {
+    let mirror = mirror("detached_while_reading");
+    mirror.source.run(&format!("{GATE} SELECT tx_restrict('copy', 'root')"));
+    mirror.follow("");
+    for (parent, partition, rows) in [("root", "low", "39"), ("high", "high_1", "30")] {
+        let mut detaching = mirror.source.client();
+        std::thread::scope(|scope| {
+            let exported = amid_export(&mirror, &["plain", "root"], || {
+                let detach = format!("ALTER TABLE {parent} DETACH PARTITION {partition} CONCURRENTLY");
+                scope.spawn(move || detaching.batch_execute(&detach).unwrap());
+                let has_begun = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
+                wait_until("it has begun", || mirror.source.text(has_begun) == "1");
+            });
+            let exported = exported.unwrap_or_else(|refused| panic!("{refused:?}"));
+            assert_eq!(exported, format!("public.plain changes 9\npublic.root changes {rows}"));
+        });
+        mirror.import();
+        assert_eq!(mirror.copy.text("SELECT count(*) FROM root"), rows, "as it was at that instant");
+        assert_range_noticed(&mirror, "root", partition);
+    }
 }
 
 #[test]
@@ -332,7 +380,7 @@ fn a_partition_that_is_attached_while_an_export_reads() {
             "40001",
             &["table \"public.root\" has got a partition or a child while it was exported", "Export again."],
         );
-        assert_eq!(parts(&mirror), ["public.plain changes", "public.root full"], "{ddl}");
+        assert_eq!(parts(&mirror), ["public.plain changes", "public.root changes"], "{ddl}");
         mirror.import();
         mirror.assert_same_after(ddl, &["plain", "root"]);
     }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod batches;
+mod bounds;
 mod cancels;
 mod cluster;
 mod compaction;
@@ -34,6 +35,7 @@ mod plan;
 mod protection;
 mod repair;
 mod restrictions;
+mod retention;
 mod rights;
 mod rights_table;
 mod roundtrip;

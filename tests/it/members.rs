@@ -121,22 +121,19 @@ fn partitions_that_come_and_go_are_followed() {
 }
 
 #[test]
-fn a_partition_that_is_not_empty_makes_the_table_full_and_an_empty_one_does_not() {
+fn a_partition_that_comes_or_goes_does_not_make_the_table_full() {
     let mirror = mirror("full_or_not", EVENTS);
     mirror.track(&["events"]);
     mirror.follow("");
-    mirror
-        .source
-        .run("CREATE TABLE w PARTITION OF events FOR VALUES IN ('w'); INSERT INTO w VALUES ('w', 1)");
-    assert_eq!(kinds(&mirror), ["changes"]);
-    mirror.source.run("ALTER TABLE events DETACH PARTITION w");
-    assert_eq!(kinds(&mirror), ["full"]);
-    mirror
-        .source
-        .run("ALTER TABLE w RENAME TO ww; ALTER TABLE events ATTACH PARTITION ww FOR VALUES IN ('w')");
-    assert_eq!(kinds(&mirror), ["full"]);
-    mirror.source.run("DELETE FROM ww");
-    assert_eq!(kinds(&mirror), ["changes"]);
+    for statements in [
+        "CREATE TABLE w PARTITION OF events FOR VALUES IN ('w'); INSERT INTO w VALUES ('w', 1)",
+        "ALTER TABLE events DETACH PARTITION w",
+        "ALTER TABLE w RENAME TO ww; ALTER TABLE events ATTACH PARTITION ww FOR VALUES IN ('w')",
+        "DELETE FROM ww",
+    ] {
+        mirror.source.run(statements);
+        assert_eq!(kinds(&mirror), ["changes"], "{statements}");
+    }
     mirror.import();
     mirror.assert_same_tables(&["events"]);
 }

@@ -56,7 +56,7 @@ pub fn fingerprint(columns: &[Column], key: &[String]) -> String {
 }
 
 /// Escapes a field as COPY does.
-fn field(text: Option<&str>) -> String {
+pub(super) fn field(text: Option<&str>) -> String {
     let Some(text) = text else { return r"\N".into() };
     let mut field = String::with_capacity(text.len());
     for character in text.chars() {

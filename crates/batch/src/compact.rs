@@ -4,9 +4,9 @@
 //! Keys are compared as the bytes that COPY has written. The types of a table are not needed, nor is a
 //! database.
 //!
-//! Invariant: a record is in the output exactly if no later part of the run has its key. Memory does not grow
-//! with the parts: if it cannot hold all keys, the parts are read several times, for one share of the keys
-//! each time.
+//! Invariant: a record is in the output exactly if no later part of the run has its key, nor a range that it
+//! lies in. Memory does not grow with the parts: if it cannot hold all keys, the parts are read several
+//! times, for one share of the keys each time.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,9 @@ use std::io::{BufRead, BufReader, Write};
 use super::Error;
 use super::lines::{Digested, Reading, digest, digest_of_fields, without_newline};
 use super::manifest::{Format, Kind, Manifest, Part};
+use super::ranges::{self, Range};
 use super::reader::{self, FileReader};
+use super::replaced::Replaced;
 use super::writer::{Counted, FileWriter, Writer};
 use store::Store;
 
@@ -34,7 +36,7 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
     for (manifest, later) in run {
         require_mergeable(part, later, run.len(), manifest, reading.store)?;
     }
-    let merged = writer.part(
+    let mut merged = writer.part(
         &part.schema,
         &part.name,
         part.columns.clone(),
@@ -42,19 +44,40 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
         part.kind,
         part.format,
     )?;
+    if part.kind == Kind::Changes {
+        merged.replace(all_ranges(run)?);
+    }
     let mut ids = Counted { rows: 0, file: merged.ids()? };
     let mut records = Counted { rows: 0, file: merged.records()? };
     if run.len() == 1 {
         copy(run[0], reading, &mut ids, &mut records)?;
     } else {
+        let replaced = Replaced::by(run.iter().copied())?;
         let keys = run.iter().fold(0u64, |keys, (_, part)| keys.saturating_add(part.ids));
         let shares = keys.saturating_mul(KEY_BYTES).div_ceil(reading.memory.max(KEY_BYTES)).max(1);
         for share in 0..shares {
-            let share = Share { reading, run, share, shares };
+            let share = Share { reading, run, replaced: &replaced, share, shares };
             share.compact_part(&mut ids, &mut records)?;
         }
     }
     merged.finish(ids, records)
+}
+
+/// Returns the ranges of all parts.
+fn all_ranges(run: &[(&Manifest, &Part)]) -> Result<Vec<Range>, Error> {
+    let mut all = Vec::new();
+    for (manifest, part) in run {
+        for range in &part.ranges {
+            if !all.contains(range) {
+                all.push(range.clone());
+            }
+        }
+        if !ranges::fit(&all) {
+            let reason = "together they have more ranges than a batch can have";
+            return Err(Error::Unmergeable { table: part.table(), batch: manifest.number, reason });
+        }
+    }
+    Ok(all)
 }
 
 fn require_mergeable(
@@ -111,6 +134,7 @@ fn copy_file(
 struct Share<'a> {
     reading: Reading<'a>,
     run: &'a [(&'a Manifest, &'a Part)],
+    replaced: &'a Replaced,
     share: u64,
     shares: u64,
 }
@@ -154,7 +178,10 @@ impl Share<'_> {
                     None if self.has(key) => return Err(self.stray(manifest, part)),
                     None => false,
                 };
-                if self.has(key) && is_latest {
+                let is_gone = || {
+                    self.replaced.is_gone(place as usize, (manifest, part), without_newline(line), &fields)
+                };
+                if self.has(key) && is_latest && !is_gone()? {
                     records.file.write_all(line)?;
                     records.rows += 1;
                 }

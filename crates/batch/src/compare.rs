@@ -4,8 +4,9 @@
 //! and the rows of the table, written by COPY. Output: how many rows are missing, are extra, or differ, and
 //! digests of the keys of some of them. With these, a second reading of both finds the keys and the columns.
 //!
-//! Invariant: a key is judged by the last part that names it. Without a full part, keys that no part names
-//! are not judged. Memory does not grow with the table: digests wait in temporary files, in shares by key.
+//! Invariant: a key is judged by the last part that names it, or has a range that it lies in. Without a full
+//! part, keys that no part names are not judged. Memory does not grow with the table: digests wait in
+//! temporary files, in shares by key.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, Write};
@@ -61,10 +62,11 @@ impl Expected {
         self.spill.push(&Entry { key: digest(line), says: Says::Gone, row: Digested::default() })
     }
 
-    /// A part has a record.
-    pub fn record(&mut self, line: &[u8]) -> Result<(), Error> {
+    /// A part has a record. Its row may be gone again, because a later part has a range that it lies in.
+    pub fn record(&mut self, line: &[u8], is_gone: bool) -> Result<(), Error> {
         let (key, row) = (self.layout.key_of(line), self.layout.row_of(line));
-        self.spill.push(&Entry { key, says: Says::Row, row })
+        let says = if is_gone { Says::Gone } else { Says::Row };
+        self.spill.push(&Entry { key, says, row })
     }
 
     /// Returns what takes the rows of the table, whose lines have this layout.

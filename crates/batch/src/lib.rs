@@ -21,9 +21,11 @@ mod lines;
 mod manifest;
 mod names;
 mod path;
+mod ranges;
 pub mod reader;
 mod receipt;
 mod repair;
+mod replaced;
 mod spill;
 mod writer;
 
@@ -40,8 +42,10 @@ pub use hashed::sha256;
 pub use lines::Reading;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
+pub use ranges::{Bound, Comparison, Condition, Range, fit as ranges_fit};
 pub use receipt::{Receipt, leave as leave_receipt};
 pub use repair::{Repair, Repaired, RowsToRepair};
+pub use replaced::Replaced;
 pub use spill::Scratch;
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 

@@ -136,9 +136,13 @@ pub(super) fn digest_of_fields(line: &[u8], places: &[usize]) -> Digested {
 
 /// Returns some fields of a line, separated by tabs.
 pub(super) fn fields_of(line: &[u8], places: &[usize]) -> Vec<u8> {
+    chosen_fields(line, places).join(&b'\t')
+}
+
+/// Returns some fields of a line.
+pub(super) fn chosen_fields<'a>(line: &'a [u8], places: &[usize]) -> Vec<&'a [u8]> {
     // A line can have more fields than a table can have columns.
     let last = places.iter().max().map_or(0, |last| last + 1);
     let fields = fields::of_line(line).take(last).collect::<Vec<_>>();
-    let chosen = places.iter().filter_map(|place| fields.get(*place).copied()).collect::<Vec<_>>();
-    chosen.join(&b'\t')
+    places.iter().filter_map(|place| fields.get(*place).copied()).collect()
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::columns::{self, Column};
 use super::definition::Definition;
 use super::names::Compression;
+use super::ranges::{Condition, Range, Within};
 use super::{Error, path};
 
 /// The version of the format that is written; every version up to it can be read.
@@ -143,6 +144,8 @@ pub struct Part {
     pub key: Vec<String>,
     /// The SHA-256 of the columns file: it changes exactly when columns or key do.
     pub fingerprint: String,
+    /// In a part of changes: rows that are gone unless their keys are among the ids.
+    pub ranges: Vec<Range>,
     /// How many keys, which is none in a full part.
     pub ids: u64,
     /// How many rows.
@@ -283,10 +286,12 @@ impl Manifest {
         let parts = self.parts.iter().flat_map(|part| {
             let columns = part.columns.iter();
             // Keys, file names and hashes are compared with what is derived from these.
-            [&part.schema, &part.name].into_iter().chain(columns.flat_map(|column| {
+            let columns = columns.flat_map(|column| {
                 let definition = column.definition.iter().flat_map(Definition::texts);
                 [&column.name, &column.type_name].into_iter().chain(&column.collation).chain(definition)
-            }))
+            });
+            let values = part.ranges.iter().flatten().flat_map(Condition::values);
+            [&part.schema, &part.name].into_iter().chain(columns).chain(values)
         });
         [&self.target, &self.position, &self.created_at]
             .into_iter()
@@ -348,6 +353,10 @@ impl Part {
         if self.kind == Kind::Full && self.ids > 0 {
             return Err("it is full, but has ids".into());
         }
+        if self.kind == Kind::Full && !self.ranges.is_empty() {
+            return Err("it is full, but has ranges".into());
+        }
+        Within::of(&self.ranges, &self.columns, &self.key)?;
         if (self.ids == 0) != (ids.content_size == 0) {
             return Err("its ids file has lines without ids, or ids without lines".into());
         }

@@ -18,6 +18,7 @@ use super::compacted::{Compacted, Link};
 use super::hashed::Hashed;
 use super::manifest::{FORMAT_VERSION, File, Files, Format, Header, Kind, Manifest, Part};
 use super::names::Compression;
+use super::ranges::Range;
 use super::{Error, path};
 use store::{Store, Upload};
 
@@ -79,7 +80,7 @@ impl Writer {
         file.write_all(&columns::render(&columns, &key))?;
         let file = file.finish()?;
         let (schema, name) = (schema.into(), name.into());
-        Ok(PartWriter { batch: self, schema, name, columns, key, kind, format, file })
+        Ok(PartWriter { batch: self, schema, name, columns, key, kind, format, file, ranges: Vec::new() })
     }
 
     /// Puts the manifest, from which moment the batch exists.
@@ -163,9 +164,15 @@ pub struct PartWriter<'a> {
     kind: Kind,
     format: Format,
     file: File,
+    ranges: Vec<Range>,
 }
 
 impl PartWriter<'_> {
+    /// Makes the rows of these ranges gone, except those whose keys are among the ids.
+    pub fn replace(&mut self, ranges: Vec<Range>) {
+        self.ranges = ranges;
+    }
+
     /// Begins the ids file; a full part has one too, which stays empty.
     pub fn ids(&self) -> Result<FileWriter, Error> {
         self.batch.file(&self.schema, &self.name, "ids", self.batch.compression)
@@ -186,6 +193,7 @@ impl PartWriter<'_> {
             columns: self.columns,
             key: self.key,
             fingerprint: self.file.sha256.clone(),
+            ranges: self.ranges,
             ids: ids.rows,
             records: records.rows,
             files: Files { columns: self.file, ids: ids.file.finish()?, records: records.file.finish()? },

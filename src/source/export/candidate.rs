@@ -26,7 +26,7 @@ use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::readable;
 use crate::table::shape::{Column, Shape};
-use batch::{Kind, Part};
+use batch::{Kind, Part, Range};
 use store::Store;
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
@@ -37,6 +37,8 @@ pub struct Candidate {
     pub shape: Shape,
     /// What it is read from, quoted: itself, or a view.
     pub rows: String,
+    /// It is read through a view, which may hide what the bounds of partitions tell.
+    pub(super) has_view: bool,
     /// The columns of the key, by number and by name.
     key: Vec<(i16, String)>,
     shadow: Held,
@@ -51,9 +53,16 @@ pub struct Candidate {
     /// well, or the children that a view reads. Empty if it is read alone.
     read_with: HashSet<Oid>,
     pub(super) healing: Healing,
+    /// Within these, rows may have gone and come with partitions.
+    pub(super) ranges: Vec<Range>,
 }
 
 impl Candidate {
+    /// Returns the names of the columns of the key.
+    pub fn key_names(&self) -> Vec<String> {
+        self.key.iter().map(|(_, name)| name.clone()).collect()
+    }
+
     /// Returns the key with what a query needs to compare it: looked up only for a table that is sent.
     pub fn key(&self) -> Result<Vec<KeyColumn>> {
         let attnums = self.key.iter().map(|(attnum, _)| *attnum).collect::<Vec<_>>();
@@ -148,19 +157,21 @@ fn check(
         }
         None => rows,
     };
-    let (witness, has_changes, healing) = (Witness::default(), true, Healing::Nothing);
+    let (witness, healing, ranges) = (Witness::default(), Healing::Nothing, Vec::new());
     Ok(Candidate {
         tracked,
         table,
         shadow,
-        has_changes,
+        has_changes: true,
         shape,
         rows,
+        has_view: view.is_some(),
         key,
         description,
         witness,
         read_with,
         healing,
+        ranges,
     })
 }
 

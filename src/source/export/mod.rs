@@ -150,6 +150,8 @@ fn read_and_write(
     let full = received_in_full(&planned, continuation.next);
     // Standing by itself: every table is in it in full.
     let kind = if !full.is_empty() && full.len() == named.len() { Kind::Full } else { Kind::Changes };
+    let with_ranges = planned.iter().filter(|(candidate, _)| !candidate.ranges.is_empty());
+    let with_ranges = with_ranges.map(|(candidate, _)| candidate.tracked.id).collect();
     let unchanged = named.iter().filter(|(id, _)| planned.iter().all(|(one, _)| one.tracked.id != *id));
     let unchanged = unchanged.map(|(_, table)| table.clone()).collect();
     let header = header(&continuation, source, &moment, kind, unchanged);
@@ -161,6 +163,7 @@ fn read_and_write(
         position: moment.position.clone(),
         named: named.into_iter().map(|(id, _)| id).collect(),
         full,
+        with_ranges,
         has_healed: !continuation.unknown.is_empty(),
         follows: replay.map_or_else(Vec::new, |replay| replay.follows(&continuation)),
     };

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::catalog::position::Position;
-use crate::catalog::{self, Published, Received, Target, Tracked, Witness};
+use crate::catalog::{self, Partitions, Published, Received, Target, Tracked, Witness};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::{query, transaction};
 use crate::source::error::HistoryError;
-use crate::source::export::candidate::Candidate;
+use crate::source::export::candidate::{Candidate, columns};
 use crate::source::fork::{Continuation, Healing};
 use crate::source::shadow::read::{self, Pending};
-use batch::{Kind, Link};
+use batch::{Condition, Kind, Link, Range};
 
 /// The instant that an export reads in.
 pub(super) struct Moment {
@@ -94,16 +94,18 @@ pub(super) fn renewed(candidates: &[Candidate], known: &BTreeMap<i32, Received>)
     candidates.iter().filter(differs).map(|one| (one.tracked.id, one.witness.clone())).collect()
 }
 
-/// Says whether a table is the one that a target has received, and no DDL has hidden a change since.
-pub fn is_as_sent(candidate: &Candidate, known: &Received) -> bool {
-    known.description == candidate.description && candidate.witness.follows(&known.witness)
+/// Says whether a table is the one that a target has received, and neither DDL nor a partition that has come
+/// or gone has changed rows since without a trace in the shadow. `with_rows`: one that has come brought rows.
+pub fn is_as_sent(candidate: &Candidate, known: &Received, with_rows: bool) -> bool {
+    let ranges = || candidate.witness.since(&known.witness)?.ranges(with_rows, &|_| true);
+    known.description == candidate.description && ranges().is_some_and(|ranges| ranges.is_empty())
 }
 
 /// Decides for each table whether it is sent in full, or its changes are, or nothing.
 ///
 /// With another name or columns that differ from what was sent it is sent in full: ALTER TABLE gives every
 /// row a new column, or new values of one, and changes no row. So it is after DDL that may have hidden a
-/// change.
+/// change, unless it can be told within which ranges of the key.
 pub(super) fn plan(
     candidates: Vec<Candidate>,
     since: Option<&Position>,
@@ -111,22 +113,50 @@ pub(super) fn plan(
     replay: Option<&Replay>,
 ) -> Result<Vec<(Candidate, Kind)>> {
     let mut planned = Vec::new();
-    for candidate in candidates {
-        let known = known.get(&candidate.tracked.id).filter(|known| is_as_sent(&candidate, known));
-        let is_kept =
-            |known: &&Received| replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known));
-        let kind = match (since.filter(|_| known.filter(is_kept).is_some()), &candidate.healing) {
+    for mut candidate in candidates {
+        let is_kept = |known: &&Received| {
+            known.description == candidate.description
+                && replay.is_none_or(|replay| replay.is_kept(&candidate.tracked, known))
+        };
+        let known = known.get(&candidate.tracked.id).filter(is_kept);
+        let partitions = known.and_then(|known| candidate.witness.since(&known.witness));
+        let kind = match (since.zip(partitions), &candidate.healing) {
             (None, _) | (_, Healing::Everything) => Some(Kind::Full),
-            (Some(since), healing) => {
+            (Some((since, partitions)), healing) => {
                 let pending = match candidate.has_changes {
                     true => read::pending(&candidate.tracked, since)?,
                     false => Pending::default(),
                 };
                 let any = pending.any || matches!(healing, Healing::Keys(_));
-                if pending.everything { Some(Kind::Full) } else { any.then_some(Kind::Changes) }
+                let ranges = || ranges(&candidate, &partitions, pending.attached);
+                match if pending.everything { None } else { ranges() } {
+                    None => Some(Kind::Full),
+                    Some(ranges) => {
+                        let any = any || !ranges.is_empty();
+                        candidate.ranges = ranges;
+                        any.then_some(Kind::Changes)
+                    }
+                }
             }
         };
         planned.extend(kind.map(|kind| (candidate, kind)));
     }
     Ok(planned)
+}
+
+/// Returns the ranges of a table's key within which rows may have gone and come with partitions; `None` if a
+/// batch cannot say them. A notice says why.
+fn ranges(candidate: &Candidate, partitions: &Partitions, with_rows: bool) -> Option<Vec<Range>> {
+    let (columns, key) = (columns(&candidate.shape), candidate.key_names());
+    let is_said = |condition: &Condition| condition.check(&columns, &key).is_ok();
+    let ranges = partitions.ranges(with_rows, &is_said);
+    let why = match &ranges {
+        None => "the bounds of one are no range or list of columns of its key",
+        Some(ranges) if !batch::ranges_fit(ranges) => "they are too many",
+        Some(ranges) if candidate.has_view && !ranges.is_empty() => "the target gets it through a view",
+        Some(_) => return ranges,
+    };
+    let table = candidate.shape.qualified();
+    pgrx::notice!("table \"{table}\" is sent in full: partitions have come or gone, and {why}");
+    None
 }

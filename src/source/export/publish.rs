@@ -29,6 +29,8 @@ pub(super) struct Written {
     pub(super) named: Vec<i32>,
     /// The tracked tables that are in it in full.
     pub(super) full: Vec<Received>,
+    /// The tracked tables that are in it with ranges.
+    pub(super) with_ranges: Vec<i32>,
     /// It holds keys of unknown batches.
     pub(super) has_healed: bool,
     /// Batches after which it can be applied, beside the one before it.
@@ -49,7 +51,8 @@ pub(super) fn publish(
     source: &DatabaseIdentity,
     written: Written,
 ) -> Result<()> {
-    let Written { number, writer, header, parts, position, named, full, has_healed, follows } = written;
+    let Written { number, writer, header, parts, position, named, full, with_ranges, has_healed, follows } =
+        written;
     let id = writer.id();
     let exported_at = header.created_at.clone();
     let row = PublishedRow {
@@ -67,8 +70,12 @@ pub(super) fn publish(
         position: &position,
         has_healed,
     };
-    let publishing =
-        Publishing { publisher: &source.publisher, former: &header.former_publishers, named: &named };
+    let publishing = Publishing {
+        publisher: &source.publisher,
+        former: &header.former_publishers,
+        named: &named,
+        with_ranges: &with_ranges,
+    };
     catalog::add_batch(&row, &publishing, &full)?;
     fault::point(Point::ExportBatchRecorded);
     transaction::flush_log();

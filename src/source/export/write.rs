@@ -17,6 +17,7 @@ use crate::source::fork::{Continuation, Healing};
 use crate::source::shadow::read;
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
+use crate::table::within::within;
 use batch::{self, Counted, FileWriter, Format, Header, Kind, Part, PartWriter, Writer};
 
 /// Writes the three files of a table, read as its owner.
@@ -28,13 +29,17 @@ pub(super) fn write_part(
     format: Format,
     caller: &Caller,
 ) -> Result<Part> {
-    let Candidate { tracked, table, shape, rows, healing, .. } = candidate;
+    let Candidate { tracked, table, shape, rows, healing, ranges, .. } = candidate;
     let key = &candidate.key()?;
-    let part = begin_part(writer, shape, key, kind, format)?;
-    let healed = match healing {
-        Healing::Keys(name) => Some(name.as_str()),
-        _ => None,
-    };
+    let mut part = begin_part(writer, shape, key, kind, format)?;
+    part.replace(ranges.clone());
+    let mut further = Vec::new();
+    if let Healing::Keys(name) = healing {
+        further.push(read::healed_query(name, key));
+    }
+    if let Some(condition) = within(ranges, &columns(shape), shape, "t")? {
+        further.push(read::keys_within(rows, key, &condition));
+    }
     let copy = |query: &str, format: Format, file: FileWriter| {
         let (rows, file) = copy_to::<_, Error>(query, format.name(), file)?;
         Ok::<_, Error>(Counted { rows, file })
@@ -42,7 +47,7 @@ pub(super) fn write_part(
     let (ids, records) = caller.as_owner(table, || {
         let (ids, query) = match (kind, since) {
             (Kind::Changes, Some(since)) => {
-                let keys = read::keys_query(tracked, since, key, healed)?;
+                let keys = read::keys_query(tracked, since, key, &further)?;
                 let ids = copy(&keys, Format::Text, part.ids()?)?;
                 (ids, read::records_query(shape, rows, key, &keys))
             }

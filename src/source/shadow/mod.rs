@@ -36,6 +36,8 @@ pub enum Op {
     Delete = b'D' as isize,
     /// Everything disappeared.
     Truncate = b'T' as isize,
+    /// A partition came, with rows that nothing else in the shadow names.
+    Attach = b'A' as isize,
     /// Something was written that the shadow has no columns for: the key has become another one since.
     Unfit = b'F' as isize,
 }

@@ -16,37 +16,45 @@ use crate::table::shape::Shape;
 /// What lies in a shadow after a position, seen in the active snapshot.
 #[derive(Default)]
 pub struct Pending {
-    /// There is any change.
+    /// There is any change of a key.
     pub any: bool,
     /// There is one that may have touched every row.
     pub everything: bool,
+    /// Partitions came with rows.
+    pub attached: bool,
 }
 
 /// Looks for changes after a position.
 pub fn pending(tracked: &Tracked, position: &Position) -> Result<Pending> {
     let rows = query::in_snapshot(
         &format!(
-            "SELECT count(*) > 0, count(*) FILTER (WHERE op IN ('{}', '{}')) > 0 FROM {} WHERE {}",
+            "SELECT count(*) FILTER (WHERE op <> '{attach}') > 0,
+                    count(*) FILTER (WHERE op IN ('{}', '{}')) > 0,
+                    count(*) FILTER (WHERE op = '{attach}') > 0
+               FROM {} WHERE {}",
             Op::Truncate as u8 as char,
             Op::Unfit as u8 as char,
             segments_after(tracked, position),
-            position.changes_after()
+            position.changes_after(),
+            attach = Op::Attach as u8 as char,
         ),
         &[],
     )?;
-    Ok(rows
-        .first()
-        .map_or_else(Pending::default, |row| Pending { any: row.flag(0), everything: row.flag(1) }))
+    Ok(rows.first().map_or_else(Pending::default, |row| Pending {
+        any: row.flag(0),
+        everything: row.flag(1),
+        attached: row.flag(2),
+    }))
 }
 
-/// Returns the query for the keys that changed after a position, each text once, with those of a healed
-/// table if there is one. They come in their order, in which the destination meets them in its index. The
+/// Returns the query for the keys that changed after a position, each text once, with those of further
+/// queries. They come in their order, in which the destination meets them in its index. The
 /// columns are k1 … kn.
 pub fn keys_query(
     tracked: &Tracked,
     position: &Position,
     key: &[KeyColumn],
-    healed: Option<&str>,
+    further: &[String],
 ) -> Result<String> {
     let names = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>();
     let columns = names.join(", ");
@@ -61,8 +69,8 @@ pub fn keys_query(
     } else {
         format!("SELECT {columns} {changed}")
     };
-    if let Some(healed) = healed {
-        changed = format!("{changed} UNION ALL SELECT {columns} FROM {healed}");
+    for query in further {
+        changed = format!("{changed} UNION ALL {query}");
     }
     if key.iter().all(|column| column.is_exact) {
         return Ok(format!("SELECT DISTINCT {columns} FROM ({changed}) AS c ORDER BY {columns}"));
@@ -71,6 +79,23 @@ pub fn keys_query(
     let distinct = format!("SELECT DISTINCT ON ({texts}) {columns} FROM ({changed}) AS c");
     let order = key.iter().zip(&names).filter_map(|(column, name)| column.in_order(name)).collect::<Vec<_>>();
     Ok(format!("SELECT * FROM ({distinct}) AS c ORDER BY {}", order.join(", ")))
+}
+
+/// Returns the query for the keys in a healed table.
+pub fn healed_query(healed: &str, key: &[KeyColumn]) -> String {
+    let columns = (1..=key.len()).map(|k| format!("k{k}")).collect::<Vec<_>>().join(", ");
+    format!("SELECT {columns} FROM {healed}")
+}
+
+/// Returns the query for the keys of the rows `t` that meet a condition, in the types of the shadow.
+pub fn keys_within(rows: &str, key: &[KeyColumn], condition: &str) -> String {
+    let field = |column: &KeyColumn| {
+        let (name, of_shadow) = (query::quote_identifier(&column.name), &column.shadow_type);
+        let collate = if column.collate.is_empty() { "" } else { " COLLATE pg_catalog.\"C\"" };
+        format!("CAST(t.{name} AS {of_shadow}){collate}")
+    };
+    let fields = key.iter().map(field).collect::<Vec<_>>().join(", ");
+    format!("SELECT {fields} FROM {rows} AS t WHERE {condition}")
 }
 
 /// Returns the query for the records, as they are now, of the keys that another query gives; `rows` names

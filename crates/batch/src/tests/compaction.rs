@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use super::*;
 use crate::{BatchRange, COMPACTION_MAX, Keep, Link, Reading, Removed, compact_part, expire, leave_receipt};
+use crate::{Bound, Condition, Range};
 use crate::{Receipt, compacted::Compacted};
 use store::Upload;
 
 pub(super) type State = BTreeMap<String, String>;
 
-/// What a batch does to the table: replaces it, or writes and deletes rows of it.
+/// What a batch does to the table: replaces it, or writes and deletes rows of it, and replaces ranges.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Replace(State),
-    Change(BTreeMap<String, Option<String>>),
+    Change(BTreeMap<String, Option<String>>, Vec<Range>),
 }
 
 /// A table whose key is not its first column, and is of two.
@@ -34,7 +35,8 @@ pub(super) fn record((key, note): (&String, &String)) -> String {
 pub(super) fn apply(state: &mut State, step: &Step) {
     match step {
         Step::Replace(rows) => *state = rows.clone(),
-        Step::Change(rows) => {
+        Step::Change(rows, ranges) => {
+            state.retain(|key, _| rows.contains_key(key) || !ranges.iter().any(|range| lies_in(key, range)));
             for (key, note) in rows {
                 match note {
                     Some(note) => state.insert(key.clone(), note.clone()),
@@ -45,20 +47,54 @@ pub(super) fn apply(state: &mut State, step: &Step) {
     }
 }
 
+fn lies_in(key: &str, range: &Range) -> bool {
+    let (a, b) = key.split_once('\t').unwrap();
+    let (a, b) = (a.parse::<i32>().unwrap(), b.replace(r"\t", "\t"));
+    let bound =
+        |bound: &Option<Bound>| Some((bound.as_ref()?.values[0].parse().ok()?, bound.as_ref()?.inclusive));
+    range.iter().all(|condition| match condition {
+        Condition::Between { from, to, .. } => {
+            bound(from).is_none_or(|(from, inclusive): (i32, _)| a > from || (inclusive && a == from))
+                && bound(to).is_none_or(|(to, inclusive)| a < to || (inclusive && a == to))
+        }
+        Condition::In { values, .. } => values.contains(&b),
+    })
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    let bound = || {
+        let bound = (0..4i32, any::<bool>());
+        bound.prop_map(|(value, inclusive)| Bound { values: vec![value.to_string()], inclusive })
+    };
+    let between = (proptest::option::of(bound()), bound());
+    let between =
+        between.prop_map(|(from, to)| Condition::Between { columns: vec!["a".into()], from, to: Some(to) });
+    let values = proptest::collection::btree_set(prop_oneof!["[a-c]", Just("tab\t".to_owned())], 1..3);
+    let within =
+        values.prop_map(|values| Condition::In { column: "b".into(), values: values.into_iter().collect() });
+    prop_oneof![
+        between.clone().prop_map(|between| vec![between]),
+        within.clone().prop_map(|within| vec![within]),
+        (between, within).prop_map(|(between, within)| vec![between, within]),
+    ]
+}
+
 /// Publishes what steps do, each as a batch that follows on the one before.
 pub(super) fn publish(place: &Place, steps: &[Step]) -> Vec<Manifest> {
     let mut published = Vec::<Manifest>::new();
     for (number, step) in (1..).zip(steps) {
+        let mut ranges = Vec::new();
         let (kind, ids, records) = match step {
             Step::Replace(rows) => (Kind::Full, String::new(), rows.iter().map(record).collect::<String>()),
-            Step::Change(rows) => {
+            Step::Change(rows, replaced) => {
+                ranges.clone_from(replaced);
                 let ids = rows.keys().map(|key| format!("{key}\n")).collect();
                 let kept = rows.iter().filter_map(|(key, note)| Some((key, note.as_ref()?)));
                 (Kind::Changes, ids, kept.map(record).collect())
             }
         };
         let writer = place.writer(number, Compression::Zstd);
-        let part = write(&writer, &pairs(kind), ids.as_bytes(), records.as_bytes());
+        let part = Part { ranges, ..write(&writer, &pairs(kind), ids.as_bytes(), records.as_bytes()) };
         let previous = published.last().map(|manifest| manifest.id);
         published.push(writer.publish(Header { previous, ..header(kind) }, vec![part]).unwrap());
     }
@@ -98,7 +134,8 @@ fn read(place: &Place, run: BatchRange) -> Step {
     let keys = ids.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(keys.len() as u64, part.ids, "a key is in ids twice");
     assert!(distinct.keys().all(|key| keys.contains(key)));
-    Step::Change(keys.into_iter().map(|key| (key.clone(), distinct.get(&key).cloned())).collect())
+    let rows = keys.into_iter().map(|key| (key.clone(), distinct.get(&key).cloned())).collect();
+    Step::Change(rows, part.ranges.clone())
 }
 
 pub(super) fn key() -> impl Strategy<Value = String> {
@@ -113,7 +150,8 @@ pub(super) fn note() -> impl Strategy<Value = String> {
 pub(super) fn step() -> impl Strategy<Value = Step> {
     use proptest::collection::btree_map;
     prop_oneof![
-        5 => btree_map(key(), proptest::option::of(note()), 0..12).prop_map(Step::Change),
+        5 => (btree_map(key(), proptest::option::of(note()), 0..12), vec(range(), 0..2))
+            .prop_map(|(rows, ranges)| Step::Change(rows, ranges)),
         1 => btree_map(key(), note(), 0..12).prop_map(Step::Replace),
     ]
 }
@@ -158,7 +196,8 @@ proptest! {
 }
 
 fn change(rows: &[(&str, Option<&str>)]) -> Step {
-    Step::Change(rows.iter().map(|(key, note)| ((*key).into(), note.map(str::to_owned))).collect())
+    let rows = rows.iter().map(|(key, note)| ((*key).into(), note.map(str::to_owned)));
+    Step::Change(rows.collect(), Vec::new())
 }
 
 #[test]
@@ -182,6 +221,19 @@ fn what_does_not_fit_together_is_not_merged() {
     assert!(refused(&[batches[0].clone(), other]).contains("other columns"));
     batches[0].parts[0].format = Format::Csv;
     assert!(refused(&batches[..2]).contains("text format"));
+}
+
+#[test]
+fn more_ranges_than_a_batch_can_have_are_not_merged() {
+    let place = Place::new();
+    let ranges = |from: usize| {
+        let range = |value: usize| Condition::In { column: "a".into(), values: vec![value.to_string()] };
+        (from..from + 600).map(|value| vec![range(value)]).collect()
+    };
+    let steps = [0, 600].map(|from| Step::Change(BTreeMap::new(), ranges(from)));
+    let batches = publish(&place, &steps);
+    let refused = compacted(&place, &batches, 1 << 20);
+    assert!(matches!(&refused, Err(Error::Unmergeable { reason, .. }) if reason.contains("more ranges")));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use super::compaction::{State, Step, apply, key, note, publish, record, step};
 use super::*;
 use crate::csv::Records;
 use crate::{
-    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Scratch, line_of, values_of,
+    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Replaced, Scratch, line_of,
+    values_of,
 };
 
 /// The columns are note, b, a; the key is a, b.
@@ -31,10 +32,12 @@ fn compare(
     let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full);
     let (is_partial, run) = (first.is_none(), &run[first.unwrap_or(0)..]);
     let mut expected = Expected::new(layout(), 100, memory, scratch(None));
-    for manifest in run {
+    let replaced = Replaced::by(run.iter().map(|manifest| (manifest, &manifest.parts[0]))).unwrap();
+    for (place, manifest) in run.iter().enumerate() {
         let part = &manifest.parts[0];
         reading.each_id(manifest, part, |line| expected.id(line)).unwrap();
-        reading.each_record(manifest, part, |line| expected.record(line)).unwrap();
+        let is_gone = |line: &[u8]| replaced.is_gone(place, (manifest, part), line, &layout().key);
+        reading.each_record(manifest, part, |line| expected.record(line, is_gone(line)?)).unwrap();
     }
     let mut keys = expected.left_out();
     left_out.iter().for_each(|key| writeln!(keys, "{key}").unwrap());
@@ -69,7 +72,9 @@ fn repaired(place: &Place, run: &[Manifest], rows: &State, found: &Differences) 
     let mut here = Repair::of(found, layout(), scratch(None), scratch(None)).rows(layout());
     rows.iter().for_each(|(key, note)| here.write_all(record((key, note)).as_bytes()).unwrap());
     let mut repair = here.finish();
-    let parts = run[first..].iter().map(|manifest| (manifest, &manifest.parts[0])).enumerate();
+    let parts = run[first..].iter().map(|manifest| (manifest, &manifest.parts[0]));
+    let replaced = Replaced::by(parts.clone()).unwrap();
+    let parts = parts.enumerate();
     for (place, (manifest, part)) in parts.clone() {
         let take = |line: &[u8]| {
             repair.id(place, line);
@@ -78,7 +83,11 @@ fn repaired(place: &Place, run: &[Manifest], rows: &State, found: &Differences) 
         reading.each_id(manifest, part, take).unwrap();
     }
     for (place, (manifest, part)) in parts {
-        reading.each_record(manifest, part, |line| repair.record(place, line)).unwrap();
+        let take = |line: &[u8]| {
+            let is_gone = replaced.is_gone(place, (manifest, part), line, &layout().key)?;
+            if is_gone { Ok(()) } else { repair.record(place, line) }
+        };
+        reading.each_record(manifest, part, take).unwrap();
     }
     let [ids, records] = {
         let Repaired { ids, records } = repair.finish().unwrap();
@@ -123,14 +132,14 @@ proptest! {
         steps.iter().for_each(|step| apply(&mut state, step));
         // With changes alone, only the keys that they name are known.
         let of_changes = |step: &Step| match step {
-            Step::Change(rows) => rows.keys().cloned().collect::<Vec<_>>(),
+            Step::Change(rows, _) => rows.keys().cloned().collect::<Vec<_>>(),
             Step::Replace(_) => Vec::new(),
         };
         let named = steps[begins_with.min(steps.len() - 1)..].iter().flat_map(of_changes).collect::<BTreeSet<_>>();
         let is_judged = |key: &String| !left_out.contains(key) && (!is_partial || named.contains(key));
 
         let mut table = state.clone();
-        apply(&mut table, &Step::Change(spoilt));
+        apply(&mut table, &Step::Change(spoilt, Vec::new()));
         let rows = table.clone().into_iter().collect::<Vec<_>>();
         let keys = left_out.iter().cloned().collect::<Vec<_>>();
         let (found, mut examples) = compare(&place, run, &rows, &keys, memory);

@@ -3,6 +3,7 @@
 
 mod compaction;
 mod comparison;
+mod ranges;
 
 use std::fs;
 use std::io::{self, Read, Write};
