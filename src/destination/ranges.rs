@@ -28,8 +28,8 @@ pub fn clear(merge: &Merge, ids: Option<&Staged>, arrival: &Arrival) -> Result<u
     Ok(deleted)
 }
 
-/// Refuses values of a row here that are no values of the source's type: nothing tells whether they lie within
-/// a range. PostgreSQL's own error would show them to everybody.
+/// Refuses values of a row here that are no values of the source's type: nothing tells whether they lie
+/// within a range. PostgreSQL's own error would show them to everybody.
 fn require_comparable(merge: &Merge) -> Result<()> {
     let part = merge.part;
     for Turned { column, type_name, value } in turned(&part.ranges, &part.columns, merge.shape, "d")? {

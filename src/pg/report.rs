@@ -147,7 +147,7 @@ pub fn with_detail<T, E>(
         .execute()
 }
 
-/// Runs a closure, and raises another error in the place of one about data that PostgreSQL raises in it, whose
+/// Runs a closure, and raises another error in the place of one about data that PostgreSQL raises in it: its
 /// message may have values of rows. `instead` must not use PostgreSQL: nothing has been undone yet.
 pub fn instead_of_data_error<T, E>(
     instead: impl Fn() -> E,

@@ -91,8 +91,8 @@ impl Table {
     }
 
     /// Says whether a page of the table's has ever been written, since it was emptied last. Its file is not
-    /// opened, and only the first: a backend keeps a thousand files open at most, and to look at more it would
-    /// close and open one each time.
+    /// opened: a backend keeps a thousand files open at most, and to look at more it would close and open one
+    /// each time.
     pub fn has_pages(&self) -> bool {
         let path = || {
             // SAFETY: a function of SQL, with arguments of its types (dbsize.c).
@@ -105,8 +105,8 @@ impl Table {
         self.kind() == pg_sys::RELKIND_RELATION && !path().is_some_and(is_empty)
     }
 
-    /// Says whether it is a logged heap, and has neither indexes, rules, triggers nor row security. It may say
-    /// no of a table that has had one.
+    /// Says whether it is a logged heap, and has neither indexes, rules, triggers nor row security. It may
+    /// deny that of a table that has had one.
     pub fn is_bare(&self) -> bool {
         // SAFETY: open.
         let row = unsafe { &*(*self.relation).rd_rel };

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, Column};
 use super::definition::Definition;
 
-/// The most ranges that a part can have. To plan a query with all of them on a table with a thousand partitions
-/// takes the memory of each pair.
+/// The most ranges that a part can have. To plan a query with all of them, on a table with a thousand
+/// partitions, takes the memory of each pair.
 const RANGES_MAX: usize = 100;
 
 /// The most conditions that a range can have: one for each level of partitions.

@@ -138,7 +138,7 @@ fn check(
     let changed = || lost::key_changed(id, &name);
     let columns_of_key = tracked.key.columns(&table)?.ok_or_else(changed)?;
     let key = columns_of_key.iter().map(|&attnum| column_of_key(&shape, attnum)).collect::<Option<_>>();
-    let rows = shape.as_from_item();
+    let own_rows = shape.as_from_item();
     let seen =
         view.map(|view| restriction::see_through(view, &table, &mut shape, &columns_of_key)).transpose()?;
     require_readable(&table, seen.as_ref(), &name, caller)?;
@@ -155,9 +155,8 @@ fn check(
             description = format!("{description} {definition}");
             rows
         }
-        None => rows,
+        None => own_rows,
     };
-    let (witness, healing, ranges) = (Witness::default(), Healing::Nothing, Vec::new());
     Ok(Candidate {
         tracked,
         table,
@@ -168,10 +167,10 @@ fn check(
         has_view: view.is_some(),
         key,
         description,
-        witness,
+        witness: Witness::default(),
         read_with,
-        healing,
-        ranges,
+        healing: Healing::Nothing,
+        ranges: Vec::new(),
     })
 }
 

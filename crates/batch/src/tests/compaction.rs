@@ -228,9 +228,9 @@ fn more_ranges_than_a_batch_can_have_are_not_merged() {
     let place = Place::new();
     let ranges = |from: usize| {
         let range = |value: usize| Condition::In { column: "a".into(), values: vec![value.to_string()] };
-        (from..from + 600).map(|value| vec![range(value)]).collect()
+        (from..from + 60).map(|value| vec![range(value)]).collect()
     };
-    let steps = [0, 600].map(|from| Step::Change(BTreeMap::new(), ranges(from)));
+    let steps = [0, 60].map(|from| Step::Change(BTreeMap::new(), ranges(from)));
     let batches = publish(&place, &steps);
     let refused = compacted(&place, &batches, 1 << 20);
     assert!(matches!(&refused, Err(Error::Unmergeable { reason, .. }) if reason.contains("more ranges")));
