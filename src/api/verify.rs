@@ -11,6 +11,7 @@ use crate::destination::part::Changed;
 use crate::destination::repair;
 use crate::error::{Result, Shared};
 use crate::pg::Oid;
+use crate::pg::error::qualified;
 use crate::pg::text::Text;
 use crate::pg::user::Caller;
 use crate::proof::error::ProofError;
@@ -131,7 +132,7 @@ fn row(proof: Proof) -> VerifiedRow {
     ];
     let is_equal = compared.as_ref().map(|compared| compared.differences.is_empty());
     let is_complete = gaps.is_empty();
-    let note = (!is_complete).then(|| format!("not compared: {}", gaps.join("; ")).into());
+    let note = (!is_complete).then(|| qualified(&format!("not compared: {}", gaps.join("; "))).into());
     let examples = compared.map_or_else(Vec::new, |compared| compared.examples);
     let examples = examples.into_iter().map(Text::from).collect::<Vec<_>>();
     let examples = (!examples.is_empty()).then_some(examples);

@@ -22,11 +22,11 @@ use crate::destination::part::{self, Changed, Files, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
 use crate::error::{Error, Result, TableName, literal};
 use crate::fault::{self, Point};
+use crate::pg::error::qualified;
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
 use crate::pg::{query, report, snapshot};
 use crate::table::intercept;
-use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part, reader};
 use store::Store;
 
@@ -165,13 +165,17 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
     let before = before.filter(|_| !is_full);
     let stale = before.as_ref().map_or_else(Vec::new, |before| columns.stale_since(before));
     if !stale.is_empty() {
-        pgrx::warning!(
-            "columns of table \"{}\" have been added or altered here, whose unchanged rows do not have \
-             their values: {}. Have it sent in full by tx_reset({}, {}) at the source",
-            shape.qualified(),
-            stale.join(", "),
+        let reset = format!(
+            "SELECT tx_reset({}, {});",
             literal(target),
             TableName::new(&part.schema, &part.name).literal()
+        );
+        pgrx::warning!(
+            "columns of table \"{}\" have been added or altered here, whose unchanged rows do not have \
+             their values: {}. To have it sent in full, run at the source: {}",
+            shape.qualified(),
+            stale.join(", "),
+            qualified(&reset)
         );
     }
     if before.as_ref() != Some(&columns) {
@@ -193,7 +197,7 @@ fn damage(store: &dyn Store, manifest: &Manifest, part: &Part) -> Option<batch::
 /// Applies a part to its table, as the owner of the table.
 pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Result<AppliedPart> {
     let started = Instant::now();
-    let Incoming { manifest, part, destination, is_adopted, .. } = *incoming;
+    let Incoming { part, destination, is_adopted, .. } = *incoming;
     let Destination { table, shape, .. } = destination;
     // Once more: triggers of the tables before may have made others since.
     intercepted::refuse_deferrable(&incoming.interceptors, shape)?;
@@ -202,7 +206,7 @@ pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Res
         let replaces_all = part.kind == Kind::Full && (part.records == 0 || !destination.has_rows()?);
         let appends = replaces_all || (matches!(options.mode, Mode::Append) && !is_adopted);
         let changed = if appends { part::append(incoming)? } else { part::merge(incoming)? };
-        require_rows_left(&manifest.target, shape, &changed, options.delete_limit)?;
+        require_rows_left(incoming, &changed, options.delete_limit)?;
         Ok::<_, Error>(changed)
     })?;
     Ok(AppliedPart {
@@ -218,7 +222,8 @@ pub fn apply_part(incoming: &Incoming, options: Options, caller: &Caller) -> Res
 /// Refuses a part that has deleted more rows of a table than the limit allows. Rows that it has inserted
 /// again do not count. Counting stops at the number of rows that must remain, so the check costs no more than
 /// the deletion.
-fn require_rows_left(target: &str, shape: &Shape, changed: &Changed, limit: u32) -> Result<()> {
+fn require_rows_left(incoming: &Incoming, changed: &Changed, limit: u32) -> Result<()> {
+    let shape = &incoming.destination.shape;
     let gone = changed.deleted.saturating_sub(changed.inserted);
     if gone == 0 || limit >= 100 {
         return Ok(());
@@ -230,8 +235,9 @@ fn require_rows_left(target: &str, shape: &Shape, changed: &Changed, limit: u32)
     );
     let left = query::in_transaction(&sql, &[])?.first().map_or(Ok(0), |row| row.get::<u64>(0))?;
     if left < must_be_left || limit == 0 {
-        let (target, table) = (target.to_owned(), shape.name_for_errors());
-        return Err(RowsError::TooManyDeleted { target, table, deleted: gone, left, limit }.into());
+        let (target, table) = (incoming.manifest.target.clone(), shape.name_for_errors());
+        let function = incoming.files.function();
+        return Err(RowsError::TooManyDeleted { function, target, table, deleted: gone, left, limit }.into());
     }
     Ok(())
 }

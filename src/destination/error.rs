@@ -171,7 +171,15 @@ impl Report for ImportError {
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     #[error("table \"{table}\" would lose more than {limit} percent of its rows")]
-    TooManyDeleted { target: String, table: TableName, deleted: u64, left: u64, limit: u32 },
+    TooManyDeleted {
+        /// What the caller has called.
+        function: &'static str,
+        target: String,
+        table: TableName,
+        deleted: u64,
+        left: u64,
+        limit: u32,
+    },
     #[error("two keys of table \"{table}\" are one here{}", shown_keys(keys.as_ref()))]
     EqualKeys {
         table: TableName,
@@ -186,14 +194,14 @@ pub enum RowsError {
 impl Report for RowsError {
     fn facts(&self) -> Facts {
         match self {
-            RowsError::TooManyDeleted { target, deleted, left, .. } => {
+            RowsError::TooManyDeleted { function, target, deleted, left, .. } => {
                 plain(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
                     .detail(format!(
                         "{deleted} rows would be deleted, and {left} would stay. Nothing was changed."
                     ))
                     .hint(format!(
                         "If the deletion is intended, run: {}",
-                        import_with(target, "delete_limit => 100")
+                        call_with(function, target, "delete_limit => 100")
                     ))
             }
             RowsError::EqualKeys { index, .. } => plain(ERRCODE_UNIQUE_VIOLATION)
@@ -400,7 +408,11 @@ impl Report for ValueError {
 
 /// The call of tx_import with one more argument.
 fn import_with(target: &str, argument: &str) -> String {
-    format!("SELECT * FROM tx_import({}, {argument});", literal(target))
+    call_with("tx_import", target, argument)
+}
+
+fn call_with(function: &str, target: &str, argument: &str) -> String {
+    format!("SELECT * FROM {function}({}, {argument});", literal(target))
 }
 
 fn shown_keys(keys: Option<&[String; 2]>) -> String {

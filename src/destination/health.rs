@@ -43,7 +43,7 @@ fn closed(copy: ClosedCopy) -> Problem {
     Problem::ahead_of(
         object,
         if may_use_schema {
-            TableError::RowSecurity { table, doing: "Import", role: owner, is_owner: true }
+            TableError::RowSecurity { table, role: owner, is_owner: true }
         } else {
             TableError::SchemaClosedToOwner { table, schema, owner }
         },

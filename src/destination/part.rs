@@ -33,6 +33,14 @@ pub enum Files<'a> {
 }
 
 impl Files<'_> {
+    /// The function that applies them.
+    pub(super) fn function(self) -> &'static str {
+        match self {
+            Files::Store(_) => "tx_import",
+            Files::Repair(_) => "tx_repair",
+        }
+    }
+
     fn ids(self, manifest: &Manifest, part: &Part) -> Result<Box<dyn Read>> {
         match self {
             Files::Store(store) => Ok(Box::new(reader::ids(store, manifest, part)?)),

@@ -336,7 +336,7 @@ impl Demands<'_> {
             obstacles.meet(TableError::NoPrivilege { table, privilege, role })?;
         }
         let closed = readable::closed_schema(table, &name)?;
-        let hidden = readable::hidden_rows(table, role, &name, "Import")?;
+        let hidden = readable::hidden_rows(table, role, &name)?;
         closed.into_iter().chain(hidden).try_for_each(|error| obstacles.meet(error))
     }
 

@@ -242,7 +242,7 @@ impl Comparing<'_> {
             return Err(TableError::NoPrivilege { table: name, privilege: "SELECT", role }.into());
         }
         let closed = readable::closed_schema(table, &name)?;
-        let hidden = readable::hidden_rows(table, role, &name, "Verify")?;
+        let hidden = readable::hidden_rows(table, role, &name)?;
         closed.or(hidden).map_or(Ok(()), |error| Err(error.into()))
     }
 }

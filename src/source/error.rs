@@ -34,7 +34,13 @@ pub enum TrackError {
     #[error("\"{table}\" is not a table")]
     NotATable { table: TableName },
     #[error("table \"{table}\" has no key to track it by")]
-    NoKey { table: TableName, index: Option<String> },
+    NoKey {
+        table: TableName,
+        /// The index that the caller has named.
+        index: Option<String>,
+        /// Those that would do.
+        usable: Vec<String>,
+    },
     #[error("column \"{column}\" of the key of table \"{table}\" is not NOT NULL")]
     NullableKey { table: TableName, column: String },
     #[error("table \"{table}\" is tracked by another key")]
@@ -87,7 +93,7 @@ impl Report for TrackError {
                 .detail(partition.to_string())
                 .hint("Track the other partitions, each by itself."),
             TrackError::NotATable { .. } => plain(ERRCODE_WRONG_OBJECT_TYPE),
-            TrackError::NoKey { index, .. } => no_key(index.as_deref()),
+            TrackError::NoKey { table, index, usable } => no_key(table, index.as_deref(), usable),
             TrackError::NullableKey { table, column } => {
                 plain(ERRCODE_INVALID_TABLE_DEFINITION).run(table.alter("ALTER", column, "SET NOT NULL"))
             }
@@ -134,17 +140,25 @@ fn name_or_oid(name: Option<&str>, oid: u32) -> String {
     name.map_or_else(|| format!("with OID {oid}"), |name| format!("\"{name}\""))
 }
 
-fn no_key(index: Option<&str>) -> Facts {
+fn no_key(table: &TableName, index: Option<&str>, usable: &[String]) -> Facts {
     let what = match index {
-        None => "It has no primary key.".to_owned(),
+        None => "It has no primary key, and its replica identity names no index.".to_owned(),
         Some(index) => {
             format!("\"{index}\" is not a unique index of it, or is partial, or over expressions.")
         }
     };
-    plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what).hint(
-        "Add a primary key, or name a unique index over NOT NULL columns: \
-         SELECT tx_track('…', key_index => '…');",
-    )
+    let facts = plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what);
+    let track = |index: &str| format!("SELECT tx_track({}, key_index => {index});", table.literal());
+    match usable {
+        [] => facts.hint(format!(
+            "Add a primary key, or a unique index over NOT NULL columns: ALTER TABLE {} ADD PRIMARY KEY (…);",
+            table.quoted()
+        )),
+        usable => {
+            let statements = usable.iter().map(|index| track(&literal(index))).collect::<Vec<_>>();
+            facts.hint(format!("To track it by a unique index, run: {}", statements.join(" or ")))
+        }
+    }
 }
 
 fn add_key(table: &TableName, columns: &[String]) -> String {

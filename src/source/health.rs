@@ -79,8 +79,7 @@ fn unexportable(table: Unexportable) -> Result<Problem> {
         }
         "schema" => Problem::ahead_of(object, TableError::SchemaClosedToOwner { table, schema, owner }),
         "row security" => {
-            let doing = "Export";
-            Problem::ahead_of(object, TableError::RowSecurity { table, doing, role: owner, is_owner: true })
+            Problem::ahead_of(object, TableError::RowSecurity { table, role: owner, is_owner: true })
         }
         "key" => Problem::ahead_of(object, lost::key_changed(id, &table)),
         "owner" => Problem::ahead_of(object, TrackError::OwnerChanged { table }),

@@ -117,7 +117,9 @@ pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyCo
     };
     match key.iter().find(|column| !column.not_null) {
         Some(column) => Err(TrackError::NullableKey { table, column: column.name.clone() }.into()),
-        None if key.is_empty() => Err(TrackError::NoKey { table, index }.into()),
+        None if key.is_empty() => {
+            Err(TrackError::NoKey { table, index, usable: key::usable_indexes(relation)? }.into())
+        }
         None => Ok(key),
     }
 }

@@ -39,7 +39,6 @@ pub enum TableError {
     #[error("row security would hide rows of table \"{table}\"")]
     RowSecurity {
         table: TableName,
-        doing: &'static str,
         /// The role that they would be hidden from.
         role: String,
         is_owner: bool,
@@ -85,10 +84,10 @@ impl Report for TableError {
                     "They are read and written as its owner, role \"{role}\", to whom row security applies."
                 ))
                 .run(format!("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY", table.quoted())),
-            TableError::RowSecurity { doing, role, is_owner: false, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
+            TableError::RowSecurity { role, is_owner: false, .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .detail(format!("It applies to role \"{role}\", who calls."))
                 .hint(format!(
-                    "{doing} as the owner of the table. \
+                    "Call the function as the owner of the table. \
                      To let role \"{role}\" see all rows of all tables, run as a superuser: ALTER ROLE {} BYPASSRLS;",
                     quote_identifier(role)
                 )),

@@ -42,7 +42,7 @@ pub struct KeyColumn {
 
 /// Which key of a table is meant.
 pub enum Key<'a> {
-    /// The primary key.
+    /// The primary key, or without one that of the replica identity.
     Primary,
     /// The unique index of that name.
     Index(&'a str),
@@ -151,6 +151,12 @@ pub fn text(value: &str) -> String {
 
 fn same_text(a: &str, b: &str) -> String {
     format!("{} OPERATOR(pg_catalog.=) {}", text(a), text(b))
+}
+
+/// Returns the names of the indexes of a table that [`Key::Index`] can name, over NOT NULL columns alone.
+pub fn usable_indexes(table: Oid) -> Result<Vec<String>> {
+    let rows = query::in_snapshot(include_str!("usable_indexes.sql"), &[&table])?;
+    Ok(rows.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?)
 }
 
 /// Says whether no two rows of a table can have one key, given by the names of its columns.

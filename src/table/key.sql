@@ -1,5 +1,5 @@
 -- The columns of a key: $1 = oid of the table, $2 = name of a unique index, $3 = columns of one, as numbers.
--- With neither it is the primary key. With $3 the columns come in that order, else in the order of the index.
+-- With neither it is the primary key, or else the replica identity's. With $3 the columns come in that order, else in the order of the index.
 -- $4 is null, or has the default operator class of each column of $3, or 0: then an index counts only if it
 -- checks each row at once, and without one the columns are compared by these classes.
 --
@@ -19,8 +19,8 @@ WITH RECURSIVE index AS (
                 THEN ARRAY(SELECT unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) ORDER BY 1)
                      = ARRAY(SELECT unnest($3) ORDER BY 1)
                 WHEN $2 IS NOT NULL THEN ic.relname = $2::name
-                ELSE i.indisprimary END
-     ORDER BY i.indimmediate DESC, i.indisprimary DESC, i.indexrelid
+                ELSE i.indisprimary OR i.indisreplident END
+     ORDER BY $3 IS NULL AND i.indisprimary DESC, i.indimmediate DESC, i.indisprimary DESC, i.indexrelid
      LIMIT 1
 ), part AS (
     SELECT COALESCE(array_position($3, k.attnum), k.position) AS position,

@@ -14,16 +14,11 @@ pub fn closed_schema(table: &Table, name: &TableName) -> Result<Option<TableErro
 }
 
 /// Returns the error that row security would hide rows from a role, or from the owner of the table.
-pub fn hidden_rows(
-    table: &Table,
-    role: Oid,
-    name: &TableName,
-    doing: &'static str,
-) -> Result<Option<TableError>> {
+pub fn hidden_rows(table: &Table, role: Oid, name: &TableName) -> Result<Option<TableError>> {
     let owner = table.owner();
     let Some(role) = [owner, role].into_iter().find(|&role| table.hides_rows_from(role)) else {
         return Ok(None);
     };
     let (is_owner, role) = (role == owner, user::name(role)?);
-    Ok(Some(TableError::RowSecurity { table: name.clone(), doing, role, is_owner }))
+    Ok(Some(TableError::RowSecurity { table: name.clone(), role, is_owner }))
 }

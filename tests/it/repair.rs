@@ -79,7 +79,7 @@ fn only_what_differs_is_written() {
     mirror.copy.run("INSERT INTO t SELECT i, 'x' FROM generate_series(100000, 140000) AS i");
     let refused =
         mirror.copy.refused(&mirror.copy.with_target("copy").call("tx_repair", ", delete_limit => 30"));
-    refused.expect("53400", &["30 percent"]);
+    refused.expect("53400", &["30 percent", "tx_repair('copy', delete_limit => 100)"]);
     assert_eq!(repair(&mirror, ", delete_limit => 100"), "public.t|40001|0|20000|t|t");
     mirror.assert_same_tables(&["t"]);
 }

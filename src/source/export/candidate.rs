@@ -194,7 +194,7 @@ pub(super) fn require_readable(
         return Err(TableError::NoPrivilege { table, privilege: "SELECT", role: caller.name()? }.into());
     }
     let closed = readable::closed_schema(read, seen.map_or(name, |seen| &seen.name))?;
-    let hidden = readable::hidden_rows(table, reader, name, "Export")?;
+    let hidden = readable::hidden_rows(table, reader, name)?;
     closed.or(hidden).map_or(Ok(()), |error| Err(error.into()))
 }
 

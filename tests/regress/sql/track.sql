@@ -26,6 +26,15 @@ CREATE TABLE log (at timestamptz NOT NULL, line text);
 CREATE UNIQUE INDEX "Log At" ON log (at) INCLUDE (line);
 SELECT tracked, key FROM tx_track('log', 'Log At');
 
+-- Without a primary key, the index of the replica identity.
+CREATE TABLE identified (id integer NOT NULL UNIQUE, code text NOT NULL);
+CREATE UNIQUE INDEX identified_code ON identified (code);
+ALTER TABLE identified REPLICA IDENTITY USING INDEX identified_code;
+SELECT tracked, key FROM tx_track('identified');
+CREATE TABLE two_uniques (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
+ALTER TABLE two_uniques REPLICA IDENTITY USING INDEX two_uniques_code_key;
+SELECT tracked, key FROM tx_track('two_uniques');
+
 -- Domains, arrays, enums, ranges and composite types can be keys; the shadow keeps domains as what they are over.
 CREATE DOMAIN positive AS integer CHECK (VALUE > 0);
 CREATE DOMAIN small_positive AS positive CHECK (VALUE < 10);

@@ -63,6 +63,9 @@ SELECT tx_track('"Key Less"', key_index => 'Key Less_The Code_key');
 -- The hint works as it is.
 ALTER TABLE public."Key Less" ALTER COLUMN "The Code" SET NOT NULL;
 SELECT tracked, key FROM tx_track('"Key Less"', key_index => 'Key Less_The Code_key');
+-- Without a primary key, the unique indexes that would do are named.
+CREATE TABLE only_unique (id integer NOT NULL UNIQUE, code text NOT NULL UNIQUE, other integer UNIQUE);
+SELECT tx_track('only_unique');
 
 -- Tracked by another key.
 CREATE TABLE two_keys (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
