@@ -162,13 +162,14 @@ COMMENT ON FUNCTION tx_expire(text, interval, integer, boolean, text) IS
 CREATE FUNCTION tx_status(target text DEFAULT NULL, store text DEFAULT NULL,
                           OUT target text, OUT last_batch bigint, OUT exported_at timestamptz,
                           OUT destination text, OUT applied bigint, OUT pending bigint,
-                          OUT shows timestamptz, OUT applied_at timestamptz)
+                          OUT shows timestamptz, OUT applied_at timestamptz,
+                          OUT verified_at timestamptz, OUT verified_batch bigint, OUT verified boolean)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_status_wrapper';
 COMMENT ON FUNCTION tx_status(text, text) IS
-'lists the destinations that have left a receipt in the store, what each has applied, and how many '
-'batches it has not';
+'lists the destinations that have left a receipt in the store, what each has applied, how many batches it '
+'has not, and what tx_verify has shown there of its tables';
 
 CREATE FUNCTION tx_verify(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL,
                           examples integer DEFAULT 0,

@@ -123,6 +123,9 @@ fn tx_status(
             name!(pending, Option<i64>),
             name!(shows, Option<TimestampWithTimeZone>),
             name!(applied_at, Option<TimestampWithTimeZone>),
+            name!(verified_at, Option<TimestampWithTimeZone>),
+            name!(verified_batch, Option<i64>),
+            name!(verified, Option<bool>),
         ),
     >,
     ErrorReport,
@@ -132,6 +135,7 @@ fn tx_status(
     let store = call.store_to_read(store.as_deref())?;
     let rows = status::status(target, store.as_ref())?.into_iter().map(|status| {
         let receipt = status.receipt.as_ref();
+        let verified = receipt.and_then(|receipt| receipt.verified.as_ref());
         (
             status.target.into(),
             status.last_batch as i64,
@@ -141,6 +145,9 @@ fn tx_status(
             status.pending.map(|pending| pending as i64),
             receipt.and_then(|receipt| time(&receipt.exported_at)),
             receipt.and_then(|receipt| time(&receipt.applied_at)),
+            verified.and_then(|verified| time(&verified.at)),
+            verified.map(|verified| verified.number as i64),
+            verified.and_then(|verified| verified.equal),
         )
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))

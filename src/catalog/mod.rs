@@ -34,7 +34,7 @@ pub use applied::{
 };
 pub use locks::{Locker, require_room};
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
-pub use proof::{ProofRow, put_proof, remove_proofs};
+pub use proof::{ProofRow, put_proof, remove_proofs, verified};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, known_targets,
     move_position, published_since, put_restriction, received, release_targets, release_unrestricted,

@@ -19,10 +19,11 @@ pub fn leave(target: &str, store: &dyn Store, here: &DatabaseIdentity) -> Result
         return Ok(());
     }
     let last = catalog::last_receipt(target)?;
+    let verified = catalog::verified(target)?;
     let receipt = last.and_then(|last| {
         let id = Uuid::parse_str(&last.id).ok()?;
         let name = format!("{}/{}", rustix::system::uname().nodename().to_string_lossy(), here.database_name);
-        Some(Receipt::new((target, last.number, id), name, last.exported_at, last.applied_at))
+        Some(Receipt::new((target, last.number, id), name, last.exported_at, last.applied_at, verified))
     });
     let folder = format!("{}-{}", here.publisher.system_identifier, here.publisher.database_oid);
     match leave_receipt(store, target, &folder, receipt.as_ref()).map_err(Error::from) {

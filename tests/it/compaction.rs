@@ -385,6 +385,31 @@ fn a_receipt_tells_what_has_been_committed() {
 }
 
 #[test]
+fn a_receipt_tells_what_was_proven() {
+    let (store, source) = source("receipts_proven");
+    let copy = copy("receipts_proven_copy", &store);
+    let proven = || {
+        let status = format!("tx_status('{TARGET}', '{}')", source.store());
+        source.text(&format!("SELECT verified, verified_batch, verified_at < now() FROM {status}"))
+    };
+    copy.import();
+    copy.import();
+    assert_eq!(proven(), "||");
+    let verify = format!("SELECT count(*) FROM {}", copy.call("tx_verify", "").replace("SELECT * FROM ", ""));
+    for (change, expected) in [("", "t|1|t"), ("DELETE FROM items WHERE id = 1", "f|1|t")] {
+        copy.run(change);
+        copy.text(&verify);
+        copy.import();
+        assert_eq!(proven(), expected);
+    }
+    // One of two tables was compared, and is equal.
+    copy.text(&copy.call("tx_repair", ""));
+    copy.run("DELETE FROM table_export.proof WHERE relation = 'lines'::regclass");
+    copy.import();
+    assert_eq!(proven(), "|1|t");
+}
+
+#[test]
 fn a_store_that_takes_no_receipts_is_imported_from_all_the_same() {
     let (store, source) = source("no_receipts");
     let destination = copy("no_receipts_copy", &store);

@@ -43,7 +43,7 @@ pub use lines::Reading;
 pub use manifest::{Format, Header, Kind, Manifest, Origin, Part, Publisher, Table};
 pub use names::{BatchRange, Compression};
 pub use ranges::{Bound, Comparison, Condition, Range, fit as ranges_fit};
-pub use receipt::{Receipt, leave as leave_receipt};
+pub use receipt::{Receipt, Verified, leave as leave_receipt};
 pub use repair::{Repair, Repaired, RowsToRepair};
 pub use replaced::Replaced;
 pub use spill::Scratch;

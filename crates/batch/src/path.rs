@@ -7,11 +7,15 @@
 use uuid::Uuid;
 
 use super::Error;
+use super::hashed::sha256;
 use super::names::{BatchRange, Compression};
 use store::{Store, encode};
 
 /// Numbers are written with ten digits, so that names sort as numbers.
 pub(super) const NUMBER_MAX: u64 = 9_999_999_999;
+
+/// How many hexadecimal digits the name of a receipt ends with.
+const RECEIPT_DIGITS: usize = 16;
 
 /// The folders of a target that hold batches.
 pub(super) const FOLDERS: [&str; 3] = ["manifest", "compacted", "data"];
@@ -69,6 +73,19 @@ pub(super) fn compacted(target: &str, run: BatchRange) -> Result<String, Error> 
 /// The folder of a target's receipts, with a folder for each destination.
 pub(super) fn receipts(target: &str) -> Result<String, Error> {
     Ok(format!("{}/receipts", encode(target)?))
+}
+
+/// The name of a receipt: the number of its batch, and what tells it from others of that batch.
+pub(super) fn receipt_name(number: u64, content: &[u8]) -> String {
+    format!("{number:010}-{}.json", &sha256(content)[..RECEIPT_DIGITS])
+}
+
+/// The number of the batch of a receipt with that name, unless it is the name of something else.
+pub(super) fn receipt_number(name: &str) -> Option<u64> {
+    let (number, digits) = name.strip_suffix(".json")?.split_once('-')?;
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let has_digits = digits.len() == RECEIPT_DIGITS && digits.bytes().all(is_hex);
+    manifest_number(&format!("{number}.json")).filter(|_| has_digits)
 }
 
 /// The folder of the receipt of a destination.

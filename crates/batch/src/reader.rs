@@ -85,12 +85,13 @@ pub fn receipt(store: &dyn Store, target: &str, folder: &str) -> Result<Option<R
     let mut missing = None;
     loop {
         let names = store.list(&place, "")?;
-        let Some(number) = names.iter().filter_map(|name| path::manifest_number(name)).next_back() else {
+        let numbered = |name: &String| Some((path::receipt_number(name)?, name.clone()));
+        let Some((number, name)) = names.iter().filter_map(numbered).next_back() else {
             return Ok(None);
         };
-        match json(store, &format!("{place}/{}", path::manifest_name(number)), RECEIPT_BYTES_MAX) {
-            Err(Error::Store(store::Error::NotFound { .. })) if missing != Some(number) => {
-                missing = Some(number);
+        match json(store, &format!("{place}/{name}"), RECEIPT_BYTES_MAX) {
+            Err(Error::Store(store::Error::NotFound { .. })) if missing.as_ref() != Some(&name) => {
+                missing = Some(name);
             }
             read => {
                 let (json, path) = read?;

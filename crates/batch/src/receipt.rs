@@ -28,6 +28,20 @@ pub struct Receipt {
     pub exported_at: String,
     /// When it began to show it.
     pub applied_at: String,
+    /// What comparisons of its tables with a store have shown; `None` if none has been compared.
+    pub verified: Option<Verified>,
+}
+
+/// What comparisons of the tables of a destination have shown, each table's last one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verified {
+    /// When the oldest of them was made.
+    pub at: String,
+    /// The lowest number of a batch that a table was compared with.
+    pub number: u64,
+    /// All tables were equal, and nothing was left out; or one differed.
+    pub equal: Option<bool>,
 }
 
 impl Receipt {
@@ -37,9 +51,10 @@ impl Receipt {
         destination: String,
         exported_at: String,
         applied_at: String,
+        verified: Option<Verified>,
     ) -> Receipt {
-        let target = target.to_owned();
-        Receipt { format_version: FORMAT_VERSION, target, number, id, destination, exported_at, applied_at }
+        let (format_version, target) = (FORMAT_VERSION, target.to_owned());
+        Receipt { format_version, target, number, id, destination, exported_at, applied_at, verified }
     }
 
     /// Reads the receipt that was found at `path` where the one of a batch is expected.
@@ -57,7 +72,9 @@ impl Receipt {
         if self.destination.contains('\0') {
             return Err("it has a text with a null character".into());
         }
-        match [&self.exported_at, &self.applied_at].into_iter().find(|time| !manifest::is_time(time)) {
+        let verified_at = self.verified.iter().map(|verified| &verified.at);
+        let mut times = [&self.exported_at, &self.applied_at].into_iter().chain(verified_at);
+        match times.find(|time| !manifest::is_time(time)) {
             Some(time) => Err(format!("\"{time}\" is no time in UTC")),
             None => Ok(()),
         }
@@ -68,17 +85,19 @@ impl Receipt {
 /// back.
 pub fn leave(store: &dyn Store, target: &str, folder: &str, receipt: Option<&Receipt>) -> Result<(), Error> {
     let place = path::receipts_of(target, folder)?;
-    let name = receipt.map(|receipt| path::manifest_name(receipt.number));
     let found = store.list(&place, "")?;
-    if let (Some(receipt), Some(name)) = (receipt, &name)
-        && !found.contains(name)
-    {
-        let path = format!("{place}/{name}");
-        match store.put_new(&path, &manifest::render(receipt, &path)?) {
-            // Left by an import that is just as far.
-            Err(store::Error::Exists { .. }) => {}
-            put => put?,
+    let mut name = None;
+    if let Some(receipt) = receipt {
+        let content = manifest::render(receipt, &place)?;
+        let new = path::receipt_name(receipt.number, &content);
+        if !found.contains(&new) {
+            match store.put_new(&format!("{place}/{new}"), &content) {
+                // Left by an import that is just as far.
+                Err(store::Error::Exists { .. }) => {}
+                put => put?,
+            }
         }
+        name = Some(new);
     }
     for other in found.iter().filter(|found| Some(*found) != name.as_ref()) {
         store.remove(&format!("{place}/{other}"))?;

@@ -325,13 +325,22 @@ fn the_examples_of_the_specification_are_a_compacted_batch_and_a_receipt() {
     let run = BatchRange { last: 42, after: 30 };
     let compacted = Compacted::parse(json.to_string().as_bytes(), "example", TARGET, run).unwrap();
     assert!(specification.contains(compacted.render().unwrap().0.rsplit('/').next().unwrap()));
-    let receipt = Receipt::parse(examples.next().unwrap().as_bytes(), "example", TARGET, 42).unwrap();
+    let example = examples.next().unwrap();
+    let receipt = Receipt::parse(example.as_bytes(), "example", TARGET, 42).unwrap();
     assert_eq!((receipt.number, receipt.id), (42, compacted.last));
+    let place = Place::new();
+    leave_receipt(&*place.store, TARGET, "1-2", Some(&receipt)).unwrap();
+    assert_eq!(reader::receipt(&*place.store, TARGET, "1-2").unwrap(), Some(receipt));
+    let name = place.store.list("reporting/receipts/1-2", "").unwrap().pop().unwrap();
+    let mut left = String::new();
+    place.store.get(&format!("{TARGET}/receipts/1-2/{name}")).unwrap().read_to_string(&mut left).unwrap();
+    assert_eq!(left, example);
+    assert!(specification.contains(&name), "{name}");
 }
 
 fn receipt(number: u64) -> Receipt {
     let time = || "2025-11-22T23:00:00Z".to_owned();
-    Receipt::new((TARGET, number, Uuid::new_v4()), "host/database".into(), time(), time())
+    Receipt::new((TARGET, number, Uuid::new_v4()), "host/database".into(), time(), time(), None)
 }
 
 #[test]
@@ -343,6 +352,15 @@ fn a_destination_has_one_receipt() {
         assert_eq!(found(), number);
     }
     assert_eq!(reader::destinations(&*place.store, TARGET).unwrap(), ["1-2"]);
+}
+
+#[test]
+fn what_is_no_name_of_a_receipt_is_none() {
+    let place = Place::new();
+    for name in ["0000000042.json", "0000000042-0123456789abcdeF.json", "42-0123456789abcdef.json"] {
+        place.store.put_new(&format!("{TARGET}/receipts/1-2/{name}"), b"{}").unwrap();
+    }
+    assert_eq!(reader::receipt(&*place.store, TARGET, "1-2").unwrap(), None);
 }
 
 /// A store in which destination 1-2 leaves its next receipts while the last one is read.
