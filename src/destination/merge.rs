@@ -31,9 +31,9 @@ pub struct Merge<'a> {
     table: &'a Table,
     pub(super) shape: &'a Shape,
     /// The columns of the part, those of the key first.
-    columns: Vec<&'a Column>,
+    pub(super) columns: Vec<&'a Column>,
     /// The columns of the key, as this table compares them.
-    key: Vec<KeyColumn>,
+    pub(super) key: Vec<KeyColumn>,
 }
 
 /// The rows to process, one field for each [`Set`].
@@ -172,16 +172,9 @@ impl<'a> Merge<'a> {
         Ok(query::modify(&format!("DELETE FROM {rows} AS d WHERE {is_without}"), &[])?)
     }
 
-    /// Returns the key of a row that has a null in it.
-    pub fn key_with_null(&self) -> Result<Option<String>> {
-        let Some(is_without) = self.is_without_key() else { return Ok(None) };
-        let (rows, key) = (self.shape.as_from_item(), self.key_text(|column, _| of_key("d", column)));
-        self.first(&format!("SELECT pg_catalog.min({key}) FROM {rows} AS d WHERE {is_without}"), None)
-    }
-
     /// The condition that a row of the table has a null in its key; `None` if none can. IS NULL is true for a
     /// row of nulls as well.
-    fn is_without_key(&self) -> Option<String> {
+    pub(super) fn is_without_key(&self) -> Option<String> {
         let nullable = self.key.iter().filter(|column| !column.not_null);
         let nullable = nullable.map(|column| of_key("d", column)).collect::<Vec<_>>().join(", ");
         (!nullable.is_empty()).then(|| format!("pg_catalog.num_nulls({nullable}) OPERATOR(pg_catalog.>) 0"))
@@ -265,10 +258,13 @@ impl<'a> Merge<'a> {
         }
         let assignments = (1..)
             .zip(&self.columns)
-            .filter(|(_, column)| !sets.not_updatable.has(&column.name))
+            .filter(|(_, column)| !column.is_generated && !sets.not_updatable.has(&column.name))
             .map(|(n, column)| format!("{} = s.c{n}", column.quoted()))
             .collect::<Vec<_>>()
             .join(", ");
+        if assignments.is_empty() {
+            return Ok(0);
+        }
         let (rows, matches) = (self.shape.as_from_item(), self.keys_match());
         let sql = format!("UPDATE {rows} AS d SET {assignments} FROM changed AS s WHERE {matches}");
         // Rows in different partitions may have the same ctid.
@@ -332,38 +328,15 @@ impl<'a> Merge<'a> {
             "INSERT INTO {table} ({own_names}{names}) OVERRIDING SYSTEM VALUE \
              SELECT {own_fields}{fields} FROM {from_item}",
             table = self.shape.quoted(),
-            names = self.column_list(|column, _| column.quoted()),
-            fields = self.column_list(|_, n| format!("s.c{n}")),
+            names = self.written_list(|column, _| column.quoted()),
+            fields = self.written_list(|_, n| format!("s.c{n}")),
         );
         Ok(query::modify(&sql, &[records])?)
     }
 
-    /// Returns the key, as text, of a row with one of these keys, or of any row; `None` if there is none.
-    pub fn key_of_kept(&self, keys: Option<&Staged>) -> Result<Option<String>> {
-        let rows = self.shape.as_from_item();
-        let (fields, join) = match keys {
-            Some(keys) => {
-                let keys_in_order = self.order_by_key(&self.keys_as_s(keys));
-                let join = format!("{keys_in_order} JOIN {rows} AS d ON {}", self.keys_same("s"));
-                (self.key_text(|_, n| format!("s.c{n}")), join)
-            }
-            None => (self.key_text(|column, _| of_key("d", column)), format!("{rows} AS d")),
-        };
-        self.first(&format!("SELECT pg_catalog.min({fields}) FROM {join}"), keys)
-    }
-
-    /// Returns the key of a staged row that is not in the table as it is.
-    pub fn key_of_different(&self, from_item: &str, staged: &Staged) -> Result<Option<String>> {
-        let sql = format!(
-            "SELECT pg_catalog.min({fields}) FROM {staged} LEFT JOIN {rows} AS d ON {matches} \
-              WHERE d.tableoid IS NULL OR {differs}",
-            fields = self.key_text(|_, n| format!("s.c{n}")),
-            staged = self.order_by_key(from_item),
-            rows = self.shape.as_from_item(),
-            matches = self.keys_match(),
-            differs = self.differ(|_| true),
-        );
-        self.first(&sql, Some(staged))
+    /// The columns of the part that the table generates.
+    pub fn generated(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().copied().filter(|column| column.is_generated)
     }
 
     pub(super) fn first(&self, sql: &str, staged: Option<&Staged>) -> Result<Option<String>> {
@@ -382,7 +355,7 @@ impl<'a> Merge<'a> {
     /// The FROM item `s` with its rows in the order of the key. PostgreSQL has no statistics of staged rows,
     /// so that it would hash the whole table for a join. Sorted rows are merged with the table's index, and
     /// written in its order.
-    fn order_by_key(&self, from_item: &str) -> String {
+    pub(super) fn order_by_key(&self, from_item: &str) -> String {
         let fields = (1..).zip(&self.key).filter_map(|(n, column)| column.in_order(&format!("c{n}")));
         let fields = fields.collect::<Vec<_>>();
         if fields.is_empty() {
@@ -401,7 +374,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The condition that a row of the table is that of a staged row.
-    fn keys_match(&self) -> String {
+    pub(super) fn keys_match(&self) -> String {
         self.key_list(" AND ", |column, n| column.matches(&of_key("d", column), &format!("s.c{n}")))
     }
 
@@ -424,7 +397,7 @@ impl<'a> Merge<'a> {
     /// The condition that a row of the table differs from a record in one of the columns that `is_meant`
     /// selects. Without the casts PostgreSQL would compare column by column, and look for an operator of each
     /// type.
-    fn differ(&self, is_meant: impl Fn(&Column) -> bool) -> String {
+    pub(super) fn differ(&self, is_meant: impl Fn(&Column) -> bool) -> String {
         let meant = (1..).zip(&self.columns).filter(|(_, column)| is_meant(column));
         let (ours, theirs): (Vec<_>, Vec<_>) =
             meant.map(|(n, column)| (of("d", column), format!("s.c{n}"))).unzip();
@@ -435,13 +408,19 @@ impl<'a> Merge<'a> {
         )
     }
 
+    /// A list with one item for each column that statements write to, separated by commas.
+    fn written_list(&self, field: impl Fn(&Column, usize) -> String) -> String {
+        let written = (1..).zip(&self.columns).filter(|(_, column)| !column.is_generated);
+        written.map(|(n, column)| field(column, n)).collect::<Vec<_>>().join(", ")
+    }
+
     /// A list with one item for each column of the part, separated by commas.
     fn column_list(&self, field: impl Fn(&Column, usize) -> String) -> String {
         (1..).zip(&self.columns).map(|(n, column)| field(column, n)).collect::<Vec<_>>().join(", ")
     }
 }
 
-fn of(alias: &str, column: &Column) -> String {
+pub(super) fn of(alias: &str, column: &Column) -> String {
     format!("{alias}.{}", column.quoted())
 }
 

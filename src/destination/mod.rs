@@ -12,6 +12,7 @@ pub mod resolve;
 mod create;
 mod missing;
 mod retyped;
+mod arrived;
 mod intercepted;
 mod ranges;
 pub mod apply;

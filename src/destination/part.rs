@@ -92,8 +92,14 @@ pub struct Changed {
 impl Incoming<'_> {
     /// Returns the checks of the part.
     pub fn arrival(&self) -> Arrival<'_> {
-        let (shape, number) = (&self.destination.shape, self.manifest.number);
-        Arrival { interceptors: &self.interceptors, shape, number, shows_rows: self.shows_rows }
+        let Destination { table, shape, .. } = self.destination;
+        Arrival {
+            interceptors: &self.interceptors,
+            table: table.oid(),
+            shape,
+            number: self.manifest.number,
+            shows_rows: self.shows_rows,
+        }
     }
 
     /// Reads the ids into staged rows that queries can name `ids`.
@@ -166,12 +172,13 @@ impl Incoming<'_> {
 
 /// Deletes the rows of the ids, or all rows if the part is full, and inserts the records.
 ///
-/// COPY inserts them. If columns have other types here, or triggers or rules may change a row, the records
-/// are staged, and INSERT … SELECT inserts them.
+/// COPY inserts them. If columns have other types here or are generated, or triggers or rules may change a
+/// row, the records are staged, and INSERT … SELECT inserts them.
 pub fn append(incoming: &Incoming) -> Result<Changed> {
     let Incoming { part, destination: Destination { table, shape, retyped, .. }, .. } = *incoming;
-    let is_direct = retyped.is_empty() && incoming.interceptors.is_empty();
     let merge = Merge::of(part, table, shape)?;
+    let is_direct =
+        retyped.is_empty() && incoming.interceptors.is_empty() && merge.generated().next().is_none();
     let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let arrival = incoming.arrival();
     let surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;

@@ -365,16 +365,13 @@ pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     part
 }
 
-/// Requires that the table has a column of the same name that can be written to. Returns what its values need
-/// if it has another type.
+/// Requires that the table has a column of the same name. Returns what its values need if it has another
+/// type.
 fn compare(theirs: &batch::Column, shape: &Shape, owner: Oid, format: Format) -> Result<Option<Retyped>> {
     let (table, column) = (shape.name_for_errors(), theirs.name.clone());
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
         let definition = Some(create::addition(theirs, &table, owner)?);
         return Err(TableError::NoColumn { table, column, definition }.into());
     };
-    if ours.is_generated {
-        return Err(ImportError::GeneratedColumn { table, column }.into());
-    }
     retyped::compare(theirs, ours, shape, owner, format)
 }

@@ -168,6 +168,7 @@ fn shown(value: Option<&str>) -> String {
     }
 }
 
-fn quoted(value: Option<&str>) -> String {
+/// Quotes as much of a value as an error shows.
+pub(super) fn quoted(value: Option<&str>) -> String {
     if value.is_some() { format!("\"{}\"", shown(value)) } else { shown(value) }
 }

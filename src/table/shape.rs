@@ -167,6 +167,12 @@ impl Column {
     }
 }
 
+/// Returns the expression of a generated column.
+pub fn expression(table: Oid, attnum: i16) -> Result<String, pg::Error> {
+    let sql = "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = $1 AND adnum = $2";
+    query::in_snapshot(sql, &[&table, &attnum])?.first().map_or_else(|| Ok(String::new()), |row| row.get(0))
+}
+
 /// Returns the extension that a relation belongs to.
 pub fn extension_of(relation: Oid) -> Result<Option<String>, pg::Error> {
     let sql = "SELECT e.extname

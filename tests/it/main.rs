@@ -22,6 +22,7 @@ mod extension;
 mod faults;
 mod foreign;
 mod forks;
+mod generated;
 mod health;
 mod hidden;
 mod keys;

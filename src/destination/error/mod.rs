@@ -1,5 +1,7 @@
 //! The errors of the destination.
 
+mod value;
+
 use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
@@ -7,6 +9,7 @@ use crate::catalog::SourceTable;
 use crate::error::{Facts, Report, TableName, copy_again, copy_or_reset, literal, name_store, plain};
 use crate::guc::is_same_store;
 use crate::table::untrusted::Untrusted;
+pub use value::{GeneratedValue, MisfitValue, ValueError};
 
 /// What keeps the batches in the store from being applied here.
 #[derive(Debug, thiserror::Error)]
@@ -109,8 +112,6 @@ pub enum ImportError {
     },
     #[error("table \"{table}\" of target \"{target}\" is not mapped to another one")]
     NotMapped { target: String, table: String },
-    #[error("column \"{column}\" of table \"{table}\" is generated here")]
-    GeneratedColumn { table: TableName, column: String },
 }
 
 impl ImportError {
@@ -159,9 +160,6 @@ impl Report for ImportError {
                          would run with the rights of the owner of the table."
                     ))
                     .hint(format!("If role \"{owner}\" may do that, {remedy}"))
-            }
-            ImportError::GeneratedColumn { table, column } => {
-                plain(ERRCODE_GENERATED_ALWAYS).run(table.alter("ALTER", column, "DROP EXPRESSION"))
             }
         }
     }
@@ -295,113 +293,6 @@ impl Report for OwnershipError {
                 literal(target),
                 table.literal()
             )),
-        }
-    }
-}
-
-/// A value that does not arrive as it was sent.
-#[derive(Debug)]
-pub struct MisfitValue {
-    /// The key of its row.
-    pub key: String,
-    pub sent: String,
-    /// What the column's type makes of it, or why it refuses it.
-    pub becomes: Result<String, String>,
-}
-
-/// What keeps values from arriving as they were sent.
-#[derive(Debug, thiserror::Error)]
-pub enum ValueError {
-    #[error("column \"{column}\" of table \"{table}\" has another type here")]
-    BinaryType { table: TableName, column: String, source_type: String, own: String },
-    #[error("column \"{column}\" of table \"{table}\" has a type with other attributes here")]
-    OtherAttributes { table: TableName, column: String, theirs: String, own: String },
-    #[error("a value of column \"{column}\" of table \"{table}\" cannot be stored here as it was sent")]
-    Misfit {
-        table: TableName,
-        column: String,
-        /// None if the caller may not read the table.
-        value: Option<MisfitValue>,
-        source_type: String,
-        own: String,
-        /// A type that would hold it.
-        fitting: String,
-    },
-    #[error("rows of batch {number} have not arrived in table \"{table}\" as they were sent")]
-    Intercepted {
-        table: TableName,
-        number: u64,
-        /// None if the caller may not read the table.
-        key: Option<String>,
-        what: &'static str,
-        by: String,
-        disable: String,
-    },
-    #[error("column \"{column}\" of table \"{table}\" has a value here that is no {type_name}")]
-    NotComparable { table: TableName, column: String, type_name: &'static str },
-    #[error("triggers of table \"{table}\" may change its rows after an import has checked them")]
-    Deferrable { table: TableName, triggers: String, disable: String },
-}
-
-impl Report for ValueError {
-    fn facts(&self) -> Facts {
-        match self {
-            ValueError::BinaryType { source_type, own, .. } => plain(ERRCODE_DATATYPE_MISMATCH)
-                .detail(format!(
-                    "It is {source_type} at the source, and {own} here. \
-                     In format binary the source's type must exist here as well, with the same definition."
-                ))
-                .hint("Create that type here, or export in format text."),
-            ValueError::OtherAttributes { table, column, theirs, own } => plain(ERRCODE_DATATYPE_MISMATCH)
-                .detail(format!("They are ({theirs}) at the source, and ({own}) here."))
-                .hint(format!(
-                    "Give the type here the attributes of the source's type, in the same order. To keep the \
-                     values as text, run: {};",
-                    table.alter("ALTER", column, "TYPE text")
-                )),
-            ValueError::Misfit { table, column, value, source_type, own, fitting } => {
-                let what = match value {
-                    None => format!("The source sent it as {source_type}, and {own} changes or refuses it"),
-                    Some(MisfitValue { key, sent, becomes }) => {
-                        let made = match becomes {
-                            Ok(text) => format!("makes {text}"),
-                            Err(reason) => format!("refuses: {reason}"),
-                        };
-                        format!(
-                            "In the row with key ({key}) the source sent {sent} of type {source_type}, \
-                             which {own} {made}"
-                        )
-                    }
-                };
-                plain(ERRCODE_DATATYPE_MISMATCH)
-                    .detail(format!("{what}. Nothing was changed."))
-                    .run(table.alter("ALTER", column, &format!("TYPE {fitting}")))
-            }
-            ValueError::Intercepted { key, what, by, disable, .. } => {
-                let row = match key {
-                    None => "A row".to_owned(),
-                    Some(key) => format!("The row with key ({key})"),
-                };
-                plain(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION)
-                    .detail(format!(
-                        "{row} {what}. During an import these fire: {by}. \
-                         Nothing was changed."
-                    ))
-                    .run(disable.clone())
-            }
-            ValueError::NotComparable { .. } => plain(ERRCODE_DATA_EXCEPTION)
-                .detail(
-                    "A partition has come or gone at the source, and nothing tells whether such a row went \
-                     with it. No import has written the value. Nothing was changed.",
-                )
-                .hint("Delete or mend these rows. Those that the source does not have, tx_repair() deletes."),
-            ValueError::Deferrable { triggers, disable, .. } => plain(
-                ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
-            )
-            .detail(format!(
-                "During an import these fire, and they are DEFERRABLE: {triggers}. Nothing was changed."
-            ))
-            .run(disable.clone()),
         }
     }
 }
