@@ -16,6 +16,7 @@ mod csv;
 mod definition;
 mod expire;
 mod fields;
+mod hash;
 mod hashed;
 mod lines;
 mod manifest;
@@ -27,6 +28,7 @@ mod receipt;
 mod repair;
 mod replaced;
 mod spill;
+mod sums;
 mod writer;
 
 use std::io;
@@ -47,6 +49,7 @@ pub use receipt::{Receipt, leave as leave_receipt};
 pub use repair::{Repair, Repaired, RowsToRepair};
 pub use replaced::Replaced;
 pub use spill::Scratch;
+pub use sums::{Equal, LeftOutOfSums, RowSums, Sums};
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 
 /// What can go wrong with a batch.

@@ -7,7 +7,7 @@ use super::compaction::{State, Step, apply, key, note, publish, record, step};
 use super::*;
 use crate::csv::Records;
 use crate::{
-    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Replaced, Scratch, line_of,
+    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Replaced, Scratch, Sums, line_of,
     values_of,
 };
 
@@ -63,6 +63,48 @@ fn compare(
     });
     let examples = examples.collect();
     (found, examples)
+}
+
+/// Compares rows by sums with batches that begin with a full one, and returns whether they are equal and how
+/// many rows there are and keys are left out; `None` if this way does not tell.
+fn by_sums(
+    place: &Place,
+    run: &[Manifest],
+    rows: &[(String, String)],
+    left_out: &[String],
+    memory: u64,
+) -> Option<Option<(u64, u64)>> {
+    let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "verify" };
+    let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full)?;
+    let parts = run[first..].iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
+    let ids = parts.iter().map(|(_, part)| part.ids).sum();
+    let mut sums = Sums::new(layout(), ids, memory)?;
+    for (place, (manifest, part)) in (0..).zip(&parts) {
+        let take = |line: &[u8]| {
+            sums.id(place, line);
+            Ok(())
+        };
+        reading.each_id(manifest, part, take).unwrap();
+    }
+    let mut keys = sums.left_out();
+    left_out.iter().for_each(|key| writeln!(keys, "{key}").unwrap());
+    let mut sums = keys.finish();
+    let replaced = Replaced::by(parts.clone()).unwrap();
+    for (place, (manifest, part)) in (0..).zip(&parts) {
+        let take = |line: &[u8]| {
+            let is_gone = replaced.is_gone(place as usize, (manifest, part), line, &layout().key)?;
+            sums.record(place, line, is_gone);
+            Ok(())
+        };
+        reading.each_record(manifest, part, take).unwrap();
+    }
+    if sums.is_unknown() {
+        return None;
+    }
+    let mut table = sums.rows(layout());
+    let lines = rows.iter().map(|(key, note)| record((key, note))).collect::<String>();
+    lines.as_bytes().chunks(7).for_each(|piece| table.write_all(piece).unwrap());
+    Some(table.finish().map(|equal| (equal.rows, equal.left_out)))
 }
 
 /// Returns rows after a repair has been applied to them as changes are.
@@ -160,6 +202,13 @@ proptest! {
         prop_assert_eq!(counts, (count("Missing"), count("Extra"), count("Different")));
         prop_assert_eq!(found.is_empty(), wrong.is_empty());
         prop_assert_eq!(found.left_out, left_out.len() as u64);
+        match by_sums(&place, run, &rows, &keys, memory) {
+            None => prop_assert!(is_partial || memory <= 1000),
+            Some(equal) => {
+                let counts = (rows.len() as u64, keys.len() as u64);
+                prop_assert_eq!(equal, found.is_empty().then_some(counts));
+            }
+        }
         let judged = |state: &State| {
             let rows = state.iter().filter(|(key, _)| is_judged(key));
             rows.map(|(key, note)| (key.clone(), note.clone())).collect::<State>()
@@ -201,6 +250,29 @@ fn one_more_row_of_a_key_is_extra() {
     let (found, examples) = compare(&place, &batches, &twice, &[], 1 << 20);
     assert_eq!((found.missing, found.extra, found.different), (0, 1, 0));
     assert_eq!(examples, ["Extra 1\ta: []"]);
+    assert_eq!(by_sums(&place, &batches, &twice, &[], 1 << 20), Some(None));
+}
+
+#[test]
+fn sums_tell_nothing_of_a_record_whose_key_is_not_named() {
+    let mut sums = Sums::new(layout(), 0, 1 << 20).unwrap();
+    sums.record(0, b"x\tb\t1", false);
+    assert!(!sums.is_unknown());
+    sums.record(1, b"x\tb\t1", false);
+    assert!(sums.is_unknown());
+}
+
+#[test]
+fn sums_tell_nothing_if_keys_do_not_fit_into_memory() {
+    let memory = 48;
+    assert!(Sums::new(layout(), 2, memory).is_none());
+    let mut keys = Sums::new(layout(), 1, memory).unwrap().left_out();
+    keys.write_all(b"1\ta\n").unwrap();
+    let sums = keys.finish();
+    assert!(!sums.is_unknown());
+    let mut keys = sums.left_out();
+    keys.write_all(b"2\ta\n").unwrap();
+    assert!(keys.finish().is_unknown());
 }
 
 #[test]
