@@ -19,7 +19,7 @@ use crate::table::key_text;
 use crate::table::shape::Shape;
 use batch::{
     Difference, Differences, Equal, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair,
-    Repaired, Replaced, Scratch, Sums, reader,
+    Repaired, Replaced, Sample, Scratch, Sums, reader,
 };
 use store::Store;
 
@@ -35,6 +35,8 @@ pub struct Subject<'a> {
     pub is_partial: bool,
     /// What the rows are read from, quoted.
     pub rows: &'a str,
+    /// The keys that are compared; `None` if it is all of them.
+    pub sample: Option<Sample>,
     /// The query for the keys that are left out.
     pub left_out: Option<String>,
     pub binary: Binary<'a>,
@@ -68,7 +70,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(part: &Part, shape: &Shape) -> Columns {
+    fn of(part: &Part, shape: &Shape, sample: Option<Sample>) -> Columns {
         let has = |place: &usize| !shape.lacks(&part.columns[*place].name);
         let compared = (0..part.columns.len()).filter(has).collect::<Vec<_>>();
         let names = compared.iter().map(|place| part.columns[*place].name.clone()).collect::<Vec<_>>();
@@ -78,8 +80,8 @@ impl Columns {
         let all = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let is_all = compared.len() == all.len();
         Columns {
-            of_record: Layout { key: key(&all), compared: (!is_all).then_some(compared) },
-            of_row: Layout { key: key(&names), compared: None },
+            of_record: Layout { key: key(&all), compared: (!is_all).then_some(compared), sample },
+            of_row: Layout { key: key(&names), compared: None, sample },
             names,
         }
     }
@@ -94,7 +96,8 @@ pub fn not_here<'a>(part: &'a Part, shape: &Shape) -> Vec<&'a str> {
 impl Proof {
     /// Says that nothing could be compared.
     pub fn of_nothing(number: u64, relation: Option<Oid>, table: String, gap: String) -> Proof {
-        Proof { number, relation, table, compared: None, gaps: vec![gap], elapsed: Default::default() }
+        let elapsed = Default::default();
+        Proof { number, relation, table, compared: None, sample: None, gaps: vec![gap], elapsed }
     }
 
     /// Compares a table, and adds what it took.
@@ -102,7 +105,7 @@ impl Proof {
         let started = Instant::now();
         let (compared, table) = (Some(subject.compare(examples)?), subject.binary.shape.qualified());
         let (relation, elapsed) = (Some(relation), started.elapsed());
-        Ok(Proof { number, relation, table, compared, gaps: Vec::new(), elapsed })
+        Ok(Proof { number, relation, table, compared, sample: subject.sample, gaps: Vec::new(), elapsed })
     }
 }
 
@@ -247,7 +250,7 @@ impl Subject<'_> {
         let first = self.parts.first();
         let (_, first) =
             first.ok_or(crate::pg::Error::Internal("there is no part to compare with".into()))?;
-        Ok(Columns::of(first, self.binary.shape))
+        Ok(Columns::of(first, self.binary.shape, self.sample))
     }
 
     fn reading(&self) -> Reading<'_> {

@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::hash::{ByDigest, Digested, digest, digest_of_fields};
-use super::lines::{Lines, fields_of, without_newline};
+use super::lines::{Lines, fields_of, with_fields, without_newline};
+use super::sample::Sample;
 use super::spill::{Entry, Says, Scratch, Shares, Spill, Spilled};
 use super::{Error, fields};
 
@@ -26,9 +27,21 @@ pub struct Layout {
     pub key: Vec<usize>,
     /// The places of the compared fields; `None` if it is all of them.
     pub compared: Option<Vec<usize>>,
+    /// The keys whose lines are compared; `None` if it is all of them.
+    pub sample: Option<Sample>,
 }
 
 impl Layout {
+    /// Says whether a line is compared.
+    pub(super) fn takes(&self, line: &[u8]) -> bool {
+        self.sample.is_none_or(|sample| with_fields(line, &self.key, |key| sample.has(key)))
+    }
+
+    /// Says whether lines with a key, given as a line of ids, are compared.
+    pub(super) fn takes_key(&self, key: &[u8]) -> bool {
+        self.sample.is_none_or(|sample| sample.has(key))
+    }
+
     pub(super) fn key_of(&self, line: &[u8]) -> Digested {
         digest_of_fields(line, &self.key)
     }
@@ -60,11 +73,17 @@ impl Expected {
 
     /// A part names a key: its row is gone, unless a record follows.
     pub fn id(&mut self, line: &[u8]) -> Result<(), Error> {
+        if !self.layout.takes_key(line) {
+            return Ok(());
+        }
         self.spill.push(&Entry { key: digest(line), says: Says::Gone, row: Digested::default() })
     }
 
     /// A part has a record. Its row may be gone again, because a later part has a range that it lies in.
     pub fn record(&mut self, line: &[u8], is_gone: bool) -> Result<(), Error> {
+        if !self.layout.takes(line) {
+            return Ok(());
+        }
         let (key, row) = (self.layout.key_of(line), self.layout.row_of(line));
         let says = if is_gone { Says::Gone } else { Says::Row };
         self.spill.push(&Entry { key, says, row })
@@ -113,7 +132,7 @@ pub struct TableRows {
 }
 
 impl TableRows {
-    /// Returns how many rows there were.
+    /// Returns how many rows there were, of those that are compared.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -124,6 +143,9 @@ impl Write for TableRows {
         let TableRows { lines, layout, spill, count } = self;
         lines.take(bytes, |line| {
             let line = without_newline(line);
+            if !layout.takes(line) {
+                return Ok(());
+            }
             *count += 1;
             let entry = Entry { key: layout.key_of(line), says: Says::Row, row: layout.row_of(line) };
             spill.push(&entry).map_err(io::Error::other)
@@ -150,9 +172,13 @@ impl LeftOut {
 
 impl Write for LeftOut {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let spill = &mut self.expected.spill;
+        let Expected { spill, layout, .. } = &mut self.expected;
         self.lines.take(bytes, |line| {
-            let (key, row) = (digest(without_newline(line)), Digested::default());
+            let line = without_newline(line);
+            if !layout.takes_key(line) {
+                return Ok(());
+            }
+            let (key, row) = (digest(line), Digested::default());
             spill.push(&Entry { key, says: Says::Unknown, row }).map_err(io::Error::other)
         })
     }

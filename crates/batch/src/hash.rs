@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::LazyLock;
 
-use siphasher::sip128::SipHasher13;
+use siphasher::{sip, sip128};
 use uuid::Uuid;
 
-use super::lines::{fields_of, first_field};
+use super::lines::with_fields;
 
-static KEYED: LazyLock<SipHasher13> = LazyLock::new(|| SipHasher13::new_with_key(Uuid::new_v4().as_bytes()));
+static KEYED: LazyLock<sip128::SipHasher13> =
+    LazyLock::new(|| sip128::SipHasher13::new_with_key(Uuid::new_v4().as_bytes()));
 
 /// A key or a row, as its hash: a billion of them share one with a probability of 1 in 10^20.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,8 +61,10 @@ pub(super) fn digest(bytes: &[u8]) -> Digested {
 /// Hashes some fields of a record as a line has them, separated by tabs: those of the key are the line of its
 /// id. The record is without its newline.
 pub(super) fn digest_of_fields(line: &[u8], places: &[usize]) -> Digested {
-    if let [0] = places {
-        return digest(first_field(line));
-    }
-    digest(&fields_of(line, places))
+    with_fields(line, places, digest)
+}
+
+/// Returns a number that a key has in every process and for ever: what it is decides which keys a sample has.
+pub(super) fn constant_hash(key: &[u8]) -> u64 {
+    sip::SipHasher13::new().hash(key)
 }

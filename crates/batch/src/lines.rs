@@ -159,8 +159,12 @@ impl Lines {
     }
 }
 
-pub(super) fn first_field(line: &[u8]) -> &[u8] {
-    fields::of_line(line).next().unwrap_or(line)
+/// Calls a function with some fields of a line, separated by tabs.
+pub(super) fn with_fields<T>(line: &[u8], places: &[usize], call: impl FnOnce(&[u8]) -> T) -> T {
+    match places {
+        [0] => call(fields::of_line(line).next().unwrap_or(line)),
+        places => call(&fields_of(line, places)),
+    }
 }
 
 /// Returns some fields of a line, separated by tabs.

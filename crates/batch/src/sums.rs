@@ -55,12 +55,17 @@ impl Sums {
 
     /// The part at a place names a key.
     pub fn id(&mut self, place: u32, line: &[u8]) {
-        self.latest.insert(digest(line), place);
+        if self.layout.takes_key(line) {
+            self.latest.insert(digest(line), place);
+        }
     }
 
     /// The part at a place has a record. Its row may be gone again, because a later part has a range that it
     /// lies in.
     pub fn record(&mut self, place: u32, line: &[u8], is_gone: bool) {
+        if !self.layout.takes(line) {
+            return;
+        }
         let latest = match self.latest.is_empty() {
             true => 0,
             false => self.latest.get(&self.layout.key_of(line)).copied().unwrap_or(0),
@@ -77,6 +82,9 @@ impl Sums {
     }
 
     fn leave_out(&mut self, line: &[u8]) {
+        if !self.layout.takes_key(line) {
+            return;
+        }
         if self.latest.len() as u64 >= self.most {
             self.is_unknown = true;
         } else if self.latest.insert(digest(line), LEFT_OUT) != Some(LEFT_OUT) {
@@ -133,7 +141,7 @@ pub struct RowSums {
 
 /// A table that is what its batches say.
 pub struct Equal {
-    /// How many rows it has.
+    /// How many rows it has, of those that are compared.
     pub rows: u64,
     /// How many keys were left out.
     pub left_out: u64,
@@ -152,6 +160,9 @@ impl Write for RowSums {
         let RowSums { sums, layout, lines, found, rows } = self;
         lines.take(bytes, |line| {
             let line = without_newline(line);
+            if !layout.takes(line) {
+                return Ok(());
+            }
             *rows += 1;
             let is_left_out = sums.left_out > 0 && sums.latest.get(&layout.key_of(line)) == Some(&LEFT_OUT);
             if !is_left_out {
