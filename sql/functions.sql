@@ -172,7 +172,8 @@ COMMENT ON FUNCTION tx_status(text, text) IS
 'has not, and what tx_verify has shown there of its tables';
 
 CREATE FUNCTION tx_verify(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL,
-                          examples integer DEFAULT 0,
+                          examples integer DEFAULT 0, sample double precision DEFAULT 1,
+                          share integer DEFAULT NULL,
                           OUT batch bigint, OUT table_name text, OUT rows bigint, OUT equal boolean,
                           OUT complete boolean, OUT missing bigint, OUT extra bigint, OUT different bigint,
                           OUT left_out bigint, OUT note text, OUT examples text[],
@@ -180,10 +181,10 @@ CREATE FUNCTION tx_verify(target text, relation regclass DEFAULT NULL, store tex
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_verify_wrapper';
-COMMENT ON FUNCTION tx_verify(text, regclass, text, integer) IS
+COMMENT ON FUNCTION tx_verify(text, regclass, text, integer, double precision, integer) IS
 'compares the tables of a target, byte by byte, with what the batches in the store say that they are: at a '
 'destination as of the last batch applied here, at the source without keys that have changed since the last '
-'export';
+'export; with a sample, such as 0.01, only a share of the keys, by default that of the day';
 
 CREATE FUNCTION tx_repair(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL,
                           delete_limit integer DEFAULT NULL,
@@ -289,7 +290,7 @@ REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_unmap(text, text), tx_reset(text, regclass, text), tx_forget(text), tx_prune(),
     tx_restrict(text, regclass, regclass), tx_unrestrict(text, regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
-    tx_status(text, text), tx_verify(text, regclass, text, integer),
+    tx_status(text, text), tx_verify(text, regclass, text, integer, double precision, integer),
     tx_repair(text, regclass, text, integer), tx_resend(text, regclass, text[]), tx_health(boolean),
     tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
     table_export.capture(), table_export.shadow_size(integer), table_export.pending_changes(text),

@@ -1,5 +1,8 @@
 //! The SQL functions that compare tables with a store, at either side, and repair copies.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use batch::Sample;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use store::Store;
@@ -40,6 +43,11 @@ type RepairedRow = (i64, Text, Option<i64>, Option<i64>, Option<i64>, Option<boo
 /// More keys would not fit into anybody's head, and need not fit into memory.
 const EXAMPLES_MAX: u64 = 10_000;
 
+/// Who takes a smaller sample each day sees a key once in thirty years.
+const SAMPLE_MIN: f64 = 0.0001;
+
+const SECONDS_OF_DAY: u64 = 86_400;
+
 /// Compares the tables of a target with what a store says of them.
 #[pg_extern(sql = false)]
 fn tx_verify(
@@ -47,6 +55,8 @@ fn tx_verify(
     relation: Option<Oid>,
     store: Option<Text>,
     examples: Option<i32>,
+    sample: Option<f64>,
+    share: Option<i32>,
 ) -> Result<
     TableIterator<
         'static,
@@ -70,8 +80,9 @@ fn tx_verify(
     let call = Call::enter()?;
     let target = target_name(target.as_deref())?;
     let examples = parse_examples(required("examples", examples)?)?;
+    let sample = parse_sample(required("sample", sample)?, share)?;
     let store = call.store_to_read(store.as_deref())?;
-    let request = Request { target, relation, examples };
+    let request = Request { target, relation, examples, sample };
     let proofs = verify(&request, store.as_ref(), &call.caller)?;
     proof::remember(target, &proofs)?;
     Ok(TableIterator::new(proofs.into_iter().map(row).collect::<Vec<_>>()))
@@ -121,7 +132,8 @@ fn repaired_row((proof, changed): (Proof, Changed)) -> RepairedRow {
 }
 
 fn row(proof: Proof) -> VerifiedRow {
-    let Proof { number, table, compared, gaps, elapsed, .. } = proof;
+    let (is_complete, gaps) = (proof.is_complete(), proof.gaps());
+    let Proof { number, table, compared, elapsed, .. } = proof;
     let of = |count: fn(&Compared) -> u64| compared.as_ref().map(|compared| count(compared) as i64);
     let [rows, missing, extra, different, left_out] = [
         of(|compared| compared.rows),
@@ -131,7 +143,6 @@ fn row(proof: Proof) -> VerifiedRow {
         of(|compared| compared.differences.left_out),
     ];
     let is_equal = compared.as_ref().map(|compared| compared.differences.is_empty());
-    let is_complete = gaps.is_empty();
     let note = (!is_complete).then(|| qualified(&format!("not compared: {}", gaps.join("; "))).into());
     let examples = compared.map_or_else(Vec::new, |compared| compared.examples);
     let examples = examples.into_iter().map(Text::from).collect::<Vec<_>>();
@@ -156,4 +167,27 @@ fn parse_examples(examples: i32) -> Result<usize> {
         return Err(Shared::Argument { argument: "examples", value: number.to_string(), allowed }.into());
     }
     Ok(number as usize)
+}
+
+/// Returns the share of the keys that is asked for: of the size next to the sample, and that of the day
+/// unless it is given.
+fn parse_sample(sample: f64, share: Option<i32>) -> Result<Option<Sample>> {
+    if !(SAMPLE_MIN..=1.0).contains(&sample) {
+        let allowed = format!("{SAMPLE_MIN} to 1").into();
+        return Err(Shared::Argument { argument: "sample", value: sample.to_string(), allowed }.into());
+    }
+    let shares = (1.0 / sample).round() as u64;
+    if shares == 1 {
+        let allowed = "a share of a sample, such as sample => 0.01".into();
+        let refused = |share: i32| Shared::Argument { argument: "share", value: share.to_string(), allowed };
+        return share.map_or(Ok(None), |share| Err(refused(share).into()));
+    }
+    let share = share.map_or_else(today, |share| i64::from(share) - 1);
+    Ok(Some(Sample { share: share.rem_euclid(shares as i64) as u64 + 1, shares }))
+}
+
+/// The days since 1970, in UTC.
+fn today() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_secs() / SECONDS_OF_DAY) as i64
 }

@@ -59,7 +59,7 @@ pub fn repair(request: &Request, store: &dyn Store, caller: &Caller) -> Result<V
     for copy in copies {
         let earlier = (!copy.is_sent).then(|| Held::up_to(store, target, copy.number, None)).transpose()?;
         let (number, held) = earlier.as_ref().map_or((number, &held), |earlier| (copy.number, earlier));
-        let comparing = Comparing { target, store, caller, held };
+        let comparing = Comparing { target, store, caller, held, sample: None };
         repaired.push(Repairing { request, comparing, copy: &copy, number }.repair()?);
     }
     Ok(repaired)
@@ -107,7 +107,7 @@ impl Repairing<'_> {
                 }
                 let compared = Some(Compared { rows, differences, examples: Vec::new() });
                 let (number, relation, elapsed) = (self.number, Some(relation), started.elapsed());
-                Proof { number, relation, table, compared, gaps, elapsed }
+                Proof { number, relation, table, compared, sample: None, gaps, elapsed }
             }
         };
         Ok((proof, changed))

@@ -22,7 +22,7 @@ use crate::proof::{self, Proof, Request};
 use crate::table::error::TableError;
 use crate::table::readable;
 use crate::table::shape::Shape;
-use batch::{Format, Kind, Manifest, Part};
+use batch::{Format, Kind, Manifest, Part, Sample};
 use store::Store;
 
 /// The tables that are locked, by OID; `None` is one that has been dropped.
@@ -77,7 +77,7 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
                 continue;
             }
         };
-        let comparing = Comparing { target, store, caller, held };
+        let comparing = Comparing { target, store, caller, held, sample: request.sample };
         let judged = comparing
             .judge(copy, table, |subject| Proof::of(number, copy.relation, subject, request.examples))?;
         proofs.push(match judged {
@@ -127,6 +127,8 @@ pub struct Comparing<'a> {
     pub store: &'a dyn Store,
     pub caller: &'a Caller,
     pub held: &'a Held,
+    /// The keys that are compared; `None` compares all.
+    pub sample: Option<Sample>,
 }
 
 /// What has come of a comparison.
@@ -216,7 +218,15 @@ impl Comparing<'_> {
             None => Binary::as_it_is(table, shape),
         };
         let rows = shape.as_from_item();
-        let subject = Subject { store: self.store, parts, is_partial, rows: &rows, left_out: None, binary };
+        let subject = Subject {
+            store: self.store,
+            parts,
+            is_partial,
+            rows: &rows,
+            sample: self.sample,
+            left_out: None,
+            binary,
+        };
         let place = format!("While comparing table \"{}\" with the store.", shape.qualified());
         report::with_detail(&place, true, || None, || self.caller.as_owner(table, || compare(&subject)))
     }

@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use pgrx::pg_guard;
 use pgrx::pg_sys;
@@ -26,6 +27,12 @@ use crate::pg::{encoding, interrupts, settings, transaction};
 /// What the pipe and the thread's buffer hold: the largest that an unprivileged process may ask for by
 /// default.
 const PIPE_BYTES: usize = 1 << 20;
+
+/// How long the thread lets the pipe fill: each write of 4 kB would wake one that waits in it.
+const PAUSE: Duration = Duration::from_micros(300);
+
+/// What passes before the thread pauses: so a small COPY does not wait.
+const BYTES_BEFORE_PAUSES: usize = 1 << 16;
 
 /// Runs `COPY (query) TO` in the active snapshot and returns the number of rows, and the sink to be finished.
 ///
@@ -153,11 +160,19 @@ impl<W> Drop for Pump<W> {
 
 fn pump<W: Write>(mut reader: &std::fs::File, mut sink: W, abandoned: &AtomicBool) -> io::Result<W> {
     let mut buffer = vec![0; PIPE_BYTES / 4];
+    let (mut passed, mut is_full) = (0, false);
     loop {
+        if passed > BYTES_BEFORE_PAUSES && !is_full {
+            std::thread::sleep(PAUSE);
+        }
         match reader.read(&mut buffer)? {
             _ if abandoned.load(Ordering::SeqCst) => return Err(io::ErrorKind::BrokenPipe.into()),
             0 => return Ok(sink),
-            length => sink.write_all(&buffer[..length])?,
+            length => {
+                sink.write_all(&buffer[..length])?;
+                passed += length;
+                is_full = length == buffer.len();
+            }
         }
     }
 }

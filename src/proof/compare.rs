@@ -18,8 +18,8 @@ use crate::proof::{Compared, Proof};
 use crate::table::key_text;
 use crate::table::shape::Shape;
 use batch::{
-    Difference, Differences, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair, Repaired,
-    Replaced, Scratch, reader,
+    Difference, Differences, Equal, Example, Expected, Format, Layout, Manifest, Part, Reading, Repair,
+    Repaired, Replaced, Sample, Scratch, Sums, reader,
 };
 use store::Store;
 
@@ -35,6 +35,8 @@ pub struct Subject<'a> {
     pub is_partial: bool,
     /// What the rows are read from, quoted.
     pub rows: &'a str,
+    /// The keys that are compared; `None` if it is all of them.
+    pub sample: Option<Sample>,
     /// The query for the keys that are left out.
     pub left_out: Option<String>,
     pub binary: Binary<'a>,
@@ -68,7 +70,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(part: &Part, shape: &Shape) -> Columns {
+    fn of(part: &Part, shape: &Shape, sample: Option<Sample>) -> Columns {
         let has = |place: &usize| !shape.lacks(&part.columns[*place].name);
         let compared = (0..part.columns.len()).filter(has).collect::<Vec<_>>();
         let names = compared.iter().map(|place| part.columns[*place].name.clone()).collect::<Vec<_>>();
@@ -78,8 +80,8 @@ impl Columns {
         let all = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let is_all = compared.len() == all.len();
         Columns {
-            of_record: Layout { key: key(&all), compared: (!is_all).then_some(compared) },
-            of_row: Layout { key: key(&names), compared: None },
+            of_record: Layout { key: key(&all), compared: (!is_all).then_some(compared), sample },
+            of_row: Layout { key: key(&names), compared: None, sample },
             names,
         }
     }
@@ -94,7 +96,8 @@ pub fn not_here<'a>(part: &'a Part, shape: &Shape) -> Vec<&'a str> {
 impl Proof {
     /// Says that nothing could be compared.
     pub fn of_nothing(number: u64, relation: Option<Oid>, table: String, gap: String) -> Proof {
-        Proof { number, relation, table, compared: None, gaps: vec![gap], elapsed: Default::default() }
+        let elapsed = Default::default();
+        Proof { number, relation, table, compared: None, sample: None, gaps: vec![gap], elapsed }
     }
 
     /// Compares a table, and adds what it took.
@@ -102,7 +105,7 @@ impl Proof {
         let started = Instant::now();
         let (compared, table) = (Some(subject.compare(examples)?), subject.binary.shape.qualified());
         let (relation, elapsed) = (Some(relation), started.elapsed());
-        Ok(Proof { number, relation, table, compared, gaps: Vec::new(), elapsed })
+        Ok(Proof { number, relation, table, compared, sample: subject.sample, gaps: Vec::new(), elapsed })
     }
 }
 
@@ -131,6 +134,12 @@ impl Subject<'_> {
     /// Returns how many rows the table has, and how it differs, with the digests of up to `most` keys.
     fn differences(&self, most: usize) -> Result<(u64, Differences)> {
         let columns = self.columns()?;
+        for (manifest, part) in &self.parts {
+            reader::check_columns(self.store, manifest, part)?;
+        }
+        if let Some(Equal { rows, left_out }) = self.equal(&columns)? {
+            return Ok((rows, Differences::none(left_out)));
+        }
         let reading = self.reading();
         let keys = self.parts.iter().map(|(_, part)| part.ids.saturating_add(part.records));
         let keys = keys.fold(0, u64::saturating_add);
@@ -138,7 +147,6 @@ impl Subject<'_> {
         let replaced = self.replaced()?;
         let key = &columns.of_record.key;
         for (place, (manifest, part)) in self.parts.iter().enumerate() {
-            reader::check_columns(self.store, manifest, part)?;
             reading.each_id(manifest, part, |line| expected.id(line))?;
             self.each_record(reading, manifest, part, |line| {
                 expected.record(line, replaced.is_gone(place, (manifest, part), line, key)?)
@@ -153,6 +161,40 @@ impl Subject<'_> {
         let (count, last) = (rows.count(), self.parts.last());
         let go_on = || last.map_or(Ok(()), |(manifest, _)| reading.require_going_on(manifest));
         Ok((count, expected.compare(rows, self.is_partial, most, go_on)?))
+    }
+
+    /// Compares by sums, which a table that is equal costs least; `None` if it differs, or may differ.
+    fn equal(&self, columns: &Columns) -> Result<Option<Equal>> {
+        let reading = self.reading();
+        let ids = self.parts.iter().map(|(_, part)| part.ids).fold(0, u64::saturating_add);
+        let sums = Sums::new(columns.of_record.clone(), ids, reading.memory);
+        let Some(mut sums) = sums.filter(|_| !self.is_partial) else { return Ok(None) };
+        for (place, (manifest, part)) in (0..).zip(&self.parts) {
+            reading.each_id(manifest, part, |line| {
+                sums.id(place, line);
+                Ok(())
+            })?;
+        }
+        if let Some(keys) = &self.left_out {
+            let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), sums.left_out())?;
+            sums = left_out.finish();
+        }
+        let (replaced, key) = (self.replaced()?, &columns.of_record.key);
+        for (place, (manifest, part)) in (0..).zip(&self.parts) {
+            if sums.is_unknown() {
+                return Ok(None);
+            }
+            self.each_record(reading, manifest, part, |line| {
+                sums.record(place, line, replaced.is_gone(place as usize, (manifest, part), line, key)?);
+                Ok(())
+            })?;
+        }
+        if sums.is_unknown() {
+            return Ok(None);
+        }
+        let rows = sums.rows(columns.of_row.clone());
+        let (_, rows) = copy::copy_to::<_, Error>(&self.query(columns), Format::Text.name(), rows)?;
+        Ok(rows.finish())
     }
 
     /// Returns how many rows the table has, and how it differs.
@@ -208,7 +250,7 @@ impl Subject<'_> {
         let first = self.parts.first();
         let (_, first) =
             first.ok_or(crate::pg::Error::Internal("there is no part to compare with".into()))?;
-        Ok(Columns::of(first, self.binary.shape))
+        Ok(Columns::of(first, self.binary.shape, self.sample))
     }
 
     fn reading(&self) -> Reading<'_> {

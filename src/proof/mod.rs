@@ -12,7 +12,7 @@ pub mod held;
 
 use std::time::Duration;
 
-use batch::Differences;
+use batch::{Differences, Sample};
 
 use crate::catalog::{self, ProofRow};
 use crate::error::Result;
@@ -31,14 +31,30 @@ pub struct Proof {
     pub table: String,
     /// `None` if nothing could be compared.
     pub compared: Option<Compared>,
-    /// What could not be compared, and what to do about it. Without any, the proof is complete.
+    /// The keys that were compared; `None` if it is all of them.
+    pub sample: Option<Sample>,
+    /// What could not be compared, and what to do about it.
     pub gaps: Vec<String>,
     pub elapsed: Duration,
 }
 
+impl Proof {
+    /// Says whether everything was compared.
+    pub fn is_complete(&self) -> bool {
+        self.gaps.is_empty() && self.sample.is_none()
+    }
+
+    /// Returns what was not compared, and what to do about it.
+    pub fn gaps(&self) -> Vec<String> {
+        let sample =
+            self.sample.map(|Sample { share, shares }| format!("keys outside of share {share} of {shares}"));
+        sample.into_iter().chain(self.gaps.iter().cloned()).collect()
+    }
+}
+
 /// What has been compared.
 pub struct Compared {
-    /// How many rows the table has.
+    /// How many rows the table has, of those that were compared.
     pub rows: u64,
     pub differences: Differences,
     /// Some keys that differ, each with what does.
@@ -52,6 +68,8 @@ pub struct Request<'a> {
     pub relation: Option<Oid>,
     /// The limit on how many keys that differ are returned for each table.
     pub examples: usize,
+    /// The keys that are compared; `None` compares all.
+    pub sample: Option<Sample>,
 }
 
 /// Says that a table is not one of a target here.
@@ -60,21 +78,25 @@ pub fn not_of_target(relation: Oid, target: &str) -> Result<ProofError> {
     Ok(ProofError::NotOfTarget { table: shape.name_for_errors(), target: target.to_owned() })
 }
 
-/// Remembers what comparisons have shown; not on a standby, and not in a read-only transaction.
+/// Remembers what comparisons have shown; not on a standby, and not in a read-only transaction. That a sample
+/// is equal would say less than what is remembered already.
 pub fn remember(target: &str, proofs: &[Proof]) -> Result<()> {
     if !transaction::may_write() {
         return Ok(());
     }
-    for Proof { number, relation, compared, gaps, .. } in proofs {
-        let Some(relation) = *relation else { continue };
-        let found = compared.as_ref().map(|compared| &compared.differences);
+    for proof in proofs {
+        let Some(relation) = proof.relation else { continue };
+        let found = proof.compared.as_ref().map(|compared| &compared.differences);
+        if proof.sample.is_some() && found.is_some_and(Differences::is_empty) {
+            continue;
+        }
         let count = |of: fn(&Differences) -> u64| found.map_or(0, of);
         catalog::put_proof(&ProofRow {
             target,
             relation,
-            number: *number,
+            number: proof.number,
             equal: found.map(Differences::is_empty),
-            complete: gaps.is_empty(),
+            complete: proof.is_complete(),
             missing: count(|found| found.missing),
             extra: count(|found| found.extra),
             different: count(|found| found.different),

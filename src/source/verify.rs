@@ -135,6 +135,7 @@ impl Verifying<'_> {
             parts,
             is_partial,
             rows,
+            sample: self.request.sample,
             left_out: Some(read::keys_query(tracked, self.since, &candidate.key()?, &[])?),
             binary: Binary::as_it_is(view.unwrap_or(table), shape),
         };

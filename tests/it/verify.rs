@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -480,6 +481,12 @@ fn what_cannot_be_compared_at_all_is_refused() {
         at.refused(&call(", examples => 10001")).expect("22023", &["\"examples\"", "up to 10000"]);
         at.refused(&call(", examples => NULL")).expect("22004", &["\"examples\""]);
         at.refused("SELECT tx_verify(NULL)").expect("22004", &["\"target\""]);
+        for sample in ["0", "-1", "0.00001", "1.01", "'NaN'", "'Infinity'"] {
+            let refused = at.refused(&call(&format!(", sample => {sample}")));
+            refused.expect("22023", &["\"sample\"", "Allowed: 0.0001 to 1."]);
+        }
+        at.refused(&call(", sample => NULL")).expect("22004", &["\"sample\""]);
+        at.refused(&call(", share => 1")).expect("22023", &["\"share\"", "such as sample => 0.01"]);
     }
     mirror.copy.run("TRUNCATE t; TRUNCATE u");
     mirror.source.run("SELECT tx_track('t'); SELECT tx_track('u')");
@@ -633,5 +640,97 @@ fn a_table_that_is_written_anew_meanwhile_is_seen_whole() {
         });
         other.batch_execute("COMMIT").unwrap();
         assert_eq!(verifying.join().unwrap(), EQUAL);
+    });
+}
+
+#[test]
+fn shares_of_the_keys_are_the_same_at_both_sides_and_together_all() {
+    let mirror = Mirror::tracking(
+        "verify_sample",
+        "CREATE TABLE t (b text, a int, note text, PRIMARY KEY (a, b));
+         INSERT INTO t SELECT E'tab\t' || i, i, 'note' FROM generate_series(1, 1000) AS i",
+        &["t"],
+    );
+    mirror.source.run("UPDATE t SET note = 'new' WHERE a % 10 = 0; DELETE FROM t WHERE a = 20");
+    mirror.follow("");
+    let share = |at: &Database, share: i32| {
+        let columns = "rows, missing, extra, different, left_out, complete, note";
+        let arguments = mirror.arguments("copy", &format!(", sample => 0.34, share => {share}"));
+        at.text(&format!("SELECT {columns} FROM tx_verify{arguments}"))
+    };
+    let rows = |row: &str| row.split('|').next().unwrap().parse::<u32>().unwrap();
+    let shares = [1, 2, 3].map(|number| share(&mirror.copy, number));
+    assert_eq!(shares.iter().map(|row| rows(row)).sum::<u32>(), 999);
+    for (number, row) in (1..).zip(&shares) {
+        let note = format!("not compared: keys outside of share {number} of 3");
+        assert_eq!(*row, format!("{}|0|0|0|0|f|{note}", rows(row)));
+        assert!(rows(row) > 250, "{row}");
+        assert_eq!(share(&mirror.source, number), *row);
+        assert_eq!(share(&mirror.copy, number + 3), *row);
+        assert_eq!(share(&mirror.copy, number - 3), *row);
+    }
+    mirror
+        .copy
+        .run("UPDATE t SET note = 'x' WHERE a = 7; DELETE FROM t WHERE a = 8; INSERT INTO t VALUES ('', 20)");
+    mirror.source.run("UPDATE t SET note = 'y' WHERE a IN (1, 2, 3)");
+    let sum = |at: &Database, column: usize| {
+        let shares = [1, 2, 3].map(|number| share(at, number));
+        shares.iter().map(|row| row.split('|').nth(column).unwrap().parse::<u32>().unwrap()).sum::<u32>()
+    };
+    assert_eq!([1, 2, 3].map(|column| sum(&mirror.copy, column)), [1, 1, 1]);
+    assert_eq!([1, 2, 3, 4].map(|column| sum(&mirror.source, column)), [0, 0, 0, 3]);
+
+    let today = "SELECT note = 'not compared: keys outside of share ' ||
+                                extract(epoch FROM now())::bigint / 86400 % 100 + 1 || ' of 100' FROM tx_verify";
+    assert_eq!(mirror.copy.text(&format!("{today}{}", mirror.arguments("copy", ", sample => 0.01"))), "t");
+    let whole = format!("SELECT complete FROM tx_verify{}", mirror.arguments("copy", ", sample => 0.9"));
+    assert_eq!(mirror.copy.text(&whole), "t");
+}
+
+#[test]
+fn a_sample_is_remembered_only_if_it_differs() {
+    let mirror = Mirror::tracking("verify_sampled", TWO, &["t"]);
+    let verify = |sample: &str| {
+        let call = format!("SELECT equal, complete FROM tx_verify{}", mirror.arguments("copy", sample));
+        let verified = mirror.copy.text(&call);
+        format!("{verified} {}", mirror.copy.text("SELECT verified FROM tx_freshness"))
+    };
+    assert_eq!(verify(", sample => 0.5, share => 1"), "t|f ");
+    assert_eq!(verify(""), "t|t t");
+    assert_eq!(verify(", sample => 0.5, share => 1"), "t|f t");
+    mirror.copy.run("UPDATE t SET note = 'x' WHERE id = 7");
+    let mut found = [1, 2].map(|share| verify(&format!(", sample => 0.5, share => {share}")));
+    found.sort();
+    assert!(found[0] == "f|f f" && found[1].starts_with("t|f "), "{found:?}");
+    let differs = "SELECT count(*) FROM tx_health(false) WHERE problem ~ 'differs'";
+    assert_eq!(mirror.copy.text(differs), "1");
+    mirror.copy.run("UPDATE t SET note = 'note' WHERE id = 7");
+    for share in [1, 2] {
+        assert_eq!(verify(&format!(", sample => 0.5, share => {share}")), "t|f f");
+    }
+    assert_eq!(verify(""), "t|t t");
+    assert_eq!(mirror.copy.text(differs), "0");
+}
+
+#[test]
+fn how_many_rows_have_been_read_can_be_seen() {
+    let mirror = Mirror::tracking(
+        "verify_progress",
+        "CREATE TABLE t (id int PRIMARY KEY, note text);
+         INSERT INTO t SELECT i, repeat(md5(i::text), 4) FROM generate_series(1, 200000) AS i",
+        &["t"],
+    );
+    let progress = "SELECT count(*) FROM pg_stat_progress_copy
+                     WHERE command = 'COPY TO' AND tuples_processed BETWEEN 1 AND 199999
+                       AND datname = current_database()";
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in (0..100).take_while(|_| !is_over.load(Ordering::SeqCst)) {
+                assert_eq!(verify(&mirror, "t"), EQUAL);
+            }
+        });
+        wait_until("rows are being read", || mirror.copy.text(progress) == "1");
+        is_over.store(true, Ordering::SeqCst);
     });
 }

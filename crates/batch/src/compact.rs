@@ -8,11 +8,11 @@
 //! lies in. Memory does not grow with the parts: if it cannot hold all keys, the parts are read several
 //! times, for one share of the keys each time.
 
-use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 
 use super::Error;
-use super::lines::{Digested, Reading, digest, digest_of_fields, without_newline};
+use super::hash::{ByDigest, Digested, digest, digest_of_fields};
+use super::lines::{Reading, without_newline};
 use super::manifest::{Format, Kind, Manifest, Part};
 use super::ranges::{self, Range};
 use super::reader::{self, FileReader};
@@ -143,7 +143,7 @@ impl Share<'_> {
     /// Writes what is left of ids and records, and counts them.
     fn compact_part(&self, ids: &mut Counted, records: &mut Counted) -> Result<(), Error> {
         let key_of_id = |line: &[u8]| digest(without_newline(line));
-        let mut latest = HashMap::<Digested, u32>::new();
+        let mut latest = ByDigest::<u32>::default();
         for (place, (manifest, part)) in (0..).zip(self.run) {
             let file = reader::ids(self.reading.store, manifest, part)?;
             self.reading.each_line((manifest, part.ids), file, |line| {
@@ -192,8 +192,7 @@ impl Share<'_> {
     }
 
     fn has(&self, key: Digested) -> bool {
-        let [a, b, c, d, ..] = key;
-        u64::from(u32::from_le_bytes([a, b, c, d])) % self.shares == self.share
+        key.number(0) % self.shares == self.share
     }
 
     fn stray(&self, manifest: &Manifest, part: &Part) -> Error {

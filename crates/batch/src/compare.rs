@@ -8,11 +8,13 @@
 //! part, keys that no part names are not judged. Memory does not grow with the table: digests wait in
 //! temporary files, in shares by key.
 
-use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, Write};
+use std::collections::HashMap;
+use std::io::{self, Write};
 
-use super::lines::{Digested, digest, digest_of_fields, fields_of, without_newline};
-use super::spill::{Entry, Says, Scratch, Shares, Spill, Spilled, number};
+use super::hash::{ByDigest, Digested, digest, digest_of_fields};
+use super::lines::{Lines, fields_of, with_fields, without_newline};
+use super::sample::Sample;
+use super::spill::{Entry, Says, Scratch, Shares, Spill, Spilled};
 use super::{Error, fields};
 
 /// What a key and its row take in the map at most: there are up to 2.3 places for each.
@@ -25,9 +27,21 @@ pub struct Layout {
     pub key: Vec<usize>,
     /// The places of the compared fields; `None` if it is all of them.
     pub compared: Option<Vec<usize>>,
+    /// The keys whose lines are compared; `None` if it is all of them.
+    pub sample: Option<Sample>,
 }
 
 impl Layout {
+    /// Says whether a line is compared.
+    pub(super) fn takes(&self, line: &[u8]) -> bool {
+        self.sample.is_none_or(|sample| with_fields(line, &self.key, |key| sample.has(key)))
+    }
+
+    /// Says whether lines with a key, given as a line of ids, are compared.
+    pub(super) fn takes_key(&self, key: &[u8]) -> bool {
+        self.sample.is_none_or(|sample| sample.has(key))
+    }
+
     pub(super) fn key_of(&self, line: &[u8]) -> Digested {
         digest_of_fields(line, &self.key)
     }
@@ -37,7 +51,7 @@ impl Layout {
         fields_of(line, &self.key)
     }
 
-    fn row_of(&self, line: &[u8]) -> Digested {
+    pub(super) fn row_of(&self, line: &[u8]) -> Digested {
         self.compared.as_ref().map_or_else(|| digest(line), |places| digest_of_fields(line, places))
     }
 }
@@ -59,11 +73,17 @@ impl Expected {
 
     /// A part names a key: its row is gone, unless a record follows.
     pub fn id(&mut self, line: &[u8]) -> Result<(), Error> {
+        if !self.layout.takes_key(line) {
+            return Ok(());
+        }
         self.spill.push(&Entry { key: digest(line), says: Says::Gone, row: Digested::default() })
     }
 
     /// A part has a record. Its row may be gone again, because a later part has a range that it lies in.
     pub fn record(&mut self, line: &[u8], is_gone: bool) -> Result<(), Error> {
+        if !self.layout.takes(line) {
+            return Ok(());
+        }
         let (key, row) = (self.layout.key_of(line), self.layout.row_of(line));
         let says = if is_gone { Says::Gone } else { Says::Row };
         self.spill.push(&Entry { key, says, row })
@@ -112,7 +132,7 @@ pub struct TableRows {
 }
 
 impl TableRows {
-    /// Returns how many rows there were.
+    /// Returns how many rows there were, of those that are compared.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -122,6 +142,10 @@ impl Write for TableRows {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let TableRows { lines, layout, spill, count } = self;
         lines.take(bytes, |line| {
+            let line = without_newline(line);
+            if !layout.takes(line) {
+                return Ok(());
+            }
             *count += 1;
             let entry = Entry { key: layout.key_of(line), says: Says::Row, row: layout.row_of(line) };
             spill.push(&entry).map_err(io::Error::other)
@@ -130,31 +154,6 @@ impl Write for TableRows {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A stream of bytes, cut into lines.
-#[derive(Default)]
-pub(super) struct Lines {
-    /// The beginning of a line whose end has not come yet.
-    begun: Vec<u8>,
-}
-
-impl Lines {
-    /// Calls a function with each line that ends in `bytes`, without its newline.
-    pub(super) fn take(
-        &mut self,
-        bytes: &[u8],
-        mut each: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<usize> {
-        let mut rest = bytes;
-        while rest.read_until(b'\n', &mut self.begun)? > 0 {
-            if self.begun.ends_with(b"\n") {
-                each(without_newline(&self.begun))?;
-                self.begun.clear();
-            }
-        }
-        Ok(bytes.len())
     }
 }
 
@@ -173,8 +172,12 @@ impl LeftOut {
 
 impl Write for LeftOut {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let spill = &mut self.expected.spill;
+        let Expected { spill, layout, .. } = &mut self.expected;
         self.lines.take(bytes, |line| {
+            let line = without_newline(line);
+            if !layout.takes_key(line) {
+                return Ok(());
+            }
             let (key, row) = (digest(line), Digested::default());
             spill.push(&Entry { key, says: Says::Unknown, row }).map_err(io::Error::other)
         })
@@ -207,7 +210,7 @@ pub struct Differences {
     /// The rows that no part tells anything of.
     pub not_judged: u64,
     /// The first keys that differ.
-    some: HashMap<Digested, Difference>,
+    some: ByDigest<Difference>,
     /// The limit on how many of these there are.
     most: usize,
     /// There are more.
@@ -215,6 +218,11 @@ pub struct Differences {
 }
 
 impl Differences {
+    /// Returns that there is none, without some keys.
+    pub fn none(left_out: u64) -> Differences {
+        Differences { left_out, ..Differences::default() }
+    }
+
     /// Says whether there is none.
     pub fn is_empty(&self) -> bool {
         self.missing == 0 && self.extra == 0 && self.different == 0
@@ -236,8 +244,8 @@ impl Differences {
 
     /// Returns what looks for the keys again, in lines with this layout.
     pub fn search(&self, layout: Layout) -> Search {
-        let wanted = self.some.keys().copied().collect();
-        Search { lines: Lines::default(), layout, wanted, found: HashMap::new() }
+        let wanted = self.keys().map(|key| (key, ())).collect();
+        Search { lines: Lines::default(), layout, wanted, found: ByDigest::default() }
     }
 
     /// Says whether more keys differ than were asked for.
@@ -286,8 +294,8 @@ pub struct Example {
 pub struct Search {
     lines: Lines,
     layout: Layout,
-    wanted: HashSet<Digested>,
-    found: HashMap<Digested, Found>,
+    wanted: ByDigest<()>,
+    found: ByDigest<Found>,
 }
 
 /// The last line that was found of a key.
@@ -302,9 +310,9 @@ impl Search {
         Self::look(&self.layout, &self.wanted, &mut self.found, line);
     }
 
-    fn look(layout: &Layout, wanted: &HashSet<Digested>, found: &mut HashMap<Digested, Found>, line: &[u8]) {
+    fn look(layout: &Layout, wanted: &ByDigest<()>, found: &mut ByDigest<Found>, line: &[u8]) {
         let key = layout.key_of(line);
-        if wanted.contains(&key) {
+        if wanted.contains_key(&key) {
             let all = fields::of_line(line).collect::<Vec<_>>();
             let fields = match &layout.compared {
                 None => all.iter().map(|field| digest(field)).collect(),
@@ -321,8 +329,8 @@ impl Write for Search {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Search { lines, layout, wanted, found } = self;
         lines.take(bytes, |line| {
-            Self::look(layout, wanted, found, line);
-            Ok(())
+            Self::look(layout, wanted, found, without_newline(line));
+            Ok::<_, io::Error>(())
         })
     }
 
@@ -347,7 +355,7 @@ struct PartOfShare {
 
 impl PartOfShare {
     fn has(self, key: &Digested) -> bool {
-        number(key, 1) % self.rounds == self.round
+        key.number(1) % self.rounds == self.round
     }
 }
 
@@ -369,7 +377,7 @@ impl Sides {
     ) -> Result<(), Error> {
         let Sides { expected, rows } = self;
         let keys = usize::try_from(expected.entries(part.share) / part.rounds).unwrap_or(0);
-        let mut states = HashMap::<Digested, State>::with_capacity(keys);
+        let mut states: ByDigest<State> = HashMap::with_capacity_and_hasher(keys, Default::default());
         expected.each(part.share, go_on, |Entry { key, says, row }| {
             if part.has(&key) {
                 states.insert(key, State { says, row, is_met: false });

@@ -16,6 +16,7 @@ mod csv;
 mod definition;
 mod expire;
 mod fields;
+mod hash;
 mod hashed;
 mod lines;
 mod manifest;
@@ -26,7 +27,9 @@ pub mod reader;
 mod receipt;
 mod repair;
 mod replaced;
+mod sample;
 mod spill;
+mod sums;
 mod writer;
 
 use std::io;
@@ -46,7 +49,9 @@ pub use ranges::{Bound, Comparison, Condition, Range, fit as ranges_fit};
 pub use receipt::{Receipt, Verified, leave as leave_receipt};
 pub use repair::{Repair, Repaired, RowsToRepair};
 pub use replaced::Replaced;
+pub use sample::Sample;
 pub use spill::Scratch;
+pub use sums::{Equal, LeftOutOfSums, RowSums, Sums};
 pub use writer::{Counted, FileWriter, PartSummary, PartWriter, Writer, other_attempts, sweep};
 
 /// What can go wrong with a batch.

@@ -1,13 +1,11 @@
-//! The lines of a part's files, one after the other, and what a line is told by.
+//! The lines of a part's files, one after the other.
 //!
 //! Input: a part. Output: each id and each record as a line of COPY text. A record in CSV becomes the line
 //! that COPY would have written in format text.
 //!
 //! Invariant: a file that ends without an error has as many lines as its manifest says, and the hash.
 
-use std::io::{BufRead, BufReader, Read};
-
-use sha2::{Digest, Sha256};
+use std::io::{BufRead, BufReader, ErrorKind};
 
 use super::csv::Records;
 use super::manifest::{Format, Manifest, Part};
@@ -15,15 +13,14 @@ use super::reader::{self, FileReader};
 use super::{Error, fields, path};
 use store::Store;
 
-/// How many lines are read between two looks at whether to go on.
+/// How many records in CSV are read between two looks at whether to go on.
 const LINES_BETWEEN_LOOKS: u64 = 8192;
+
+/// How much of a file is cut into lines between two looks at whether to go on.
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// COPY takes no longer line (stringinfo.c, MaxAllocSize).
 const LINE_BYTES_MAX: u64 = 1 << 30;
-
-/// A key or a row, as the first half of its SHA-256: a billion of them share one with a probability of 1 in
-/// 10^20.
-pub(super) type Digested = [u8; 16];
 
 /// Where batches are read, and what limits that.
 #[derive(Clone, Copy)]
@@ -56,18 +53,29 @@ impl Reading<'_> {
         file: FileReader,
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut file = BufReader::new(file);
-        let (mut line, mut lines) = (Vec::new(), 0);
-        while file.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? > 0 {
-            if line.len() as u64 == LINE_BYTES_MAX {
+        let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+        let (mut cut, mut lines) = (Lines::default(), 0);
+        loop {
+            let bytes = match file.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                bytes => bytes?,
+            };
+            self.require_going_on(manifest)?;
+            if bytes.is_empty() {
+                break;
+            }
+            let length = cut.take(bytes, |line| {
+                lines += 1;
+                each(line)
+            })?;
+            file.consume(length);
+            if cut.begun.len() as u64 >= LINE_BYTES_MAX {
                 return Err(file.into_inner().damaged("it has a line that no row of PostgreSQL has").into());
             }
-            if lines % LINES_BETWEEN_LOOKS == 0 {
-                self.require_going_on(manifest)?;
-            }
-            each(&line)?;
-            line.clear();
+        }
+        if !cut.begun.is_empty() {
             lines += 1;
+            each(&cut.begun)?;
         }
         require_count(&file.into_inner(), lines, declared)
     }
@@ -119,19 +127,44 @@ pub(super) fn without_newline(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\n").unwrap_or(line)
 }
 
-pub(super) fn digest(bytes: &[u8]) -> Digested {
-    let mut half = Digested::default();
-    half.copy_from_slice(&Sha256::digest(bytes)[..16]);
-    half
+/// A stream of bytes, cut into lines.
+#[derive(Default)]
+pub(super) struct Lines {
+    /// The beginning of a line whose end has not come yet.
+    begun: Vec<u8>,
 }
 
-/// Returns some fields of a record as a line has them, separated by tabs: those of the key are the line of
-/// its id. The record is without its newline.
-pub(super) fn digest_of_fields(line: &[u8], places: &[usize]) -> Digested {
-    if let [0] = places {
-        return digest(fields::of_line(line).next().unwrap_or(line));
+impl Lines {
+    /// Calls a function with each line that ends in `bytes`, its newline included.
+    pub(super) fn take<E: From<std::io::Error>>(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let from = rest;
+            let line = &from[..rest.skip_until(b'\n')?];
+            if !self.begun.is_empty() || !line.ends_with(b"\n") {
+                self.begun.extend_from_slice(line);
+                if self.begun.ends_with(b"\n") {
+                    each(&self.begun)?;
+                    self.begun.clear();
+                }
+            } else {
+                each(line)?;
+            }
+        }
+        Ok(bytes.len())
     }
-    digest(&fields_of(line, places))
+}
+
+/// Calls a function with some fields of a line, separated by tabs.
+pub(super) fn with_fields<T>(line: &[u8], places: &[usize], call: impl FnOnce(&[u8]) -> T) -> T {
+    match places {
+        [0] => call(fields::of_line(line).next().unwrap_or(line)),
+        places => call(&fields_of(line, places)),
+    }
 }
 
 /// Returns some fields of a line, separated by tabs.

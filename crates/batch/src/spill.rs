@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::Error;
-use super::lines::Digested;
+use super::hash::Digested;
 
 /// The bytes of an entry: the digests, and what the entry says.
 const ENTRY_BYTES: usize = 33;
@@ -78,13 +78,8 @@ impl Shares {
     }
 
     fn of_key(self, key: &Digested) -> usize {
-        (number(key, 0) % self.count) as usize
+        (key.number(0) % self.count) as usize
     }
-}
-
-/// Returns a number that a digest decides: another one for another part of it.
-pub(super) fn number(key: &Digested, part: usize) -> u64 {
-    key.iter().skip(part * 4).take(4).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Entries on their way into a file.
@@ -113,8 +108,8 @@ impl Spill {
     pub(super) fn push(&mut self, entry: &Entry) -> Result<(), Error> {
         let share = self.shares.of_key(&entry.key);
         let part = &mut self.parts[share];
-        part.buffer.extend(entry.key);
-        part.buffer.extend(entry.row);
+        part.buffer.extend_from_slice(&entry.key.0);
+        part.buffer.extend_from_slice(&entry.row.0);
         part.buffer.push(entry.says as u8);
         part.entries += 1;
         if part.buffer.len() >= self.shares.block_entries * ENTRY_BYTES {
@@ -185,7 +180,7 @@ fn read_at(file: &mut File, at: u64, block: &mut [u8]) -> io::Result<()> {
 fn entry(bytes: &[u8]) -> Entry {
     let half = |from: usize| {
         let mut digest = Digested::default();
-        digest.copy_from_slice(&bytes[from..from + 16]);
+        digest.0.copy_from_slice(&bytes[from..from + 16]);
         digest
     };
     let says = Says::ALL.into_iter().find(|says| *says as u8 == bytes[32]).unwrap_or(Says::Unknown);

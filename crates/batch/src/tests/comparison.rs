@@ -7,13 +7,13 @@ use super::compaction::{State, Step, apply, key, note, publish, record, step};
 use super::*;
 use crate::csv::Records;
 use crate::{
-    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Replaced, Scratch, line_of,
-    values_of,
+    Difference, Differences, Expected, Layout, Reading, Repair, Repaired, Replaced, Sample, Scratch, Sums,
+    line_of, values_of,
 };
 
 /// The columns are note, b, a; the key is a, b.
-fn layout() -> Layout {
-    Layout { key: vec![2, 1], compared: None }
+fn layout(sample: Option<Sample>) -> Layout {
+    Layout { key: vec![2, 1], compared: None, sample }
 }
 
 fn scratch(limit: Option<u64>) -> Scratch {
@@ -25,30 +25,31 @@ fn compare(
     place: &Place,
     run: &[Manifest],
     rows: &[(String, String)],
-    left_out: &[String],
+    (left_out, sample): (&[String], Option<Sample>),
     memory: u64,
 ) -> (Differences, Vec<String>) {
     let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "verify" };
     let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full);
     let (is_partial, run) = (first.is_none(), &run[first.unwrap_or(0)..]);
-    let mut expected = Expected::new(layout(), 100, memory, scratch(None));
+    let mut expected = Expected::new(layout(sample), 100, memory, scratch(None));
     let replaced = Replaced::by(run.iter().map(|manifest| (manifest, &manifest.parts[0]))).unwrap();
     for (place, manifest) in run.iter().enumerate() {
         let part = &manifest.parts[0];
         reading.each_id(manifest, part, |line| expected.id(line)).unwrap();
-        let is_gone = |line: &[u8]| replaced.is_gone(place, (manifest, part), line, &layout().key);
+        let is_gone = |line: &[u8]| replaced.is_gone(place, (manifest, part), line, &layout(sample).key);
         reading.each_record(manifest, part, |line| expected.record(line, is_gone(line)?)).unwrap();
     }
     let mut keys = expected.left_out();
     left_out.iter().for_each(|key| writeln!(keys, "{key}").unwrap());
     let expected = keys.finish();
-    let mut table = expected.rows(layout(), scratch(None));
+    let mut table = expected.rows(layout(sample), scratch(None));
     let lines = rows.iter().map(|(key, note)| record((key, note))).collect::<String>();
     // In pieces that end anywhere.
     lines.as_bytes().chunks(7).for_each(|piece| table.write_all(piece).unwrap());
-    assert_eq!(table.count(), rows.len() as u64);
+    let is_compared = |(key, _): &&(String, String)| sample.is_none_or(|sample| sample.has(key.as_bytes()));
+    assert_eq!(table.count(), rows.iter().filter(is_compared).count() as u64);
     let found = expected.compare(table, is_partial, 100, || Ok(())).unwrap();
-    let (mut in_store, mut here) = (found.search(layout()), found.search(layout()));
+    let (mut in_store, mut here) = (found.search(layout(sample)), found.search(layout(sample)));
     for manifest in run {
         let take = |line: &[u8]| {
             in_store.record(line);
@@ -65,11 +66,59 @@ fn compare(
     (found, examples)
 }
 
+/// Compares rows by sums with batches that begin with a full one, and returns whether they are equal and how
+/// many rows there are and keys are left out; `None` if this way does not tell.
+fn by_sums(
+    place: &Place,
+    run: &[Manifest],
+    rows: &[(String, String)],
+    (left_out, sample): (&[String], Option<Sample>),
+    memory: u64,
+) -> Option<Option<(u64, u64)>> {
+    let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "verify" };
+    let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full)?;
+    let parts = run[first..].iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
+    let ids = parts.iter().map(|(_, part)| part.ids).sum();
+    let mut sums = Sums::new(layout(sample), ids, memory)?;
+    for (place, (manifest, part)) in (0..).zip(&parts) {
+        let take = |line: &[u8]| {
+            sums.id(place, line);
+            Ok(())
+        };
+        reading.each_id(manifest, part, take).unwrap();
+    }
+    let mut keys = sums.left_out();
+    left_out.iter().for_each(|key| writeln!(keys, "{key}").unwrap());
+    let mut sums = keys.finish();
+    let replaced = Replaced::by(parts.clone()).unwrap();
+    for (place, (manifest, part)) in (0..).zip(&parts) {
+        let take = |line: &[u8]| {
+            let is_gone = replaced.is_gone(place as usize, (manifest, part), line, &layout(sample).key)?;
+            sums.record(place, line, is_gone);
+            Ok(())
+        };
+        reading.each_record(manifest, part, take).unwrap();
+    }
+    if sums.is_unknown() {
+        return None;
+    }
+    let mut table = sums.rows(layout(sample));
+    let lines = rows.iter().map(|(key, note)| record((key, note))).collect::<String>();
+    lines.as_bytes().chunks(7).for_each(|piece| table.write_all(piece).unwrap());
+    Some(table.finish().map(|equal| (equal.rows, equal.left_out)))
+}
+
 /// Returns rows after a repair has been applied to them as changes are.
-fn repaired(place: &Place, run: &[Manifest], rows: &State, found: &Differences) -> State {
+fn repaired(
+    place: &Place,
+    run: &[Manifest],
+    rows: &State,
+    found: &Differences,
+    sample: Option<Sample>,
+) -> State {
     let reading = Reading { store: &*place.store, memory: 1 << 20, interrupted: || false, doing: "repair" };
     let first = run.iter().rposition(|manifest| manifest.parts[0].kind == Kind::Full).unwrap_or(0);
-    let mut here = Repair::of(found, layout(), scratch(None), scratch(None)).rows(layout());
+    let mut here = Repair::of(found, layout(sample), scratch(None), scratch(None)).rows(layout(sample));
     rows.iter().for_each(|(key, note)| here.write_all(record((key, note)).as_bytes()).unwrap());
     let mut repair = here.finish();
     let parts = run[first..].iter().map(|manifest| (manifest, &manifest.parts[0]));
@@ -84,7 +133,7 @@ fn repaired(place: &Place, run: &[Manifest], rows: &State, found: &Differences) 
     }
     for (place, (manifest, part)) in parts {
         let take = |line: &[u8]| {
-            let is_gone = replaced.is_gone(place, (manifest, part), line, &layout().key)?;
+            let is_gone = replaced.is_gone(place, (manifest, part), line, &layout(sample).key)?;
             if is_gone { Ok(()) } else { repair.record(place, line) }
         };
         reading.each_record(manifest, part, take).unwrap();
@@ -122,6 +171,7 @@ proptest! {
         spoilt in proptest::collection::btree_map(key(), proptest::option::of(note()), 0..6),
         left_out in proptest::collection::btree_set(key(), 0..4),
         memory in prop_oneof![Just(1u64), Just(1000), Just(1 << 14), Just(1 << 20)],
+        sample in proptest::option::of((1..=2u64).prop_map(|share| Sample { share, shares: 2 })),
     ) {
         let place = Place::new();
         let steps = [vec![Step::Replace(start)], steps].concat();
@@ -136,13 +186,16 @@ proptest! {
             Step::Replace(_) => Vec::new(),
         };
         let named = steps[begins_with.min(steps.len() - 1)..].iter().flat_map(of_changes).collect::<BTreeSet<_>>();
-        let is_judged = |key: &String| !left_out.contains(key) && (!is_partial || named.contains(key));
+        let is_in_sample = |key: &&String| sample.is_none_or(|sample| sample.has(key.as_bytes()));
+        let is_judged = |key: &String| {
+            is_in_sample(&key) && !left_out.contains(key) && (!is_partial || named.contains(key))
+        };
 
         let mut table = state.clone();
         apply(&mut table, &Step::Change(spoilt, Vec::new()));
         let rows = table.clone().into_iter().collect::<Vec<_>>();
         let keys = left_out.iter().cloned().collect::<Vec<_>>();
-        let (found, mut examples) = compare(&place, run, &rows, &keys, memory);
+        let (found, mut examples) = compare(&place, run, &rows, (&keys, sample), memory);
         let all = state.keys().chain(table.keys()).collect::<BTreeSet<_>>();
         let wrong = all.into_iter().filter(|key| is_judged(key)).filter_map(|key| {
             match (state.get(key), table.get(key)) {
@@ -159,12 +212,20 @@ proptest! {
         let counts = (found.missing, found.extra, found.different);
         prop_assert_eq!(counts, (count("Missing"), count("Extra"), count("Different")));
         prop_assert_eq!(found.is_empty(), wrong.is_empty());
-        prop_assert_eq!(found.left_out, left_out.len() as u64);
+        let left_out = left_out.iter().filter(is_in_sample).count() as u64;
+        prop_assert_eq!(found.left_out, left_out);
+        match by_sums(&place, run, &rows, (&keys, sample), memory) {
+            None => prop_assert!(is_partial || memory <= 1000),
+            Some(equal) => {
+                let counts = (table.keys().filter(is_in_sample).count() as u64, left_out);
+                prop_assert_eq!(equal, found.is_empty().then_some(counts));
+            }
+        }
         let judged = |state: &State| {
             let rows = state.iter().filter(|(key, _)| is_judged(key));
             rows.map(|(key, note)| (key.clone(), note.clone())).collect::<State>()
         };
-        let repaired = repaired(&place, run, &table, &found);
+        let repaired = repaired(&place, run, &table, &found, sample);
         prop_assert_eq!(judged(&repaired), judged(&state));
         prop_assert!(table.iter().all(|(key, note)| is_judged(key) || repaired.get(key) == Some(note)));
     }
@@ -198,9 +259,45 @@ fn one_more_row_of_a_key_is_extra() {
     let batches = publish(&place, &[Step::Replace(rows.clone())]);
     let rows = rows.into_iter().collect::<Vec<_>>();
     let twice = [rows.clone(), rows].concat();
-    let (found, examples) = compare(&place, &batches, &twice, &[], 1 << 20);
+    let (found, examples) = compare(&place, &batches, &twice, (&[], None), 1 << 20);
     assert_eq!((found.missing, found.extra, found.different), (0, 1, 0));
     assert_eq!(examples, ["Extra 1\ta: []"]);
+    assert_eq!(by_sums(&place, &batches, &twice, (&[], None), 1 << 20), Some(None));
+}
+
+#[test]
+fn each_key_is_in_one_share_and_stays_there() {
+    let share_of = |key: &str| {
+        let shares = (1..=7).filter(|&share| Sample { share, shares: 7 }.has(key.as_bytes()));
+        let [share] = shares.collect::<Vec<_>>()[..] else { panic!("{key} is in another number of shares") };
+        share
+    };
+    assert_eq!(["1", "2", "1\ta", ""].map(share_of), [7, 4, 3, 2]);
+    let mut sizes = [0; 7];
+    (0..7000).for_each(|key| sizes[share_of(&key.to_string()) as usize - 1] += 1);
+    assert!(sizes.iter().all(|size| (900..1100).contains(size)), "{sizes:?}");
+}
+
+#[test]
+fn sums_tell_nothing_of_a_record_whose_key_is_not_named() {
+    let mut sums = Sums::new(layout(None), 0, 1 << 20).unwrap();
+    sums.record(0, b"x\tb\t1", false);
+    assert!(!sums.is_unknown());
+    sums.record(1, b"x\tb\t1", false);
+    assert!(sums.is_unknown());
+}
+
+#[test]
+fn sums_tell_nothing_if_keys_do_not_fit_into_memory() {
+    let memory = 48;
+    assert!(Sums::new(layout(None), 2, memory).is_none());
+    let mut keys = Sums::new(layout(None), 1, memory).unwrap().left_out();
+    keys.write_all(b"1\ta\n").unwrap();
+    let sums = keys.finish();
+    assert!(!sums.is_unknown());
+    let mut keys = sums.left_out();
+    keys.write_all(b"2\ta\n").unwrap();
+    assert!(keys.finish().is_unknown());
 }
 
 #[test]
@@ -213,7 +310,7 @@ fn records_in_csv_that_do_not_end_are_refused() {
 
 #[test]
 fn a_temporary_file_stays_below_its_limit() {
-    let mut expected = Expected::new(layout(), 1, 1 << 20, scratch(Some(1)));
+    let mut expected = Expected::new(layout(None), 1, 1 << 20, scratch(Some(1)));
     let mut last = Ok(());
     for key in 0..10_000 {
         last = expected.id(format!("{key}\ta").as_bytes());
