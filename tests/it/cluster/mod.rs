@@ -207,8 +207,11 @@ impl Cluster {
         let Some(mut server) = self.server.take() else {
             return;
         };
-        // Stopped, the postmaster starts no more processes while the ones it has are listed.
+        // Stopped, the postmaster starts no more processes while the ones it has are listed. A fork that is
+        // under way when the signal is sent is still completed.
         signal("STOP", &[server.id()]);
+        let has_stopped = || process(server.id()).is_none_or(|(state, _)| matches!(state, 'T' | 'Z'));
+        wait_until("the postmaster has stopped", has_stopped);
         let mut victims = children(server.id());
         victims.push(server.id());
         signal("KILL", &victims);
