@@ -61,7 +61,9 @@ SELECT target, number AS batch, kind, tables, ids, records, pg_catalog.pg_size_p
 COMMENT ON VIEW tx_batches IS 'batches that this database has published, the latest of each target first';
 COMMENT ON COLUMN tx_batches.target IS 'the target';
 COMMENT ON COLUMN tx_batches.batch IS 'number of the batch';
-COMMENT ON COLUMN tx_batches.kind IS 'full: stands by itself; changes: needs the batch before it';
+COMMENT ON COLUMN tx_batches.kind IS
+    'full: stands by itself; baseline: stands by itself where the rows are already; changes: needs the batch '
+    'before it';
 COMMENT ON COLUMN tx_batches.tables IS 'tables in the batch';
 COMMENT ON COLUMN tx_batches.ids IS 'keys that changed';
 COMMENT ON COLUMN tx_batches.records IS 'records in the batch';
@@ -79,7 +81,7 @@ SELECT target, number AS batch, kind, tables, deleted, updated, inserted,
 COMMENT ON VIEW tx_receipts IS 'batches that this database has applied, the latest of each target first';
 COMMENT ON COLUMN tx_receipts.target IS 'the target whose batch it is';
 COMMENT ON COLUMN tx_receipts.batch IS 'number of the batch';
-COMMENT ON COLUMN tx_receipts.kind IS 'full or changes';
+COMMENT ON COLUMN tx_receipts.kind IS 'full, baseline or changes';
 COMMENT ON COLUMN tx_receipts.tables IS 'tables in the batch';
 COMMENT ON COLUMN tx_receipts.deleted IS 'rows deleted here';
 COMMENT ON COLUMN tx_receipts.updated IS 'rows updated here';

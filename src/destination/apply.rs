@@ -114,6 +114,7 @@ pub fn apply(
     let demands = demands(manifest, options, caller);
     let (number, target) = (manifest.number, &manifest.target);
     let places = ownership::leave_out(places(manifest)?, manifest, &Copies::default(), chain)?;
+    ownership::wait_for_full_parts(manifest, &places)?;
     require_room(&places, target)?;
     let destinations = places.into_iter().map(|place| {
         let table = place.part.table();
@@ -161,7 +162,7 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
     let Destination { table, shape, part, .. } = destination;
     let names = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
     let Some((columns, before)) = catalog::columns_of_copy(table.oid(), &names)? else { return Ok(()) };
-    let is_full = part.kind == Kind::Full;
+    let is_full = part.kind.begins();
     let before = before.filter(|_| !is_full);
     let stale = before.as_ref().map_or_else(Vec::new, |before| columns.stale_since(before));
     if !stale.is_empty() {

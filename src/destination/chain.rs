@@ -3,8 +3,9 @@
 //! Input: the last receipt of this database, and the batches in the store. Output: one [`Next`] after the
 //! other.
 //!
-//! Invariant: a batch that is returned names the last applied batch as its predecessor, or it is full. A
-//! compacted batch is returned in place of the batches that it stands for.
+//! Invariant: a batch that is returned names the last applied batch as its predecessor, or it is full, or it
+//! is the baseline that an administrator lets this database begin with. A compacted batch is returned in
+//! place of the batches that it stands for.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::catalog;
+use crate::destination::baseline::BaselineError;
 use crate::destination::error::ChainError;
 use crate::error::{Result, Shared};
 use crate::guc;
@@ -29,9 +31,9 @@ pub struct Backlog<'a> {
     ahead: Vec<u64>,
     /// The compacted batches that end after `last`, in ascending order of their ends.
     runs: Vec<BatchRange>,
-    /// The number of the latest full batch, if all batches before it are skipped.
+    /// The number of the latest full batch, or of the first baseline, if all batches before it are skipped.
     full: Option<u64>,
-    /// The compacted full batch to begin with.
+    /// The compacted batch to begin with.
     begin_with: Option<Next>,
     /// The last batch ahead that holds a table in full, by schema and name.
     last_full: OnceCell<HashMap<(String, String), u64>>,
@@ -60,6 +62,8 @@ impl From<Manifest> for Next {
 struct LatestFull {
     /// Its place in `ahead`, and its number.
     found: Option<(usize, u64)>,
+    /// The first baseline after it, likewise.
+    baseline: Option<(usize, u64)>,
     /// The first error among the manifests of later batches.
     unreadable: Option<batch::Error>,
 }
@@ -68,8 +72,8 @@ impl<'a> Backlog<'a> {
     /// Lists the batches of a target that have not been applied here.
     ///
     /// Fails if no batch can be the first one, or if the store has lost or replaced the batch that was
-    /// applied last.
-    pub fn new(target: &'a str, store: &'a dyn Store) -> Result<Backlog<'a>> {
+    /// applied last. If `adopt`, the first one may be a baseline.
+    pub fn new(target: &'a str, store: &'a dyn Store, adopt: bool) -> Result<Backlog<'a>> {
         let last = catalog::last_receipt(target)?.map(|receipt| (receipt.number, receipt.id));
         let after = last.as_ref().map_or(0, |last| last.0);
         let mut ahead = reader::numbers(store, target, after)?;
@@ -89,7 +93,7 @@ impl<'a> Backlog<'a> {
             None if chain.ahead.is_empty() => return Err(Shared::no_batch(target, store).into()),
             _ => {
                 chain.runs = reader::runs(store, target, after)?;
-                chain.skip_to_latest_full()?;
+                chain.skip_to_latest_full(adopt)?;
             }
         }
         Ok(chain)
@@ -151,11 +155,23 @@ impl<'a> Backlog<'a> {
 
     /// Skips the batches that the latest full batch replaces, even where one of them is missing or damaged.
     /// Where nothing has been applied yet, the full batch may be a compacted one.
-    fn skip_to_latest_full(&mut self) -> Result<()> {
+    fn skip_to_latest_full(&mut self, adopt: bool) -> Result<()> {
+        let is_new = self.last.is_none();
         // From here on this session remembers nothing, unless the search ends with `remember`.
-        let seen = NotFull::take(self);
-        let compacted = if self.last.is_none() { self.compacted_full()? } else { None };
-        let LatestFull { found, unreadable } = self.latest_full(compacted.as_ref(), seen.as_ref());
+        let seen = NotFull::take(self).filter(|_| !is_new);
+        let compacted = if is_new { self.compacted_full()? } else { None };
+        let LatestFull { found, baseline, unreadable } = self.latest_full(compacted.as_ref(), seen.as_ref());
+        if is_new {
+            let full =
+                found.map(|(_, number)| number).or(compacted.as_ref().map(|next| next.manifest.number));
+            let has_baseline = self.begin_with_baseline(full.unwrap_or(0), baseline, adopt)?;
+            match unreadable {
+                // It may be an earlier baseline.
+                Some(error) if has_baseline && adopt => return Err(error.into()),
+                _ if has_baseline && adopt => return Ok(()),
+                _ => {}
+            }
+        }
         let not_full_from = if let Some((place, number)) = found {
             self.ahead.truncate(place + 1);
             self.full = Some(number);
@@ -179,10 +195,44 @@ impl<'a> Backlog<'a> {
         }
     }
 
+    /// Looks for the first baseline after full batch `full`; `own` is the first that is not compacted. With
+    /// `adopt` it is the batch to begin with. Not the latest: the rows here may be older than that. Says
+    /// whether there is one.
+    ///
+    /// # Errors
+    /// There is one and no full batch, and nothing is to be adopted.
+    fn begin_with_baseline(&mut self, full: u64, own: Option<(usize, u64)>, adopt: bool) -> Result<bool> {
+        let compacted = self.compacted_baseline(full)?;
+        let compacted = compacted.filter(|next| own.is_none_or(|(_, number)| next.manifest.number < number));
+        let Some(number) = compacted.as_ref().map(|next| next.manifest.number).or(own.map(|own| own.1))
+        else {
+            return Ok(false);
+        };
+        if !adopt {
+            if full == 0 {
+                let instant = match &compacted {
+                    Some(next) => next.manifest.created_at.clone(),
+                    None => reader::manifest(self.store, self.target, number)?.created_at,
+                };
+                let target = self.target.to_owned();
+                return Err(BaselineError::NothingFull { number, target, instant }.into());
+            }
+            return Ok(true);
+        }
+        match (compacted, own) {
+            (None, Some((place, number))) => {
+                self.ahead.truncate(place + 1);
+                self.full = Some(number);
+            }
+            (compacted, _) => self.begin_with = compacted,
+        }
+        Ok(true)
+    }
+
     /// Searches for the latest full batch that is later than a compacted one, leaving out those known not to
     /// be full.
     fn latest_full(&self, compacted: Option<&Next>, seen: Option<&NotFull>) -> LatestFull {
-        let mut unreadable = None;
+        let (mut unreadable, mut baseline) = (None, None);
         for (place, &number) in self.ahead.iter().enumerate() {
             if compacted.is_some_and(|full| full.manifest.number >= number) {
                 break;
@@ -192,13 +242,14 @@ impl<'a> Backlog<'a> {
             }
             match reader::manifest(self.store, self.target, number) {
                 Ok(manifest) if manifest.kind == Kind::Full => {
-                    return LatestFull { found: Some((place, number)), unreadable };
+                    return LatestFull { found: Some((place, number)), baseline, unreadable };
                 }
+                Ok(manifest) if manifest.kind == Kind::Baseline => baseline = Some((place, number)),
                 Ok(_) => {}
                 Err(error) => unreadable = unreadable.or(Some(error)),
             }
         }
-        LatestFull { found: None, unreadable }
+        LatestFull { found: None, baseline, unreadable }
     }
 
     /// Returns the compacted full batch to begin again with: batch `found` does not follow batch `last`.
@@ -258,8 +309,19 @@ impl<'a> Backlog<'a> {
 
     /// Returns the compacted full batch that ends last.
     fn compacted_full(&mut self) -> Result<Option<Next>> {
-        while let Some(run) = self.runs.iter().rev().copied().find(|run| run.is_full()) {
-            if let Some(compacted) = self.compacted(run)? {
+        let runs = self.runs.iter().rev().copied().filter(|run| run.is_full());
+        self.first_of_kind(Kind::Full, runs.collect())
+    }
+
+    /// Returns the compacted baseline that ends first after a batch.
+    fn compacted_baseline(&mut self, after: u64) -> Result<Option<Next>> {
+        let runs = self.runs.iter().copied().filter(|run| run.is_full() && run.last > after);
+        self.first_of_kind(Kind::Baseline, runs.collect())
+    }
+
+    fn first_of_kind(&mut self, kind: Kind, runs: Vec<BatchRange>) -> Result<Option<Next>> {
+        for run in runs {
+            if let Some(compacted) = self.compacted(run)?.filter(|compacted| compacted.batch.kind == kind) {
                 return Ok(Some(compacted.into()));
             }
         }

@@ -143,7 +143,7 @@ fn of_store(import: &ImportHealth, store: &dyn Store, numbers: &[u64]) -> Result
         return Ok(Some(Problem::ahead_of(target, behind)));
     };
     if first > number + 1 {
-        let missing = Backlog::new(target, store).and_then(|mut chain| chain.missing_batch());
+        let missing = Backlog::new(target, store, false).and_then(|mut chain| chain.missing_batch());
         match missing {
             Ok(missing) => return Ok(missing.map(|missing| Problem::ahead_of(target, missing))),
             Err(error) => return Problem::met(target, error).map(Some),

@@ -105,7 +105,7 @@ impl<'a> Pending<'a> {
         {
             obstacles.meet(ChainError::Emptied { table, target: target.to_owned() })?;
         }
-        let (chain, here) = (Backlog::new(target, store)?, catalog::this_database()?);
+        let (chain, here) = (Backlog::new(target, store, request.options.adopt)?, catalog::this_database()?);
         Ok(Pending { chain, here, last, left: request.max_batches })
     }
 

@@ -15,6 +15,7 @@ mod retyped;
 mod intercepted;
 mod ranges;
 pub mod apply;
+mod baseline;
 pub mod part;
 pub mod merge;
 pub mod mapping;

@@ -4,10 +4,12 @@
 //! Input: a part, and the table that it is to be applied to. The table is the part's copy already, or becomes
 //! it, or the import is refused.
 //!
-//! Invariant: changes are applied only to a table that has received the full part that they build on. Rows
+//! Invariant: changes are applied only to a table that has received the full part that they build on, or that
+//! was adopted by a baseline. Rows
 //! that no import has written are replaced only if the caller allows it.
 
 use crate::catalog::{self, SourceTable};
+use crate::destination::baseline::{OfTable, require_adoptable};
 use crate::destination::chain::Backlog;
 use crate::destination::error::OwnershipError;
 use crate::destination::resolve::{self, Destination, Place};
@@ -18,8 +20,8 @@ use crate::pg::{Oid, query};
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
-/// Leaves out changes of tables that have not received the full part that they build on, if a later batch has
-/// it: that replaces all rows.
+/// Leaves out changes of tables that have not received the full part that they build on, and baselines, if a
+/// later batch has the table in full: that replaces all rows.
 pub fn leave_out(
     places: Vec<Place>,
     manifest: &Manifest,
@@ -29,12 +31,18 @@ pub fn leave_out(
     let mut kept = Vec::new();
     for place in places {
         let of = copy_for(&place.part, manifest);
-        if place.part.kind == Kind::Changes
-            && !copies.have_full_part(&of, place.oid)?
-            && chain.has_full_ahead(&of.schema, &of.name)
-        {
+        let is_of_no_use = match place.part.kind {
+            Kind::Full => false,
+            Kind::Baseline => true,
+            Kind::Changes => !copies.have_full_part(&of, place.oid)?,
+        };
+        if is_of_no_use && chain.has_full_ahead(&of.schema, &of.name) {
+            let (what, are) = match place.part.kind {
+                Kind::Baseline => ("the baseline", "is"),
+                _ => ("changes", "are"),
+            };
             pgrx::notice!(
-                "changes of table \"{}\" in batch {} are left out, because a later batch has it in full",
+                "{what} of table \"{}\" in batch {} {are} left out, because a later batch has it in full",
                 place.part.table(),
                 manifest.number
             );
@@ -43,6 +51,16 @@ pub fn leave_out(
         }
     }
     Ok(kept)
+}
+
+/// Has copies wait for a full part whose baseline is left out: they lack what has changed before it.
+pub fn wait_for_full_parts(manifest: &Manifest, kept: &[Place]) -> Result<()> {
+    let is_left_out = |part: &&Part| {
+        let is_it = |place: &Place| place.part.schema == part.schema && place.part.name == part.name;
+        part.kind == Kind::Baseline && !kept.iter().any(is_it)
+    };
+    let mut left_out = manifest.parts.iter().filter(is_left_out);
+    left_out.try_for_each(|part| catalog::require_full_part(&copy_for(part, manifest)))
 }
 
 /// Requires that each table is the copy of the table of its part, or makes it that. Returns of each whether
@@ -67,14 +85,19 @@ pub fn claim(
         batch.check(table, shape, part, adopt, caller)
     });
     let have_own_rows = have_own_rows.collect::<Result<Vec<_>>>()?;
-    for Destination { table, shape, part, .. } in
-        destinations.iter().filter(|one| one.part.kind == Kind::Full)
-    {
+    for Destination { table, shape, part, .. } in destinations.iter().filter(|one| one.part.kind.begins()) {
         let (of, relation) = (copy_for(part, manifest), table.oid());
         if !catalog::claim_copy(relation, &of, manifest.number)? {
             let other = catalog::copy(relation)?;
             let other = other.as_ref().map_or(&of, |(other, _)| other);
             return Err(copy_of_another(shape, shape.qualified(), other, manifest));
+        }
+        if part.kind == Kind::Baseline {
+            pgrx::notice!(
+                "table \"{}\" is adopted as it is: its rows must show the source as of {}, or later",
+                shape.qualified(),
+                manifest.created_at
+            );
         }
     }
     // Once more, for those that this batch itself has made copies.
@@ -191,6 +214,12 @@ impl Batch<'_> {
         if part.kind == Kind::Changes {
             let refused = OwnershipError::NotACopy { table: table_name, source_table, target };
             return if has_full_part { Ok(false) } else { Err(refused.into()) };
+        }
+        if part.kind == Kind::Baseline {
+            let (number, of) = (self.manifest.number, OfTable::new(shape, part, self.manifest));
+            let has_rows = || caller.as_owner(table, || resolve::has_rows(shape));
+            require_adoptable(number, of, has_full_part, adopt, has_rows)?;
+            return Ok(true);
         }
         let shows_rows = !table.hides_rows_from(table.owner());
         let has_own_rows = is_new && shows_rows && caller.as_owner(table, || resolve::has_rows(shape))?;

@@ -202,6 +202,10 @@ pub enum ExportError {
     NotAlone { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
+    #[error("target \"{target}\" has received all its tables, so none can be a baseline")]
+    NoBaseline { target: String },
+    #[error("table \"{table}\" cannot be a baseline, because target \"{target}\" has received it")]
+    BaselineOfReceived { target: String, table: TableName },
 }
 
 impl Report for ExportError {
@@ -227,6 +231,20 @@ impl Report for ExportError {
                 .hint("Call it alone: its locks last until the transaction ends."),
             ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
+            ExportError::NoBaseline { .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(
+                "For a destination that has the rows already, export under a name of its own, and put it for \
+                 '…': SELECT * FROM tx_export('…', baseline => true);",
+            ),
+            ExportError::BaselineOfReceived { target, table } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail("What has changed in it since cannot be told, and its copies would miss that.")
+                    .hint(format!(
+                        "To send it in full, run: SELECT * FROM tx_export({0}); To have its copies loaded anew \
+                         from a dump, run: SELECT tx_reset({0}, {1}); SELECT * FROM tx_export({0}, baseline => true);",
+                        literal(target),
+                        table.literal()
+                    ))
+            }
             ExportError::RelativeCame { .. } => {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }

@@ -21,7 +21,7 @@ use crate::source::shadow::read;
 use crate::table::error::TableError;
 use crate::table::key::KeyColumn;
 use crate::table::shape::Shape;
-use batch::{Format, Kind, Manifest, Part, Publisher, reader};
+use batch::{Format, Manifest, Part, Publisher, reader};
 use store::Store;
 
 /// How many parts of unknown batches are kept in memory, where each takes less than a kilobyte.
@@ -212,7 +212,7 @@ pub fn collect_keys(
         return Ok(Healing::Nothing);
     }
     let cannot_heal =
-        |part: &Part| part.kind == Kind::Full || !part.ranges.is_empty() || !has_key(part, shape, key);
+        |part: &Part| part.kind.begins() || !part.ranges.is_empty() || !has_key(part, shape, key);
     if parts.iter().any(|(_, part)| cannot_heal(part)) {
         return Ok(Healing::Everything);
     }

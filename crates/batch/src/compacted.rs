@@ -21,7 +21,7 @@ pub struct Compacted {
     pub format_version: u32,
     /// The id of the batch that the run ends with.
     pub last: Uuid,
-    /// The batches after which it can be applied, in order; none if it is full.
+    /// The batches after which it can be applied, in order; none if it stands by itself.
     pub follows: Vec<Link>,
     /// What is applied. Its id names the folder of its files.
     pub batch: Manifest,
@@ -73,8 +73,13 @@ impl Compacted {
 
     fn check(&self) -> Result<(), String> {
         self.batch.check()?;
-        if (self.batch.kind == Kind::Full) != self.follows.is_empty() {
-            return Err("it is full and follows on others, or neither".into());
+        if self.batch.kind.begins() != self.follows.is_empty() {
+            return Err("it stands by itself and follows on others, or neither".into());
+        }
+        // A copy that is in the middle of the run may have begun with it, and goes on.
+        if self.batch.kind == Kind::Changes && self.batch.parts.iter().any(|part| part.kind == Kind::Baseline)
+        {
+            return Err("it follows on others, but has a baseline".into());
         }
         if self.batch.previous != self.follows.first().map(|link| link.id) {
             return Err("the batch before it is not the first that it follows".into());

@@ -63,18 +63,27 @@ pub struct Header {
 }
 
 /// Whether a batch stands by itself, and whether a part replaces the whole table.
+///
+/// A baseline stands by itself where the rows are already, as of its instant or later: it has none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Full,
+    Baseline,
     Changes,
 }
 
 impl Kind {
+    /// Says whether a copy can begin with it.
+    pub fn begins(self) -> bool {
+        self != Self::Changes
+    }
+
     /// The name, as manifests say it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Baseline => "baseline",
             Self::Changes => "changes",
         }
     }
@@ -233,12 +242,16 @@ impl Manifest {
         }
         // Not the reverse: a batch of changes can have only full parts, because all other tables are as they
         // were.
-        let full = !self.parts.is_empty() && self.parts.iter().all(|part| part.kind == Kind::Full);
-        if self.kind == Kind::Full && !full {
-            return Err("it is full, but not all of its parts are, or it has none".into());
+        let kind = self.kind.name();
+        let is_fit = |part: &Part| {
+            self.kind == Kind::Changes || matches!(part.kind, Kind::Full) || part.kind == self.kind
+        };
+        let has_one = self.kind == Kind::Changes || self.parts.iter().any(|part| part.kind == self.kind);
+        if !has_one || !self.parts.iter().all(is_fit) {
+            return Err(format!("it is {kind}, but not all of its parts are, or it has none"));
         }
-        if self.kind == Kind::Full && !self.unchanged.is_empty() {
-            return Err("it is full, but has tables without a part".into());
+        if self.kind.begins() && !self.unchanged.is_empty() {
+            return Err(format!("it is {kind}, but has tables without a part"));
         }
         let mut publishers = HashSet::from([self.source.publisher()]);
         if !self.former_publishers.iter().all(|former| publishers.insert(former.clone())) {

@@ -26,7 +26,7 @@ use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::readable;
 use crate::table::shape::{Column, Shape};
-use batch::{Kind, Part, Range};
+use batch::{Part, Range};
 use store::Store;
 
 /// A tracked table, locked and checked, and what unknown batches have done to it.
@@ -214,9 +214,10 @@ pub(super) fn decide_healing(
     if continuation.unknown.is_empty() {
         return Ok(());
     }
-    // After a full batch a destination can begin with it, and has nothing of what it does not name.
+    // After a full batch, or a baseline, a destination can begin with it, and has nothing of what it does not
+    // name.
     let strange = continuation.has_gap
-        || continuation.unknown.iter().any(|manifest| manifest.kind == Kind::Full)
+        || continuation.unknown.iter().any(|manifest| manifest.kind.begins())
         || !continuation.unknown.iter().flat_map(|manifest| &manifest.parts).all(is_one_of_these);
     for candidate in candidates.iter_mut() {
         let Candidate { tracked, table, shape, .. } = &*candidate;
