@@ -21,6 +21,9 @@ use crate::guc;
 use batch::{BatchRange, Compacted, Kind, Manifest, reader};
 use store::Store;
 
+/// The number and the kind of parts that copies can begin with, by schema and name of their table.
+type Begins = HashMap<(String, String), Vec<(u64, Kind)>>;
+
 /// The batches after the one that was applied last.
 pub struct Backlog<'a> {
     target: &'a str,
@@ -35,8 +38,8 @@ pub struct Backlog<'a> {
     full: Option<u64>,
     /// The compacted batch to begin with.
     begin_with: Option<Next>,
-    /// The last batch ahead that holds a table in full, by schema and name.
-    last_full: OnceCell<HashMap<(String, String), u64>>,
+    /// The batches ahead that hold a table in full, or as a baseline, by schema and name.
+    begins: OnceCell<Begins>,
 }
 
 /// The batch to apply next.
@@ -86,7 +89,7 @@ impl<'a> Backlog<'a> {
             runs: Vec::new(),
             full: None,
             begin_with: None,
-            last_full: OnceCell::new(),
+            begins: OnceCell::new(),
         };
         match &chain.last {
             Some((number, id)) if chain.ahead.is_empty() => chain.require_same(*number, id)?,
@@ -117,24 +120,23 @@ impl<'a> Backlog<'a> {
         Ok(Some(self.step(next)))
     }
 
-    /// Says whether a batch after the last returned one holds a table in full. The first question reads all
-    /// manifests ahead. One that cannot be read raises its error in its turn.
-    pub fn has_full_ahead(&self, schema: &str, name: &str) -> bool {
-        let last_full = self.last_full.get_or_init(|| self.find_last_full());
-        let last_full = last_full.get(&(schema.to_owned(), name.to_owned()));
-        last_full.is_some_and(|number| self.ahead.contains(number))
+    /// Says whether a batch after the last returned one has a table in full, or as a baseline. The first
+    /// question reads all manifests ahead. One that cannot be read raises its error in its turn.
+    pub fn has_ahead(&self, schema: &str, name: &str, kind: Kind) -> bool {
+        let begins = self.begins.get_or_init(|| self.find_begins());
+        let begins = begins.get(&(schema.to_owned(), name.to_owned()));
+        begins.into_iter().flatten().any(|(number, of)| *of == kind && self.ahead.contains(number))
     }
 
-    fn find_last_full(&self) -> HashMap<(String, String), u64> {
-        // In ascending order, so that the last one stays.
-        let manifests = self.ahead.iter().rev();
-        let manifests =
-            manifests.filter_map(|&number| reader::manifest(self.store, self.target, number).ok());
-        let parts = manifests.flat_map(|manifest| {
-            let full = manifest.parts.into_iter().filter(|part| part.kind == Kind::Full);
-            full.map(move |part| ((part.schema, part.name), manifest.number))
-        });
-        parts.collect()
+    fn find_begins(&self) -> Begins {
+        let mut begins = Begins::new();
+        for &number in &self.ahead {
+            let Ok(manifest) = reader::manifest(self.store, self.target, number) else { continue };
+            for part in manifest.parts.into_iter().filter(|part| part.kind.begins()) {
+                begins.entry((part.schema, part.name)).or_default().push((number, part.kind));
+            }
+        }
+        begins
     }
 
     /// Returns the error that the next import will raise because the store has lost its next batch, and has

@@ -20,8 +20,9 @@ use crate::pg::{Oid, query};
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
-/// Leaves out changes of tables that have not received the full part that they build on, and baselines, if a
-/// later batch has the table in full: that replaces all rows.
+/// Leaves out changes of tables that have not received the full part that they build on, if a later batch has
+/// it, or has a baseline for rows that are newer. Leaves out baselines, if a later batch has the table in
+/// full.
 pub fn leave_out(
     places: Vec<Place>,
     manifest: &Manifest,
@@ -31,18 +32,21 @@ pub fn leave_out(
     let mut kept = Vec::new();
     for place in places {
         let of = copy_for(&place.part, manifest);
-        let is_of_no_use = match place.part.kind {
-            Kind::Full => false,
-            Kind::Baseline => true,
-            Kind::Changes => !copies.have_full_part(&of, place.oid)?,
+        let replacing: &[Kind] = match place.part.kind {
+            Kind::Full => &[],
+            Kind::Baseline => &[Kind::Full],
+            Kind::Changes if copies.have_full_part(&of, place.oid)? => &[],
+            Kind::Changes => &[Kind::Full, Kind::Baseline],
         };
-        if is_of_no_use && chain.has_full_ahead(&of.schema, &of.name) {
+        let later = replacing.iter().find(|kind| chain.has_ahead(&of.schema, &of.name, **kind));
+        if let Some(later) = later {
             let (what, are) = match place.part.kind {
                 Kind::Baseline => ("the baseline", "is"),
                 _ => ("changes", "are"),
             };
+            let later = if *later == Kind::Full { "has it in full" } else { "has a baseline of it" };
             pgrx::notice!(
-                "{what} of table \"{}\" in batch {} {are} left out, because a later batch has it in full",
+                "{what} of table \"{}\" in batch {} {are} left out, because a later batch {later}",
                 place.part.table(),
                 manifest.number
             );

@@ -393,6 +393,51 @@ fn no_baseline_is_skipped_for_a_later_one() {
 }
 
 #[test]
+fn a_copy_that_follows_can_be_loaded_anew() {
+    let mirror = begun("baseline_anew", TABLE, &["t"]);
+    mirror.follow("");
+    mirror.publish("UPDATE t SET v = -1 WHERE id = 5");
+    mirror.source.run("UPDATE t SET v = -1 WHERE id = 6; SELECT tx_reset('copy')");
+    assert_eq!(mirror.export(", baseline => true"), "3|public.t|baseline|0|0");
+    mirror.source.run("UPDATE t SET v = -1 WHERE id = 7");
+    mirror.copy.run("DROP TABLE t");
+    mirror.copy.run(&mirror.source.text("SELECT tx_ddl('t')"));
+    load(&mirror.copy, &dump(&mirror, &["t"]));
+    mirror
+        .copy
+        .refused(&import_sql(&mirror, ""))
+        .expect("55000", &["batch 3 has no rows", "it is a baseline"]);
+    let (mut client, messages) = mirror.copy.watched();
+    let adopted = query(&mut client, &import_sql(&mirror, ", adopt => true")).unwrap();
+    assert_eq!(adopted, "2||changes|0|0|0\n3|public.t|baseline|0|0|0");
+    let messages = messages.lock().unwrap().join("\n");
+    assert!(
+        messages.contains("in batch 2 are left out, because a later batch has a baseline of it"),
+        "{messages}"
+    );
+    assert!(messages.contains("table \"public.t\" is adopted as it is: its rows must show"), "{messages}");
+    mirror.follow("");
+    mirror.assert_same_tables(&["t"]);
+}
+
+#[test]
+fn batches_that_are_older_than_the_dump_meet_a_unique_index_unless_they_are_merged() {
+    let ddl = "CREATE TABLE t (id int PRIMARY KEY, v int UNIQUE, n int); INSERT INTO t VALUES (1, 1), (2, 2)";
+    let mirror = begun("baseline_unique", ddl, &["t"]);
+    mirror.copy.run("ALTER TABLE t ADD UNIQUE (v)");
+    mirror.export(", baseline => true");
+    mirror.publish("UPDATE t SET n = 1 WHERE id = 1");
+    mirror.source.run("UPDATE t SET v = 3 WHERE id = 1; UPDATE t SET v = 1 WHERE id = 2");
+    load(&mirror.copy, &dump(&mirror, &["t"]));
+    mirror.export("");
+    let adopting = import_sql(&mirror, ", adopt => true");
+    mirror.copy.refused(&adopting).expect("23505", &["duplicate key value violates unique constraint"]);
+    mirror.copy.run(&format!("SELECT FROM tx_compact{}", mirror.arguments("copy", ", first => 2")));
+    assert_eq!(mirror.copy.text(&adopting), "1|public.t|baseline|0|0|0\n3|public.t|changes|0|0|0");
+    mirror.assert_same_tables(&["t"]);
+}
+
+#[test]
 fn a_baseline_that_the_source_has_not_committed_is_healed() {
     let mirror = begun("baseline_heals", TABLE, &["t"]);
     mirror.source.run(&format!("BEGIN; {}; ROLLBACK", baseline_sql(&mirror)));
