@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cluster::database::{Database, query};
 use crate::cluster::mirror::{self, Mirror};
+use crate::cluster::random::{Random, from_environment};
 use crate::cluster::{COPY, SOURCE};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v int, note text);
@@ -498,5 +499,97 @@ fn formats_views_and_partitions_are_adopted() {
             mirror::rows(&mirror.source, "SELECT * FROM short"),
             mirror::rows(&mirror.copy, "SELECT * FROM t")
         );
+    }
+}
+
+/// Tables with partitions and without, of which no statement of [`live_on`] takes the row 0.
+const ANY: &str = "CREATE TABLE t (k text, id int, v int, PRIMARY KEY (id, k));
+    INSERT INTO t SELECT 'k' || i % 3, i, i FROM generate_series(0, 200) AS i;
+    CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+    CREATE TABLE p0 PARTITION OF p FOR VALUES FROM (0) TO (100);
+    CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (100) TO (200);
+    INSERT INTO p SELECT i, i FROM generate_series(0, 199) AS i";
+
+/// What is done beside writing. Batches that a copy still needs are not removed.
+#[derive(Clone, Copy, PartialEq)]
+enum May {
+    Write,
+    Export,
+    Expire,
+}
+
+/// Writes something, and perhaps exports, compacts and expires.
+fn live_on(mirror: &Mirror, random: &mut Random, may: May) {
+    let (id, other) = (1 + random.below(200), 201 + random.below(1_000_000));
+    let write = match random.below(8) {
+        0 => format!("DELETE FROM t WHERE id % 7 = {} AND id > 0", id % 7),
+        1 => format!("UPDATE t SET id = {other} WHERE id = {id}"),
+        2 => format!("INSERT INTO t VALUES ('new', {other}, 0), (E'tab\\t', {other}, NULL)"),
+        3 => format!("DELETE FROM p WHERE id = {}", 1 + id % 99),
+        4 => "DROP TABLE IF EXISTS p1".to_owned(),
+        5 => "CREATE TABLE IF NOT EXISTS p1 PARTITION OF p FOR VALUES FROM (100) TO (200);
+              INSERT INTO p SELECT i, -1 FROM generate_series(100, 199, 3) AS i ON CONFLICT DO NOTHING"
+            .to_owned(),
+        _ => format!(
+            "UPDATE t SET v = v + 1 WHERE id % 11 = {}; UPDATE p SET v = v + 1 WHERE id % 5 = 1",
+            id % 11
+        ),
+    };
+    mirror.source.run(&write);
+    if may == May::Write || random.below(2) == 0 {
+        return;
+    }
+    if random.below(12) == 0 {
+        mirror.source.run("SELECT tx_reset('copy', 't')");
+    }
+    mirror.export("");
+    let call = |function: &str, further: &str| {
+        mirror.source.run(&format!("SELECT FROM {function}{}", mirror.arguments("copy", further)));
+    };
+    match random.below(8) {
+        // It may have expired.
+        0 => drop(query(
+            &mut mirror.source.client(),
+            &format!("SELECT FROM tx_compact{}", mirror.arguments("copy", ", first => 2")),
+        )),
+        1 => call("tx_compact", ""),
+        2 if may == May::Expire => {
+            call("tx_compact", "");
+            call("tx_expire", ", older_than => '0', keep_batches => 0");
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_copy_from_any_moment_after_the_baseline_ends_as_its_source_is() {
+    let mut random = Random::seeded();
+    for round in 0..from_environment("BASELINES", 6) {
+        let mirror = Mirror::shared(&format!("baseline_any_{round}"));
+        mirror.source.run(ANY);
+        mirror.source.run("SELECT tx_track('t'); SELECT tx_track('p')");
+        mirror.copy.run("CREATE TABLE t (id int, k text, v int); CREATE TABLE p (id int PRIMARY KEY, v int)");
+        let steps = |random: &mut Random, may| {
+            (0..random.below(6)).for_each(|_| live_on(&mirror, random, may));
+        };
+        steps(&mut random, May::Write);
+        mirror.export(", baseline => true");
+        steps(&mut random, May::Expire);
+        for (table, columns) in [("t", "id, k, v"), ("p", "id, v")] {
+            let rows = mirror::rows(&mirror.source, &format!("SELECT {columns} FROM {table}")).join("\n");
+            load(&mirror.copy, &format!("COPY {table} ({columns}) FROM stdin;\n{rows}\n\\.\n"));
+            steps(&mut random, May::Expire);
+        }
+        adopt(&mirror);
+        steps(&mut random, May::Export);
+        mirror.export(", even_if_unchanged => true");
+        mirror.import();
+        mirror.assert_same("SELECT id, k, v FROM t");
+        mirror.assert_same("SELECT id, v FROM p");
+        let verify =
+            format!("SELECT count(*) FROM tx_verify{} WHERE NOT equal", mirror.arguments("copy", ""));
+        for side in [&mirror.source, &mirror.copy] {
+            assert_eq!(side.text(&verify), "0");
+        }
     }
 }

@@ -47,14 +47,14 @@ fn has_rows(candidate: &Candidate, caller: &Caller) -> Result<bool> {
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
-/// Tells what has to be done after a baseline, and in which order.
-pub(super) fn tell(target: &str, number: u64, parts: &[Part], lsn: &str) {
+/// Says what has to be done after a baseline, and in which order; `None` if a batch has none.
+pub(super) fn advice(target: &str, number: u64, parts: &[Part], lsn: &str) -> Option<String> {
     let tables = parts.iter().filter(|part| part.kind == Kind::Baseline).map(Part::table);
     let tables = tables.collect::<Vec<_>>().join(", ");
-    if !tables.is_empty() {
-        pgrx::notice!(
-            "batch {number} of target \"{target}\" has no rows of {tables}: take the dump of them now, after this, \
-             and from a standby only once it has replayed {lsn}"
-        );
-    }
+    (!tables.is_empty()).then(|| {
+        format!(
+            "batch {number} of target \"{target}\" has no rows of {tables}: take the dump of them now, after \
+             this, and from a standby only once it has replayed {lsn}"
+        )
+    })
 }

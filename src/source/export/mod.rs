@@ -87,9 +87,11 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         tell_new(request.target)?;
     }
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
-    let (number, parts, lsn) = (written.number, written.parts.clone(), written.header.source.lsn.clone());
+    let advice = baseline::advice(request.target, written.number, &written.parts, &written.header.source.lsn);
     publish(request.target, store, &source, written)?;
-    baseline::tell(request.target, number, &parts, &lsn);
+    if let Some(advice) = advice {
+        pgrx::notice!("{advice}");
+    }
     rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
