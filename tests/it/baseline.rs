@@ -416,7 +416,10 @@ fn a_copy_that_follows_can_be_loaded_anew() {
         messages.contains("in batch 2 are left out, because a later batch has a baseline of it"),
         "{messages}"
     );
-    assert!(messages.contains("table \"public.t\" is adopted as it is: its rows must show"), "{messages}");
+    assert!(
+        messages.contains("table \"public.t\" is adopted as it is: its rows must show the source as of 20"),
+        "{messages}"
+    );
     mirror.follow("");
     mirror.assert_same_tables(&["t"]);
 }
