@@ -161,12 +161,13 @@ impl<'a> Backlog<'a> {
         let is_new = self.last.is_none();
         // From here on this session remembers nothing, unless the search ends with `remember`.
         let seen = NotFull::take(self).filter(|_| !is_new);
+        let runs = self.runs.clone();
         let compacted = if is_new { self.compacted_full()? } else { None };
         let LatestFull { found, baseline, unreadable } = self.latest_full(compacted.as_ref(), seen.as_ref());
         if is_new {
             let full =
                 found.map(|(_, number)| number).or(compacted.as_ref().map(|next| next.manifest.number));
-            let has_baseline = self.begin_with_baseline(full.unwrap_or(0), baseline, adopt)?;
+            let has_baseline = self.begin_with_baseline(full.unwrap_or(0), &runs, baseline, adopt)?;
             match unreadable {
                 // It may be an earlier baseline.
                 Some(error) if has_baseline && adopt => return Err(error.into()),
@@ -197,15 +198,23 @@ impl<'a> Backlog<'a> {
         }
     }
 
-    /// Looks for the first baseline after full batch `full`; `own` is the first that is not compacted. With
-    /// `adopt` it is the batch to begin with. Not the latest: the rows here may be older than that. Says
-    /// whether there is one.
+    /// Looks for the first baseline after full batch `full`: compacted, one of `runs`; otherwise `own` is the
+    /// first. With `adopt` it is the batch to begin with. Not the latest: the rows here may be older than
+    /// that. Says whether there is one.
     ///
     /// # Errors
-    /// There is one and no full batch, and nothing is to be adopted.
-    fn begin_with_baseline(&mut self, full: u64, own: Option<(usize, u64)>, adopt: bool) -> Result<bool> {
-        let compacted = self.compacted_baseline(full)?;
-        let compacted = compacted.filter(|next| own.is_none_or(|(_, number)| next.manifest.number < number));
+    /// There is one and no full batch, and nothing is to be adopted. Or a compacted batch that may be the
+    /// first one cannot be read.
+    fn begin_with_baseline(
+        &mut self,
+        full: u64,
+        runs: &[BatchRange],
+        own: Option<(usize, u64)>,
+        adopt: bool,
+    ) -> Result<bool> {
+        let is_between = |last: u64| last > full && own.is_none_or(|(_, number)| last < number);
+        let runs = runs.iter().copied().filter(|run| run.is_full() && is_between(run.last));
+        let compacted = self.compacted_baseline(runs, adopt)?;
         let Some(number) = compacted.as_ref().map(|next| next.manifest.number).or(own.map(|own| own.1))
         else {
             return Ok(false);
@@ -312,19 +321,23 @@ impl<'a> Backlog<'a> {
     /// Returns the compacted full batch that ends last.
     fn compacted_full(&mut self) -> Result<Option<Next>> {
         let runs = self.runs.iter().rev().copied().filter(|run| run.is_full());
-        self.first_of_kind(Kind::Full, runs.collect())
-    }
-
-    /// Returns the compacted baseline that ends first after a batch.
-    fn compacted_baseline(&mut self, after: u64) -> Result<Option<Next>> {
-        let runs = self.runs.iter().copied().filter(|run| run.is_full() && run.last > after);
-        self.first_of_kind(Kind::Baseline, runs.collect())
-    }
-
-    fn first_of_kind(&mut self, kind: Kind, runs: Vec<BatchRange>) -> Result<Option<Next>> {
-        for run in runs {
-            if let Some(compacted) = self.compacted(run)?.filter(|compacted| compacted.batch.kind == kind) {
+        for run in runs.collect::<Vec<_>>() {
+            if let Some(compacted) = self.compacted(run)?.filter(|one| one.batch.kind == Kind::Full) {
                 return Ok(Some(compacted.into()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the first baseline of some compacted batches. If it `must` be the first, those before it must
+    /// be readable.
+    fn compacted_baseline(&self, runs: impl Iterator<Item = BatchRange>, must: bool) -> Result<Option<Next>> {
+        for run in runs {
+            match reader::compacted(self.store, self.target, run) {
+                Ok(compacted) if compacted.batch.kind == Kind::Baseline => return Ok(Some(compacted.into())),
+                Ok(_) | Err(batch::Error::Store(store::Error::NotFound { .. })) => {}
+                Err(error) if must => return Err(error.into()),
+                Err(_) => {}
             }
         }
         Ok(None)

@@ -1,6 +1,7 @@
 //! Copies that were loaded without an import, from a dump: they are adopted by a baseline, and follow from there.
 //! A table whose rows nobody vouches for is never taken for received.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
@@ -391,6 +392,36 @@ fn no_baseline_is_skipped_for_a_later_one() {
     // What was adopted is not adopted again.
     mirror.copy.run("SELECT tx_reset('copy')");
     mirror.copy.refused(&adopting).expect("55000", &["is a copy already"]);
+}
+
+#[test]
+fn no_baseline_is_skipped_because_it_is_damaged() {
+    for is_compacted in [false, true] {
+        let mirror = begun(&format!("baseline_damaged_{is_compacted}"), TABLE, &["t"]);
+        mirror.export(", baseline => true");
+        load(&mirror.copy, &dump(&mirror, &["t"]));
+        let mut first = "copy/manifest/0000000001.json";
+        if is_compacted {
+            mirror.publish("UPDATE t SET v = -1 WHERE id = 5");
+            let call = |function: &str, further: &str| {
+                mirror.copy.run(&format!("SELECT FROM {function}{}", mirror.arguments("copy", further)));
+            };
+            call("tx_compact", "");
+            call("tx_expire", ", older_than => '0', keep_batches => 0");
+            first = "copy/compacted/0000000002-0000000000.json";
+        }
+        mirror.source.run("UPDATE t SET v = -1 WHERE id = 6; SELECT tx_reset('copy')");
+        mirror.export(", baseline => true");
+        let (path, aside) = (mirror.store.path().join(first), mirror.store.path().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::write(&path, "{}").unwrap();
+        let adopting = import_sql(&mirror, ", adopt => true");
+        let refusal = mirror.copy.refused(&adopting).to_string();
+        assert!(refusal.contains(first), "{refusal}");
+        fs::rename(&aside, &path).unwrap();
+        let refusal = mirror.copy.refused(&adopting).to_string();
+        assert!(refusal.contains("not what has changed since its last batch"), "{refusal}");
+    }
 }
 
 #[test]
