@@ -8,7 +8,6 @@ pub mod track;
 pub mod capture;
 pub mod shadow;
 pub mod export;
-pub mod dropped;
 pub mod follow;
 pub mod fork;
 pub mod restriction;

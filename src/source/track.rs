@@ -7,7 +7,7 @@ use crate::pg::table::{self, Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, snapshot};
 use crate::source::error::{TrackError, UnfitPartition};
-use crate::source::{dropped, follow, lost, shadow};
+use crate::source::{follow, lost, shadow};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
 use crate::table::own::{lock_own, not_tracked};
@@ -73,7 +73,9 @@ pub fn untrack(relation: Oid, caller: &Caller) -> Result<String> {
     let tracked = tracked.ok_or_else(|| not_tracked(relation, shape.as_ref()))?;
     // Closed, its lock kept: DROP TRIGGER refuses a table that is open.
     drop(table);
-    dropped::forget(tracked.id)?;
+    follow::drop_triggers(tracked.id, None)?;
+    shadow::drop_tables(tracked.id)?;
+    catalog::remove_tracked(tracked.id)?;
     Ok(name)
 }
 
