@@ -321,6 +321,7 @@ impl Demands<'_> {
         let owner = self.owner(table);
         let mut retyped = Vec::new();
         snapshot::latest(|| {
+            generated(part, table, shape)?.into_iter().try_for_each(|error| obstacles.meet(error))?;
             for column in &part.columns {
                 retyped.extend(obstacles.pass(compare(column, shape, owner, part.format))?.flatten());
             }
@@ -363,6 +364,29 @@ pub fn renamed(part: &Part, names: &BTreeMap<String, String>) -> Part {
     part.key.iter_mut().for_each(rename);
     part.ranges.iter_mut().flatten().flat_map(Condition::columns_mut).for_each(rename);
     part
+}
+
+/// Returns the errors of columns that are generated here where what comes out could not be compared with what
+/// was sent: rows are found by their keys, and a partition generates what its table does not.
+fn generated(part: &Part, table: Option<&Table>, shape: &Shape) -> Result<Vec<ImportError>> {
+    let is_generated = |name: &String| shape.column(name).is_ok_and(|column| column.is_generated);
+    let keys = part.key.iter().filter(|name| is_generated(name)).map(|name| ImportError::GeneratedColumn {
+        table: shape.name_for_errors(),
+        column: name.clone(),
+        is_partition: false,
+    });
+    let mut errors = keys.collect::<Vec<_>>();
+    if let Some(table) = table.filter(|table| table.is_partitioned()) {
+        let is_sent = |name: &String| part.columns.iter().any(|column| column.name == *name);
+        let of_partitions = shape::generated_by_partitions(table.oid())?.into_iter();
+        let differing = of_partitions.filter(|(_, column)| is_sent(column) && !is_generated(column));
+        errors.extend(differing.map(|(table, column)| ImportError::GeneratedColumn {
+            table,
+            column,
+            is_partition: true,
+        }));
+    }
+    Ok(errors)
 }
 
 /// Requires that the table has a column of the same name. Returns what its values need if it has another

@@ -31,6 +31,19 @@ fn is_about_data(code: PgSqlErrorCode) -> bool {
     !NOT_ABOUT_DATA.into_iter().any(|other| class(other as i32) == class(code as i32))
 }
 
+/// Says whether messages with this SQLSTATE may have a value: those of input functions and casts do.
+fn tells_value(code: PgSqlErrorCode) -> bool {
+    use PgSqlErrorCode::*;
+    [
+        ERRCODE_INVALID_TEXT_REPRESENTATION,
+        ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+        ERRCODE_INVALID_DATETIME_FORMAT,
+        ERRCODE_DATETIME_FIELD_OVERFLOW,
+    ]
+    .into_iter()
+    .any(|one| one as i32 == code as i32)
+}
+
 /// ERRCODE_TO_CATEGORY (elog.h): two characters of six bits.
 fn class(code: i32) -> i32 {
     code & ((1 << 12) - 1)
@@ -129,12 +142,16 @@ pub fn with_detail<T, E>(
                 {
                     return Err(cause);
                 }
+                let code = report.sql_error_code();
+                let message = match shows_rows || !tells_value(code) {
+                    true => report.message().to_owned(),
+                    false => "a value of a row is not valid here".to_owned(),
+                };
                 let detail = report.detail().filter(|_| shows_rows).map(str::to_owned);
                 let context = context_of_error().filter(|_| shows_rows);
                 let detail = [detail, Some(place.to_owned()), context].into_iter().flatten();
                 let detail = detail.collect::<Vec<_>>().join("\n");
-                let located =
-                    ErrorReport::new(report.sql_error_code(), report.message().to_owned(), "pg_table_export");
+                let located = ErrorReport::new(code, message, "pg_table_export");
                 let located = located.set_detail(detail);
                 match report.hint() {
                     Some(hint) => located.set_hint(hint).report(PgLogLevel::ERROR),

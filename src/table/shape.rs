@@ -167,6 +167,22 @@ impl Column {
     }
 }
 
+/// Returns the columns that partitions of a table generate, each with the partition.
+pub fn generated_by_partitions(table: Oid) -> Result<Vec<(TableName, String)>, pg::Error> {
+    let sql = "SELECT n.nspname, c.relname, a.attname
+                 FROM pg_partition_tree($1) AS p
+                 JOIN pg_class AS c ON c.oid = p.relid
+                 JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped
+                WHERE p.level > 0
+                ORDER BY p.level, c.oid, a.attnum";
+    let column = |row: &query::Row| {
+        let [schema, name, column] = [row.get::<String>(0)?, row.get(1)?, row.get(2)?];
+        Ok((TableName::new(&schema, &name), column))
+    };
+    query::in_snapshot(sql, &[&table])?.iter().map(column).collect()
+}
+
 /// Returns the expression of a generated column.
 pub fn expression(table: Oid, attnum: i16) -> Result<String, pg::Error> {
     let sql = "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = $1 AND adnum = $2";

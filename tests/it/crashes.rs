@@ -210,7 +210,8 @@ fn interrupt(pair: &Pair, mut cut: impl FnMut(&Database, &str, Duration) -> Stri
         let at_source = pair.source.text(position);
         let ending =
             cut(&pair.source, &pair.source.export_sql(), Duration::from_millis(random.below(export_ms)));
-        if ending != "done" {
+        // A backend that is terminated just after its commit cannot tell any more that it has committed.
+        if !["done", "57P01", ""].contains(&ending.as_str()) {
             assert_eq!(pair.source.text(position), at_source, "an export that failed moved the position");
         }
         endings.push(ending);

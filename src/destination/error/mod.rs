@@ -110,6 +110,13 @@ pub enum ImportError {
         /// What whoever trusts that role does instead.
         remedy: String,
     },
+    #[error("column \"{column}\" of table \"{table}\" is generated here")]
+    GeneratedColumn {
+        table: TableName,
+        column: String,
+        /// It is a partition of a table that does not generate the column.
+        is_partition: bool,
+    },
     #[error("table \"{table}\" of target \"{target}\" is not mapped to another one")]
     NotMapped { target: String, table: String },
 }
@@ -151,6 +158,19 @@ impl Report for ImportError {
                 )),
             ImportError::NoCollation { .. } | ImportError::NotMapped { .. } => {
                 plain(ERRCODE_UNDEFINED_OBJECT)
+            }
+            ImportError::GeneratedColumn { table, column, is_partition: false } => {
+                plain(ERRCODE_GENERATED_ALWAYS)
+                    .detail("It is of the key, by which rows are found.")
+                    .run(table.alter("ALTER", column, "DROP EXPRESSION"))
+            }
+            ImportError::GeneratedColumn { table, column, is_partition: true } => {
+                plain(ERRCODE_GENERATED_ALWAYS)
+                    .detail("The partitioned table does not generate it, and would not get what was sent.")
+                    .hint(format!(
+                        "Detach the partition, run: {}; and attach it again.",
+                        table.alter("ALTER", column, "DROP EXPRESSION")
+                    ))
             }
             ImportError::UntrustedType { untrusted, remedy, .. } => {
                 let owner = &untrusted.owner;
