@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalog::in_utc;
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_snapshot, in_transaction, to_json};
@@ -88,12 +89,11 @@ pub struct LastApplied {
 
 /// Returns the last batch of a target that was applied here.
 pub fn last_receipt(target: &str) -> Result<Option<LastApplied>> {
-    let iso = |column| format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     let sql = format!(
         "SELECT number, id, store, {}, {}, system_identifier, database FROM table_export.receipt
           WHERE target = $1 ORDER BY number DESC LIMIT 1",
-        iso("exported_at"),
-        iso("applied_at")
+        in_utc("exported_at"),
+        in_utc("applied_at")
     );
     let applied = |row: &Row| {
         Ok(LastApplied {

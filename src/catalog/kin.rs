@@ -131,9 +131,9 @@ impl Look {
 
     /// Returns the members of a tracked table for which something must be done.
     pub fn members_to_change(&self, id: i32, relation: Oid) -> Vec<Stray> {
-        let below = match relatives::facts(relation) {
-            Some(Facts { kind: 'p', .. }) => relatives::descendants(relation),
-            _ => Vec::new(),
+        let below = match relatives::is_partitioned(relation) {
+            true => relatives::descendants(relation),
+            false => Vec::new(),
         };
         let members = self.itself_and_above(relation).chain(below);
         let seen = members.filter_map(|table| self.see(table)).collect::<Vec<_>>();
@@ -227,7 +227,7 @@ impl Look {
         };
         let brings = |joins: bool| {
             let is_new = triggers.is_empty() && held.is_some() && table != relation && !is_subscribed;
-            let is_attached = is_new && is_partitioned(relation);
+            let is_attached = is_new && relatives::is_partitioned(relation);
             let was_here = held.is_none_or(|held| held.is_of_before);
             let has_brought = brings_rows(table, relation) || (is_attached && !is_created_here(table));
             match () {
@@ -358,15 +358,13 @@ fn fits(trigger: &Installed, captures: Captures) -> bool {
 /// partition that has lost its triggers, others may have been written and removed before.
 fn brings_rows(table: Oid, tracked: Oid) -> bool {
     let has_pages = |table| Table::open(table, table::Lock::Read).is_some_and(|table| table.has_pages());
-    !is_partitioned(tracked) || has_pages(table) || relatives::descendants(table).into_iter().any(has_pages)
+    !relatives::is_partitioned(tracked)
+        || has_pages(table)
+        || relatives::descendants(table).into_iter().any(has_pages)
 }
 
 /// Says whether the transaction has created a table. One that is older may have been a partition before: with
 /// the rows that it has lost since.
 fn is_created_here(table: Oid) -> bool {
     Table::open(table, table::Lock::Read).is_some_and(|table| table.is_of_this_transaction())
-}
-
-fn is_partitioned(table: Oid) -> bool {
-    relatives::facts(table).is_some_and(|facts| facts.kind == 'p')
 }

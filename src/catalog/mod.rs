@@ -50,6 +50,11 @@ pub use tracked::{
 pub use values::{columns_of_copy, remember_columns};
 pub use witness::{Partitions, Seen, Witness, witnesses};
 
+/// The SQL of a timestamptz as a manifest writes it.
+fn in_utc(expression: &str) -> String {
+    format!("to_char({expression} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+}
+
 /// What this database is. A manifest says this about its source.
 pub struct DatabaseIdentity {
     /// The cluster and the database.

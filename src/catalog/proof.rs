@@ -1,5 +1,6 @@
 //! `table_export.proof`: what the last comparison of a table with a store has shown.
 
+use crate::catalog::in_utc;
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::query::{Row, in_transaction, latest};
@@ -41,20 +42,20 @@ pub fn put_proof(row: &ProofRow) -> Result<()> {
 
 /// Returns what comparisons of the copies that a target is sent to have shown; `None` if there was none.
 pub fn verified(target: &str) -> Result<Option<Verified>> {
-    let sql = "SELECT to_char(min(p.verified_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
-                      min(p.number),
+    let sql = format!(
+        "SELECT {}, min(p.number),
                       CASE WHEN bool_or(NOT p.equal) THEN false
                            WHEN bool_and(COALESCE(p.equal AND p.complete, false)) THEN true END
                  FROM table_export.copy AS c
                  JOIN pg_class AS k ON k.oid = c.relation
                  LEFT JOIN table_export.proof AS p ON p.target = c.target AND p.relation = c.relation
                 WHERE c.target = $1 AND c.not_sent_since IS NULL
-               HAVING count(p.relation) > 0";
-    let verified = |row: &Row| {
-        let equal = row.optional::<String>(2)?.map(|_| row.flag(2));
-        Ok(Verified { at: row.get(0)?, number: row.get(1)?, equal })
-    };
-    in_transaction(sql, &[&target])?.first().map(verified).transpose()
+               HAVING count(p.relation) > 0",
+        in_utc("min(p.verified_at)")
+    );
+    let verified =
+        |row: &Row| Ok(Verified { at: row.get(0)?, number: row.get(1)?, equal: row.optional_flag(2) });
+    in_transaction(&sql, &[&target])?.first().map(verified).transpose()
 }
 
 /// Forgets what comparisons of a target's tables have shown.

@@ -56,14 +56,12 @@ impl Merge<'_> {
         staged: &Staged,
     ) -> Result<Option<[Option<String>; 3]>> {
         let n = self.columns.iter().position(|column| column.attnum == generated.attnum).unwrap_or(0) + 1;
-        let is_key = n <= self.key.len();
         let shown = |value: &str| {
             format!("CASE WHEN pg_catalog.num_nulls({value}) = 0 THEN {} END", key::text(value))
         };
         let sql = format!(
             "SELECT pg_catalog.to_json(pg_catalog.min(ARRAY[{key}, {sent}, {here}])) \
-               FROM {staged} LEFT JOIN {rows} AS d ON {matches} \
-              WHERE CASE WHEN d.tableoid IS NULL THEN {is_key} ELSE {differs} AND NOT {others_differ} END \
+               FROM {staged} JOIN {rows} AS d ON {matches} WHERE {differs} AND NOT {others_differ} \
              HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0",
             key = self.key_text(|_, n| format!("s.c{n}")),
             sent = shown(&format!("s.c{n}")),

@@ -34,8 +34,10 @@ fn require_comparable(merge: &Merge) -> Result<()> {
     let part = merge.part;
     for Turned { column, type_name, value } in turned(&part.ranges, &part.columns, merge.shape, "d")? {
         let table = merge.shape.name_for_errors();
-        let refusal =
-            || ValueError::NotComparable { table: table.clone(), column: column.clone(), type_name }.into();
+        let refusal = || {
+            let (table, column) = (table.clone(), column.clone());
+            Some(ValueError::NotComparable { table, column, type_name }.into())
+        };
         let rows = merge.shape.as_from_item();
         let count = format!("SELECT pg_catalog.count({value}) FROM {rows} AS d");
         report::instead_of_data_error(refusal, || merge.first(&count, None))?;

@@ -43,7 +43,12 @@ impl Row {
 
     /// Returns whether a boolean column (counted from 0) is true.
     pub fn flag(&self, column: usize) -> bool {
-        self.0.get(column).and_then(Option::as_deref) == Some("t")
+        self.optional_flag(column) == Some(true)
+    }
+
+    /// Returns the value of a boolean column (counted from 0); `None` for null.
+    pub fn optional_flag(&self, column: usize) -> Option<bool> {
+        self.0.get(column).and_then(Option::as_deref).map(|flag| flag == "t")
     }
 }
 

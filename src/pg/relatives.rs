@@ -53,6 +53,11 @@ pub fn facts(table: Oid) -> Option<Facts> {
     }
 }
 
+/// Says whether a table is partitioned.
+pub fn is_partitioned(table: Oid) -> bool {
+    facts(table).is_some_and(|facts| facts.kind == 'p')
+}
+
 /// A table that another inherits from, or is a partition of.
 #[derive(Clone, Copy)]
 pub struct Parent {

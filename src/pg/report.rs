@@ -121,6 +121,26 @@ fn context_of_error() -> Option<String> {
     (!context.is_empty()).then_some(context)
 }
 
+/// Runs a closure, and returns the error of the extension that `instead` finds in the place of one about data
+/// that PostgreSQL raises in it. `instead` must not use PostgreSQL: nothing has been undone yet.
+pub fn instead_of_data_error<T, E>(
+    instead: impl Fn() -> Option<E>,
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let instead = std::panic::AssertUnwindSafe(&instead);
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
+        .catch_others(|error| {
+            let std::panic::AssertUnwindSafe(instead) = &instead;
+            match &error {
+                CaughtError::PostgresError(report) if is_about_data(report.sql_error_code()) => {
+                    instead().map_or_else(|| error.rethrow(), Err)
+                }
+                _ => error.rethrow(),
+            }
+        })
+        .execute()
+}
+
 /// Runs a closure, and adds a sentence to the DETAIL of an error that PostgreSQL raises in it. PostgreSQL's
 /// own DETAIL and CONTEXT may have values of rows (`Failing row contains …`), and are left out unless
 /// `shows_rows`. After an error about data it raises the error of the extension that `cause` finds behind it,
@@ -131,17 +151,11 @@ pub fn with_detail<T, E>(
     cause: impl Fn() -> Option<E>,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let cause = std::panic::AssertUnwindSafe(&cause);
     let _context = Context::begin();
+    let run = || instead_of_data_error(cause, run);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
         .catch_others(|error| match error {
             CaughtError::PostgresError(report) => {
-                let std::panic::AssertUnwindSafe(cause) = &cause;
-                if is_about_data(report.sql_error_code())
-                    && let Some(cause) = cause()
-                {
-                    return Err(cause);
-                }
                 let code = report.sql_error_code();
                 let message = match shows_rows || !tells_value(code) {
                     true => report.message().to_owned(),
@@ -158,24 +172,6 @@ pub fn with_detail<T, E>(
                     None => located.report(PgLogLevel::ERROR),
                 }
                 unreachable!("an error does not return")
-            }
-            other => other.rethrow(),
-        })
-        .execute()
-}
-
-/// Runs a closure, and raises another error in the place of one about data that PostgreSQL raises in it: its
-/// message may have values of rows. `instead` must not use PostgreSQL: nothing has been undone yet.
-pub fn instead_of_data_error<T, E>(
-    instead: impl Fn() -> E,
-    run: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    let instead = std::panic::AssertUnwindSafe(&instead);
-    PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
-        .catch_others(|error| match error {
-            CaughtError::PostgresError(report) if is_about_data(report.sql_error_code()) => {
-                let std::panic::AssertUnwindSafe(instead) = &instead;
-                Err(instead())
             }
             other => other.rethrow(),
         })

@@ -145,12 +145,9 @@ impl Subject<'_> {
         let keys = keys.fold(0, u64::saturating_add);
         let mut expected = Expected::new(columns.of_record.clone(), keys, reading.memory, scratch()?);
         let replaced = self.replaced()?;
-        let key = &columns.of_record.key;
         for (place, (manifest, part)) in self.parts.iter().enumerate() {
             reading.each_id(manifest, part, |line| expected.id(line))?;
-            self.each_record(reading, manifest, part, |line| {
-                expected.record(line, replaced.is_gone(place, (manifest, part), line, key)?)
-            })?;
+            self.each_row(place, &replaced, &columns, |line, is_gone| expected.record(line, is_gone))?;
         }
         if let Some(keys) = &self.left_out {
             let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), expected.left_out())?;
@@ -179,13 +176,13 @@ impl Subject<'_> {
             let (_, left_out) = copy::copy_to::<_, Error>(keys, Format::Text.name(), sums.left_out())?;
             sums = left_out.finish();
         }
-        let (replaced, key) = (self.replaced()?, &columns.of_record.key);
-        for (place, (manifest, part)) in (0..).zip(&self.parts) {
+        let replaced = self.replaced()?;
+        for (number, place) in (0..).zip(0..self.parts.len()) {
             if sums.is_unknown() {
                 return Ok(None);
             }
-            self.each_record(reading, manifest, part, |line| {
-                sums.record(place, line, replaced.is_gone(place as usize, (manifest, part), line, key)?);
+            self.each_row(place, &replaced, columns, |line, is_gone| {
+                sums.record(number, line, is_gone);
                 Ok(())
             })?;
         }
@@ -230,13 +227,9 @@ impl Subject<'_> {
             })?;
         }
         let replaced = self.replaced()?;
-        let key = &columns.of_record.key;
-        for (place, (manifest, part)) in self.parts.iter().enumerate() {
-            self.each_record(self.reading(), manifest, part, |line| {
-                if replaced.is_gone(place, (manifest, part), line, key)? {
-                    return Ok(());
-                }
-                repair.record(place, line)
+        for place in 0..self.parts.len() {
+            self.each_row(place, &replaced, &columns, |line, is_gone| {
+                if is_gone { Ok(()) } else { repair.record(place, line) }
             })?;
         }
         Ok(((rows, differences), Some(repair.finish()?)))
@@ -263,6 +256,21 @@ impl Subject<'_> {
         let quoted = columns.names.iter().filter_map(|name| shape.column(name).ok());
         let quoted = quoted.map(|column| format!("t.{}", column.quoted())).collect::<Vec<_>>();
         format!("SELECT {} FROM {} AS t", quoted.join(", "), self.rows)
+    }
+
+    /// Calls a function with each record of a part, and whether its row is gone again because a later part
+    /// has a range that it lies in.
+    fn each_row(
+        &self,
+        place: usize,
+        replaced: &Replaced,
+        columns: &Columns,
+        mut each: impl FnMut(&[u8], bool) -> Result<(), batch::Error>,
+    ) -> Result<()> {
+        let (manifest, part) = &self.parts[place];
+        self.each_record(self.reading(), manifest, part, |line| {
+            each(line, replaced.is_gone(place, (manifest, part), line, &columns.of_record.key)?)
+        })
     }
 
     /// Calls a function with each record of a part, as a line of COPY text.

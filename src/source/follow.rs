@@ -158,7 +158,7 @@ impl Work {
         }
         let own = altered.itself.then_some(&altered.table);
         for &top in own.into_iter().chain(&altered.relatives) {
-            if relatives::facts(top).is_some_and(|facts| facts.kind == 'p') {
+            if relatives::is_partitioned(top) {
                 let ids = look.held_by(top);
                 let below = relatives::descendants(top).into_iter();
                 for table in below.filter(|&table| !look.is_settled(table, &ids)) {

@@ -91,7 +91,7 @@ pub fn untrackable(shape: &Shape) -> Option<&'static str> {
 /// Returns a partition that keeps a table from being tracked: a crash takes the rows of an unlogged one away,
 /// and those of a foreign one change elsewhere.
 pub fn unfit_partition(relation: Oid) -> Result<Option<UnfitPartition>> {
-    if relatives::facts(relation).is_none_or(|facts| facts.kind != 'p') {
+    if !relatives::is_partitioned(relation) {
         return Ok(None);
     }
     let unfit = relatives::descendants(relation).into_iter().find_map(|table| {

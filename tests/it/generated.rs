@@ -30,6 +30,10 @@ fn both(name: &str) -> Mirror {
     mirror
 }
 
+fn import(mirror: &Mirror) -> String {
+    format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ""))
+}
+
 #[test]
 fn what_is_generated_at_both_sides_is_the_same() {
     for format in ["text", "csv", "binary"] {
@@ -58,7 +62,7 @@ fn what_is_generated_at_both_sides_is_the_same() {
 fn another_expression_is_refused_with_both_values() {
     let mirror = both("generated_otherwise");
     mirror.follow("");
-    let import = format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ""));
+    let import = import(&mirror);
     let cases = [
         (
             "ALTER TABLE prices DROP gross; ALTER TABLE prices ADD gross numeric(10,2) GENERATED ALWAYS AS (net * 1.3) STORED",
@@ -106,7 +110,7 @@ fn a_trigger_that_changes_what_a_column_is_generated_from_is_named() {
          ALTER TABLE prices ENABLE ALWAYS TRIGGER more",
     );
     mirror.export("");
-    let import = format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ""));
+    let import = import(&mirror);
     mirror.copy.refused(&import).expect("27000", &["trigger \"more\""]);
 }
 
@@ -121,7 +125,7 @@ fn a_key_that_is_generated_here_is_refused() {
     // Each key finds a row, which is another one.
     mirror.copy.run(&ddl("-a"));
     mirror.export("");
-    let import = format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ""));
+    let import = import(&mirror);
     let refused = mirror.copy.refused(&import);
     refused.expect("428C9", &["column \"k\" of table \"public.t\" is generated here"]);
     mirror.copy.run("ALTER TABLE public.t ALTER COLUMN k DROP EXPRESSION");
@@ -142,7 +146,7 @@ fn a_column_that_only_a_partition_generates_is_refused() {
          ALTER TABLE t ATTACH PARTITION t_1 FOR VALUES FROM (0) TO (100)"
     ));
     mirror.export("");
-    let import = format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ""));
+    let import = import(&mirror);
     mirror.copy.refused(&import).expect("428C9", &["column \"c\" of table \"public.t_1\" is generated here"]);
     mirror.copy.run(
         "ALTER TABLE t DETACH PARTITION t_1; ALTER TABLE public.t_1 ALTER COLUMN c DROP EXPRESSION;
@@ -165,7 +169,7 @@ fn a_value_that_an_expression_refuses_is_not_shown_to_everybody() {
          GRANT EXECUTE ON FUNCTION tx_import TO generated_importer; GRANT pg_read_server_files TO generated_importer",
     );
     mirror.export("");
-    let import = format!("SELECT * FROM tx_import{}", mirror.arguments("copy", ""));
+    let import = import(&mirror);
     let mut client = mirror.copy.client();
     client.batch_execute("SET ROLE generated_importer").unwrap();
     let refused = refusal(&query(&mut client, &import).unwrap_err());

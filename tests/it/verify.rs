@@ -543,14 +543,18 @@ fn only_who_may_read_a_table_compares_it() {
     }
 }
 
+/// A table that takes a while to read.
+fn of_many_rows(name: &str, rows: u32) -> Mirror {
+    let ddl = format!(
+        "CREATE TABLE t (id int PRIMARY KEY, note text);
+         INSERT INTO t SELECT i, repeat(md5(i::text), 4) FROM generate_series(1, {rows}) AS i"
+    );
+    Mirror::tracking(name, &ddl, &["t"])
+}
+
 #[test]
 fn a_cancel_is_obeyed() {
-    let mirror = Mirror::tracking(
-        "verify_cancel",
-        "CREATE TABLE t (id int PRIMARY KEY, note text);
-         INSERT INTO t SELECT i, repeat(md5(i::text), 4) FROM generate_series(1, 300000) AS i",
-        &["t"],
-    );
+    let mirror = of_many_rows("verify_cancel", 300_000);
     let call = format!("SELECT FROM tx_verify{}", mirror.arguments("copy", ""));
     for timeout in [1, 50, 100, 200, 400, 800] {
         for at in [&mirror.copy, &mirror.source] {
@@ -714,12 +718,7 @@ fn a_sample_is_remembered_only_if_it_differs() {
 
 #[test]
 fn how_many_rows_have_been_read_can_be_seen() {
-    let mirror = Mirror::tracking(
-        "verify_progress",
-        "CREATE TABLE t (id int PRIMARY KEY, note text);
-         INSERT INTO t SELECT i, repeat(md5(i::text), 4) FROM generate_series(1, 200000) AS i",
-        &["t"],
-    );
+    let mirror = of_many_rows("verify_progress", 200_000);
     let progress = "SELECT count(*) FROM pg_stat_progress_copy
                      WHERE command = 'COPY TO' AND tuples_processed BETWEEN 1 AND 199999
                        AND datname = current_database()";

@@ -11,8 +11,8 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use super::hash::{ByDigest, Digested, digest, digest_of_fields};
-use super::lines::{Lines, fields_of, with_fields, without_newline};
+use super::hash::{ByDigest, DigestSet, Digested, digest, digest_of_fields};
+use super::lines::{Lines, fields_of, with_fields};
 use super::sample::Sample;
 use super::spill::{Entry, Says, Scratch, Shares, Spill, Spilled};
 use super::{Error, fields};
@@ -142,7 +142,6 @@ impl Write for TableRows {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let TableRows { lines, layout, spill, count } = self;
         lines.take(bytes, |line| {
-            let line = without_newline(line);
             if !layout.takes(line) {
                 return Ok(());
             }
@@ -174,7 +173,6 @@ impl Write for LeftOut {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Expected { spill, layout, .. } = &mut self.expected;
         self.lines.take(bytes, |line| {
-            let line = without_newline(line);
             if !layout.takes_key(line) {
                 return Ok(());
             }
@@ -244,7 +242,7 @@ impl Differences {
 
     /// Returns what looks for the keys again, in lines with this layout.
     pub fn search(&self, layout: Layout) -> Search {
-        let wanted = self.keys().map(|key| (key, ())).collect();
+        let wanted = self.keys().collect();
         Search { lines: Lines::default(), layout, wanted, found: ByDigest::default() }
     }
 
@@ -294,7 +292,7 @@ pub struct Example {
 pub struct Search {
     lines: Lines,
     layout: Layout,
-    wanted: ByDigest<()>,
+    wanted: DigestSet,
     found: ByDigest<Found>,
 }
 
@@ -310,9 +308,9 @@ impl Search {
         Self::look(&self.layout, &self.wanted, &mut self.found, line);
     }
 
-    fn look(layout: &Layout, wanted: &ByDigest<()>, found: &mut ByDigest<Found>, line: &[u8]) {
+    fn look(layout: &Layout, wanted: &DigestSet, found: &mut ByDigest<Found>, line: &[u8]) {
         let key = layout.key_of(line);
-        if wanted.contains_key(&key) {
+        if wanted.contains(&key) {
             let all = fields::of_line(line).collect::<Vec<_>>();
             let fields = match &layout.compared {
                 None => all.iter().map(|field| digest(field)).collect(),
@@ -329,8 +327,8 @@ impl Write for Search {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Search { lines, layout, wanted, found } = self;
         lines.take(bytes, |line| {
-            Self::look(layout, wanted, found, without_newline(line));
-            Ok::<_, io::Error>(())
+            Self::look(layout, wanted, found, line);
+            Ok(())
         })
     }
 

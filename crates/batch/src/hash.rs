@@ -3,7 +3,7 @@
 //! Invariant: the key of the hash is random, and stays within the process. So nobody can choose rows of which
 //! two have the same hash.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::LazyLock;
 
@@ -53,6 +53,9 @@ impl Hasher for AsItIs {
 
 /// Values by the hash of a key.
 pub(super) type ByDigest<T> = HashMap<Digested, T, BuildHasherDefault<AsItIs>>;
+
+/// Keys, by their hashes.
+pub(super) type DigestSet = HashSet<Digested, BuildHasherDefault<AsItIs>>;
 
 pub(super) fn digest(bytes: &[u8]) -> Digested {
     Digested(KEYED.hash(bytes).as_bytes())

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a file that ends without an error has as many lines as its manifest says, and the hash.
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 
 use super::csv::Records;
 use super::manifest::{Format, Manifest, Part};
@@ -54,7 +54,7 @@ impl Reading<'_> {
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
-        let (mut cut, mut lines) = (Lines::default(), 0);
+        let (mut stream, mut lines) = (Lines::default(), 0);
         loop {
             let bytes = match file.fill_buf() {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -64,18 +64,18 @@ impl Reading<'_> {
             if bytes.is_empty() {
                 break;
             }
-            let length = cut.take(bytes, |line| {
+            let length = stream.cut(bytes, |line| {
                 lines += 1;
                 each(line)
             })?;
             file.consume(length);
-            if cut.begun.len() as u64 >= LINE_BYTES_MAX {
+            if stream.begun.len() as u64 >= LINE_BYTES_MAX {
                 return Err(file.into_inner().damaged("it has a line that no row of PostgreSQL has").into());
             }
         }
-        if !cut.begun.is_empty() {
+        if !stream.begun.is_empty() {
             lines += 1;
-            each(&cut.begun)?;
+            each(&stream.begun)?;
         }
         require_count(&file.into_inner(), lines, declared)
     }
@@ -135,8 +135,17 @@ pub(super) struct Lines {
 }
 
 impl Lines {
+    /// Calls a function with each line that ends in `bytes`, without its newline.
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<usize> {
+        self.cut(bytes, |line| each(without_newline(line)))
+    }
+
     /// Calls a function with each line that ends in `bytes`, its newline included.
-    pub(super) fn take<E: From<std::io::Error>>(
+    fn cut<E: From<io::Error>>(
         &mut self,
         bytes: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), E>,

@@ -12,18 +12,18 @@ use std::io::{self, BufWriter, Write};
 
 use super::Error;
 use super::compare::{Differences, Layout};
-use super::hash::{ByDigest, digest};
-use super::lines::{Lines, without_newline};
+use super::hash::{ByDigest, DigestSet, digest};
+use super::lines::Lines;
 use super::spill::Scratch;
 
 /// What is known of the keys that differ, and the files in the making.
 pub struct Repair {
     of_record: Layout,
-    differing: ByDigest<()>,
+    differing: DigestSet,
     /// The last part that names a key, by its place; a key that none names can only be in the first.
     latest: ByDigest<usize>,
     /// Those that are among the ids.
-    written: ByDigest<()>,
+    written: DigestSet,
     ids: LineWriter,
     records: LineWriter,
 }
@@ -45,9 +45,9 @@ impl Repair {
     pub fn of(found: &Differences, of_record: Layout, ids: Scratch, records: Scratch) -> Repair {
         Repair {
             of_record,
-            differing: found.keys().map(|key| (key, ())).collect(),
+            differing: found.keys().collect(),
             latest: ByDigest::default(),
-            written: ByDigest::default(),
+            written: DigestSet::default(),
             ids: LineWriter::to(ids),
             records: LineWriter::to(records),
         }
@@ -61,7 +61,7 @@ impl Repair {
     /// The part at a place names a key.
     pub fn id(&mut self, place: usize, line: &[u8]) {
         let key = digest(line);
-        if self.differing.contains_key(&key) {
+        if self.differing.contains(&key) {
             self.latest.insert(key, place);
         }
     }
@@ -70,8 +70,8 @@ impl Repair {
     pub fn record(&mut self, place: usize, line: &[u8]) -> Result<(), Error> {
         let key = self.of_record.key_of(line);
         let is_latest = self.latest.get(&key).copied().unwrap_or(0) == place;
-        if is_latest && self.differing.contains_key(&key) {
-            if self.written.insert(key, ()).is_none() {
+        if is_latest && self.differing.contains(&key) {
+            if self.written.insert(key) {
                 self.ids.push(&self.of_record.key_line(line))?;
             }
             self.records.push(line)?;
@@ -103,9 +103,8 @@ impl Write for RowsToRepair {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let RowsToRepair { repair, layout, lines } = self;
         lines.take(bytes, |line| {
-            let line = without_newline(line);
             let key = layout.key_of(line);
-            if repair.differing.contains_key(&key) && repair.written.insert(key, ()).is_none() {
+            if repair.differing.contains(&key) && repair.written.insert(key) {
                 repair.ids.push(&layout.key_line(line)).map_err(io::Error::other)?;
             }
             Ok(())

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use super::compare::Layout;
 use super::hash::{ByDigest, Digested, digest};
-use super::lines::{Lines, without_newline};
+use super::lines::Lines;
 
 /// What a key takes in the map at most, just after it has grown.
 const KEY_BYTES: u64 = 48;
@@ -120,8 +120,8 @@ impl Write for LeftOutOfSums {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let LeftOutOfSums { sums, lines } = self;
         lines.take(bytes, |line| {
-            sums.leave_out(without_newline(line));
-            Ok::<_, io::Error>(())
+            sums.leave_out(line);
+            Ok(())
         })
     }
 
@@ -159,7 +159,6 @@ impl Write for RowSums {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let RowSums { sums, layout, lines, found, rows } = self;
         lines.take(bytes, |line| {
-            let line = without_newline(line);
             if !layout.takes(line) {
                 return Ok(());
             }
@@ -168,7 +167,7 @@ impl Write for RowSums {
             if !is_left_out {
                 found.add(layout.row_of(line));
             }
-            Ok::<_, io::Error>(())
+            Ok(())
         })
     }
 

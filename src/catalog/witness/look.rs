@@ -46,7 +46,7 @@ impl Place {
             has_rows: row.flag(3),
             storage: row.get(4)?,
             toast: row.optional(5)?,
-            is_intact: row.optional::<String>(6)?.map(|flag| flag == "t"),
+            is_intact: row.optional_flag(6),
             bounds: None,
             partitioned_by: None,
         })

@@ -203,6 +203,9 @@ impl Partitions<'_> {
         if with_rows && self.before.is_carried {
             return None;
         }
+        if self.gone.is_empty() && self.came.is_empty() {
+            return Some(Vec::new());
+        }
         let of = |witness: &Witness, which: &HashSet<&str>, counts: &dyn Fn(&str) -> bool| {
             let is_top = |one: &&&str| !witness.chain(one).skip(1).any(|(above, _)| which.contains(above));
             let tops = which.iter().filter(is_top).filter(|one| counts(one));

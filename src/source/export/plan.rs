@@ -4,6 +4,7 @@
 //!
 //! Invariant: changes are sent only if the shadow still has all of them since the position.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
@@ -147,8 +148,8 @@ pub(super) fn plan(
 /// Returns the ranges of a table's key within which rows may have gone and come with partitions; `None` if a
 /// batch cannot say them. A notice says why.
 fn ranges(candidate: &Candidate, partitions: &Partitions, with_rows: bool) -> Option<Vec<Range>> {
-    let (columns, key) = (columns(&candidate.shape), candidate.key_names());
-    let is_said = |condition: &Condition| condition.check(&columns, &key).is_ok();
+    let sent = LazyCell::new(|| (columns(&candidate.shape), candidate.key_names()));
+    let is_said = |condition: &Condition| condition.check(&sent.0, &sent.1).is_ok();
     let ranges = partitions.ranges(with_rows, &is_said);
     let why = match &ranges {
         None => "the bounds of one are no range or list of columns of its key",
