@@ -26,10 +26,14 @@ impl Pair {
         Pair { source_server, destination_server, store, source, destination }
     }
 
-    /// Writes all that both servers have committed to disk: it is not what they are to forget.
+    /// Writes all that both servers have committed to disk: it is not what they are to forget. What follows is
+    /// at the beginning of a page of the WAL: a commit after the end of one wakes the WAL writer (xlog.c,
+    /// XLogSetAsyncXactLSN).
     pub fn checkpoint(&self) {
-        self.source.run("CHECKPOINT");
-        self.destination.run("CHECKPOINT");
+        for database in [&self.source, &self.destination] {
+            database.run("SELECT pg_switch_wal()");
+            database.run("CHECKPOINT");
+        }
     }
 
     /// Kills the source's server, and starts it again.
