@@ -316,7 +316,8 @@ fn long_work_is_visible_and_can_be_ended() {
     mirror.source.run("CREATE TABLE t (id int PRIMARY KEY, v text)");
     mirror.track(&["t"]);
     mirror.source.run("INSERT INTO t SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 400000) AS i");
-    let progress = "SELECT bool_or(tuples_processed > 0 AND bytes_processed > 0) FROM pg_stat_progress_copy";
+    let progress = "SELECT bool_or(tuples_processed > 0 AND bytes_processed > 0) FROM pg_stat_progress_copy
+                     WHERE datname = current_database()";
     for (database, call) in [
         (&mirror.source, format!("SELECT FROM tx_export{}", mirror.arguments("copy", ""))),
         (&mirror.copy, import_sql(&mirror, "merge")),

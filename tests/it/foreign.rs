@@ -6,7 +6,7 @@
 
 use std::thread;
 
-use crate::cluster::database::{Database, query, wait_until};
+use crate::cluster::database::{Database, query};
 use crate::cluster::mirror::Mirror;
 use crate::cluster::{SOURCE, Store};
 
@@ -290,7 +290,7 @@ fn no_writer_is_in_the_way_of_a_foreign_table_that_comes() {
     writer.batch_execute("BEGIN; UPDATE ONLY base SET body = 'writer'").unwrap();
     let source = mirror.source.clone();
     let comes = thread::spawn(move || notices(&source, FAR_CHILD));
-    waits_for_lock(&mirror.source);
+    mirror.source.wait_until_blocked();
     thread::sleep(std::time::Duration::from_millis(1500));
     writer.batch_execute("UPDATE base SET body = 'all'; COMMIT").unwrap();
     assert_eq!(comes.join().unwrap(), [""; 0]);
@@ -310,18 +310,12 @@ fn a_foreign_table_that_comes_while_a_table_is_tracked_is_met() {
         .unwrap();
     let source = mirror.source.clone();
     let track = thread::spawn(move || source.run("SELECT tx_track('m20')"));
-    waits_for_lock(&mirror.source);
+    mirror.source.wait_until_blocked();
     comes.batch_execute("COMMIT").unwrap();
     track.join().unwrap();
     assert_eq!(captures(&mirror.source), "rows truncate");
     mirror.source.run("INSERT INTO m VALUES (10, 'far'); UPDATE m SET body = 'all'");
     assert_eq!(intact(&mirror.source), "t");
-}
-
-fn waits_for_lock(source: &Database) {
-    let waiting = "SELECT count(*) FROM pg_locks
-                    WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    wait_until("a lock is waited for", || source.text(waiting) == "1");
 }
 
 #[test]

@@ -518,9 +518,7 @@ fn of_two_primaries_that_export_at_once_one_wins() {
     let refused = scope(|scope| {
         // It has looked at the store, and takes its snapshot when it gets the lock.
         let waiting = scope.spawn(|| other.export_refused());
-        wait_until("the other export waits", || {
-            other.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'") == "1"
-        });
+        other.wait_until_blocked();
         one.export();
         blocker.batch_execute("COMMIT").expect("the lock is free");
         waiting.join().expect("an answer")

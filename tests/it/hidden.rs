@@ -330,10 +330,7 @@ fn amid_export(mirror: &Mirror, tables: &[&str], run: impl FnOnce()) -> Result<S
             query(&mut client, &format!("SELECT {columns} FROM tx_export{}", mirror.arguments("copy", "")))
                 .map_err(|error| refusal(&error))
         });
-        wait_until("the export waits", || {
-            mirror.source.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-                == "1"
-        });
+        mirror.source.wait_until_blocked();
         run();
         gate.batch_execute("SELECT pg_advisory_unlock(4711); COMMIT").unwrap();
         exporting.join().unwrap()
@@ -506,9 +503,7 @@ fn types_that_were_others_while_an_export_read() {
         query(&mut gate, "SELECT pg_advisory_lock(77)").unwrap();
         std::thread::scope(|scope| {
             let export = scope.spawn(|| mirror.export(""));
-            wait_until("the export waits at the gate", || {
-                mirror.source.text("SELECT count(*) FROM pg_locks WHERE objid = 77 AND NOT granted") == "1"
-            });
+            mirror.source.wait_until_blocked();
             mirror.source.run(change);
             query(&mut gate, "SELECT pg_advisory_unlock(77)").unwrap();
             export.join().unwrap();

@@ -260,8 +260,7 @@ fn two_first_imports_of_one_table_do_not_both_write() {
     first.batch_execute(&format!("BEGIN; {}", import("copy"))).unwrap();
     std::thread::scope(|scope| {
         let second = scope.spawn(|| mirror.copy.refused(&import("other")));
-        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'";
-        crate::cluster::database::wait_until("the second import waits", || mirror.copy.text(waits) != "0");
+        mirror.copy.wait_until_blocked();
         first.batch_execute("COMMIT").unwrap();
         second.join().unwrap().expect("55000", &["is the copy of table"]);
     });

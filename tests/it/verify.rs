@@ -638,10 +638,7 @@ fn a_table_that_is_written_anew_meanwhile_is_seen_whole() {
     other.batch_execute("BEGIN; ALTER TABLE t ALTER id TYPE bigint").unwrap();
     std::thread::scope(|scope| {
         let verifying = scope.spawn(|| verify(&mirror, "t"));
-        wait_until("it waits for the lock", || {
-            mirror.copy.text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass")
-                == "1"
-        });
+        mirror.copy.wait_until_blocked();
         other.batch_execute("COMMIT").unwrap();
         assert_eq!(verifying.join().unwrap(), EQUAL);
     });

@@ -178,6 +178,13 @@ impl Database {
         wait_until("no call holds a target", || self.text(holders) == "0");
     }
 
+    /// Waits until a session of this database waits for a lock. Other tests have databases beside it.
+    pub fn wait_until_blocked(&self) {
+        let blocked = "SELECT count(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        wait_until("a lock is waited for", || self.text(blocked) != "0");
+    }
+
     /// The call that resets the target.
     pub fn reset_sql(&self) -> String {
         format!("SELECT tx_reset('{}', store => '{}')", self.target, self.store)
