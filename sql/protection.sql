@@ -25,7 +25,10 @@ BEGIN
     RAISE 'table "%.%" is a protected copy', TG_TABLE_SCHEMA, TG_TABLE_NAME
         USING ERRCODE = 'object_not_in_prerequisite_state',
               DETAIL = 'Only imports write to it.',
-              HINT = format('Write at the source; or SELECT tx_unprotect(%L).',
+              HINT = format('Write at the source, or run: SELECT %stx_unprotect(%L);',
+                            (SELECT quote_ident(NULLIF(n.nspname, 'public')) || '.'
+                               FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+                              WHERE e.extname = 'pg_table_export'),
                             COALESCE(protected, TG_RELID::regclass));
 END
 $$;

@@ -10,9 +10,9 @@ use crate::api::call::Call;
 use crate::destination::protect;
 use crate::error::Error;
 use crate::pg::Oid;
-use crate::pg::commands;
 use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
+use crate::pg::{commands, message};
 use crate::source::shadow::size;
 use crate::source::{capture, ddl, export, follow, prune, restriction, track};
 
@@ -28,7 +28,7 @@ fn tx_track(
     let call = Call::writable("tx_track()")?;
     let tracking = track::track(required("relation", relation)?, key_index.as_deref(), &call.caller)?;
     if tracking.already {
-        notice!("table \"{}\" is already tracked", tracking.table);
+        message::notice(format!("table \"{}\" is already tracked", tracking.table));
     }
     let key = tracking.key.into_iter().map(Text::from).collect();
     let shadow = format!("table_export.shadow_{}", tracking.id);

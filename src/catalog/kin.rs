@@ -140,6 +140,15 @@ impl Look {
         seen.iter().filter_map(|seen| self.stray(seen, id, relation)).collect()
     }
 
+    /// Says whether a tracked table has all its triggers itself, and others of its members could not be given
+    /// theirs when they came.
+    pub fn lacks_triggers_of_members(&self, id: i32) -> bool {
+        self.relation(id).is_some_and(|relation| {
+            installed::has_all(&of(&self.captured(relation), id))
+                && self.members_to_change(id, relation).iter().any(|stray| stray.joins)
+        })
+    }
+
     /// Returns the ids of the tracked tables that a table is, or is a partition of.
     pub fn held_by(&self, table: Oid) -> BTreeSet<i32> {
         self.held(table).into_iter().map(|held| held.id).collect()

@@ -25,7 +25,7 @@ use crate::fault::{self, Point};
 use crate::pg::error::qualified;
 use crate::pg::table::Right;
 use crate::pg::user::Caller;
-use crate::pg::{query, report, snapshot};
+use crate::pg::{message, query, report, snapshot};
 use crate::table::intercept;
 use batch::{Kind, Manifest, Part, reader};
 use store::Store;
@@ -170,13 +170,13 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
             literal(target),
             TableName::new(&part.schema, &part.name).literal()
         );
-        pgrx::warning!(
+        message::warning(format!(
             "columns of table \"{}\" have been added or altered here, whose unchanged rows do not have \
              their values: {}. To have it sent in full, run at the source: {}",
             shape.qualified(),
             stale.join(", "),
             qualified(&reset)
-        );
+        ));
     }
     if before.as_ref() != Some(&columns) {
         catalog::remember_columns(table.oid(), &columns, &stale, is_full)?;

@@ -16,6 +16,7 @@ use crate::catalog;
 use crate::destination::error::ChainError;
 use crate::error::{Result, Shared};
 use crate::guc;
+use crate::pg::message;
 use batch::{BatchRange, Compacted, Kind, Manifest, reader};
 use store::Store;
 
@@ -213,12 +214,12 @@ impl<'a> Backlog<'a> {
         }
         match self.compacted_full()? {
             Some(full) if guc::restart_when_behind() => {
-                pgrx::warning!(
+                message::warning(format!(
                     "batch {} of target \"{target}\" is gone from the store: \
                      beginning again with full batch {}",
                     last + 1,
                     full.manifest.number
-                );
+                ));
                 Ok(full)
             }
             full => Err(self.missing(last + 1, found, full.is_some()).into()),

@@ -14,7 +14,7 @@ use crate::destination::resolve::{self, Destination, Place};
 use crate::error::{Error, Result, TableName};
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, query};
+use crate::pg::{Oid, message, query};
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
@@ -33,11 +33,11 @@ pub fn leave_out(
             && !copies.have_full_part(&of, place.oid)?
             && chain.has_full_ahead(&of.schema, &of.name)
         {
-            pgrx::notice!(
+            message::notice(format!(
                 "changes of table \"{}\" in batch {} are left out, because a later batch has it in full",
                 place.part.table(),
                 manifest.number
-            );
+            ));
         } else {
             kept.push(place);
         }

@@ -7,7 +7,7 @@ use crate::destination::error::ImportError;
 use crate::error::Result;
 use crate::pg::Oid;
 use crate::pg::user::Caller;
-use crate::pg::{snapshot, transaction};
+use crate::pg::{message, snapshot, transaction};
 use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::Shape;
@@ -28,7 +28,7 @@ pub fn unprotect(relation: Oid, caller: &Caller) -> Result<String> {
 pub fn follow_command() {
     if let Some(obstacle) = transaction::attempt(catalog::protect_new_partitions) {
         let why = obstacle.message;
-        pgrx::warning!("TRUNCATE is not refused by all partitions of protected copies: {why}");
+        message::warning(format!("TRUNCATE is not refused by all partitions of protected copies: {why}"));
     }
 }
 

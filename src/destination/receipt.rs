@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::catalog::{self, DatabaseIdentity};
 use crate::error::{Error, Result};
-use crate::pg::transaction;
+use crate::pg::{message, transaction};
 use batch::{Receipt, leave_receipt};
 use store::Store;
 
@@ -28,7 +28,7 @@ pub fn leave(target: &str, store: &dyn Store, here: &DatabaseIdentity) -> Result
     let folder = format!("{}-{}", here.publisher.system_identifier, here.publisher.database_oid);
     match leave_receipt(store, target, &folder, receipt.as_ref()).map_err(Error::from) {
         Err(error) if !error.is_interrupt() => {
-            pgrx::warning!("could not leave a receipt for target \"{target}\": {error}");
+            message::warning(format!("could not leave a receipt for target \"{target}\": {error}"));
             Ok(())
         }
         left => left,

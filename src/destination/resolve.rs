@@ -16,7 +16,7 @@ use crate::error::{Result, TableName};
 use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
-use crate::pg::{Oid, query};
+use crate::pg::{Oid, message, query};
 use crate::table::error::TableError;
 use crate::table::intercept;
 use crate::table::readable;
@@ -140,7 +140,7 @@ impl Demands<'_> {
         if !ignored.is_empty() {
             let names = ignored.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
             let table = shape.name_for_errors();
-            pgrx::warning!("ignoring columns that table \"{table}\" does not have: {names}");
+            message::warning(format!("ignoring columns that table \"{table}\" does not have: {names}"));
         }
         let ignored = ignored.into_iter().map(|(place, _)| place).collect();
         let retyped = self.check(&part, Some(&table), &shape, obstacles)?;

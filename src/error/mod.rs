@@ -13,8 +13,8 @@ use std::{fmt, io};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::spi::quote_identifier;
 
-use crate::pg::error::report;
 pub use crate::pg::error::{Facts, Report, plain};
+use crate::pg::error::{qualified, report};
 use crate::pg::transaction::Obstacle;
 pub use problem::Problem;
 pub use shared::{Shared, copy_or_reset, name_store};
@@ -47,7 +47,10 @@ impl From<Error> for ErrorReport {
 
 impl From<Error> for Obstacle {
     fn from(error: Error) -> Obstacle {
-        ErrorReport::from(error).into()
+        // A cancel is raised instead, as by `report`.
+        pgrx::check_for_interrupts!();
+        let Facts { detail, hint, .. } = error.0.facts();
+        Obstacle { message: error.to_string(), detail, hint: hint.as_deref().map(qualified) }
     }
 }
 

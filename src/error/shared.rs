@@ -26,7 +26,9 @@ pub enum Shared {
 impl Shared {
     /// Says that a store holds no batch of a target, and of which it does.
     pub fn no_batch(target: &str, store: &dyn store::Store) -> Shared {
-        let known = batch::reader::targets(store).unwrap_or_default();
+        let mut known = batch::reader::targets(store).unwrap_or_default();
+        // An export that has failed leaves its folder.
+        known.retain(|known| known != target);
         Shared::NoBatch { target: target.to_owned(), store: store.url(), known }
     }
 }

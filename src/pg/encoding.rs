@@ -37,10 +37,3 @@ pub fn to_server(text: &str) -> Result<CString, Error> {
     };
     Ok(converted.to_owned())
 }
-
-/// Says whether the database's encoding is known to have all characters of a text.
-pub fn has_characters_of(text: &str) -> bool {
-    // SAFETY: reads a variable of the backend.
-    let encoding = unsafe { pg_sys::GetDatabaseEncoding() } as pg_sys::pg_enc::Type;
-    text.is_ascii() || [pg_sys::pg_enc::PG_UTF8, pg_sys::pg_enc::PG_SQL_ASCII].contains(&encoding)
-}

@@ -10,6 +10,8 @@ use std::io;
 use pgrx::PgSqlErrorCode::{self, *};
 use pgrx::pg_sys::panic::ErrorReport;
 
+use crate::pg::message::escaped;
+
 /// SQLSTATE, DETAIL and HINT of an error.
 pub struct Facts {
     pub sqlstate: PgSqlErrorCode,
@@ -71,12 +73,12 @@ pub fn report(error: &dyn Report) -> ErrorReport {
     // A statement that is being cancelled reports the cancellation, not an error that followed from it.
     pgrx::check_for_interrupts!();
     let Facts { sqlstate, detail, hint } = error.facts();
-    let mut report = ErrorReport::new(sqlstate, error.to_string(), "pg_table_export");
+    let mut report = ErrorReport::new(sqlstate, escaped(error.to_string()), "pg_table_export");
     if let Some(detail) = detail {
-        report = report.set_detail(detail);
+        report = report.set_detail(escaped(detail));
     }
     if let Some(hint) = hint {
-        report = report.set_hint(qualified(&hint));
+        report = report.set_hint(escaped(qualified(&hint)));
     }
     report
 }
@@ -115,10 +117,11 @@ impl Report for Error {
                 plain(ERRCODE_READ_ONLY_SQL_TRANSACTION).hint("Run it on the primary.")
             }
             Error::ReadOnly { .. } => plain(ERRCODE_READ_ONLY_SQL_TRANSACTION)
-                .hint("Begin a transaction that may write. Run: BEGIN READ WRITE;"),
+                .hint("If transactions begin so, run: SET default_transaction_read_only = off;"),
             Error::Prepared => plain(ERRCODE_FEATURE_NOT_SUPPORTED).hint("Use COMMIT instead."),
             Error::OldSnapshot { .. } => plain(ERRCODE_FEATURE_NOT_SUPPORTED)
-                .hint("Its snapshot would not show what has been exported since. Use READ COMMITTED."),
+                .detail("Its snapshot would not show what other transactions have done since.")
+                .hint("If transactions begin so, run: SET default_transaction_isolation = 'read committed';"),
             Error::Pipe(_) => plain(ERRCODE_SYSTEM_ERROR),
         }
     }

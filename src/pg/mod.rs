@@ -20,6 +20,7 @@ pub mod installed;
 pub mod interrupts;
 pub mod keys;
 pub mod lock;
+pub mod message;
 pub mod query;
 pub mod relatives;
 pub mod report;

@@ -10,6 +10,7 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
 use pgrx::{PgLogLevel, PgSqlErrorCode, PgTryBuilder, PgXactCallbackEvent};
 
 use crate::pg::error::Error;
+use crate::pg::message;
 
 /// Refuses a standby, and a read-only transaction. `function` is how the message names what cannot be
 /// executed.
@@ -111,26 +112,20 @@ impl Obstacle {
     }
 }
 
-impl From<ErrorReport> for Obstacle {
-    fn from(error: ErrorReport) -> Obstacle {
-        Obstacle::new(error.message(), error.detail(), error.hint())
-    }
-}
-
 /// Runs a closure in a subtransaction and rolls it back. Returns the error that the closure met; an error
 /// that ends the statement (a cancel, a shutdown) is raised.
-pub fn dry_run<E: Into<ErrorReport>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
+pub fn dry_run<E: Into<Obstacle>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
     nested(run, |_| false)
 }
 
 /// Runs a closure in a subtransaction, which is undone if the closure meets an error. Returns that error; one
 /// that ends the statement (a cancel, a shutdown) is raised.
-pub fn attempt<E: Into<ErrorReport>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
+pub fn attempt<E: Into<Obstacle>>(run: impl FnOnce() -> Result<(), E>) -> Option<Obstacle> {
     nested(run, Option::is_none)
 }
 
 /// Runs a closure in a subtransaction, which is kept if `keeps` says so of the error that was met.
-fn nested<E: Into<ErrorReport>>(
+fn nested<E: Into<Obstacle>>(
     run: impl FnOnce() -> Result<(), E>,
     keeps: impl FnOnce(&Option<Obstacle>) -> bool,
 ) -> Option<Obstacle> {
@@ -142,8 +137,7 @@ fn nested<E: Into<ErrorReport>>(
         pg_sys::MemoryContextSwitchTo(before.0);
         before
     };
-    let ours = |error: E| Obstacle::from(error.into());
-    let met = PgTryBuilder::new(AssertUnwindSafe(|| Ok(run().err().map(ours))))
+    let met = PgTryBuilder::new(AssertUnwindSafe(|| Ok(run().err().map(E::into))))
         .catch_others(|error| match error {
             // The second is one of PostgreSQL that has been given a DETAIL on its way: see pg/report.rs.
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
@@ -178,7 +172,7 @@ pub(super) fn ends_statement(code: PgSqlErrorCode) -> bool {
 pub fn before_commit<E: Display>(run: impl FnOnce() -> Result<(), E> + 'static) {
     let run = move || {
         if let Err(error) = run() {
-            pgrx::warning!("{error}");
+            message::warning(error.to_string());
         }
     };
     pgrx::register_xact_callback(PgXactCallbackEvent::PreCommit, AssertUnwindSafe(run));

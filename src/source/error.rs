@@ -54,7 +54,7 @@ pub enum TrackError {
     #[error("\"{key}\" is no key of table \"{table}\"")]
     NotAKey { table: TableName, key: String },
     #[error("the triggers that track table \"{table}\" are missing or disabled")]
-    TriggersMissing { table: TableName },
+    TriggersMissing { table: TableName, on_members: bool },
     #[error("the triggers that track table \"{table}\" are not ENABLE ALWAYS")]
     TriggersNotAlways {
         table: TableName,
@@ -99,8 +99,13 @@ impl Report for TrackError {
             }
             TrackError::OtherKey { table }
             | TrackError::KeyChanged { table, missing_key: None }
-            | TrackError::TriggersMissing { table } => {
+            | TrackError::TriggersMissing { table, on_members: false } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(track_again(table))
+            }
+            TrackError::TriggersMissing { table, on_members: true } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail("Partitions or parents have come that could not be given triggers.")
+                    .hint(format!("To give them triggers now, run: SELECT tx_track({});", table.literal()))
             }
             TrackError::KeyChanged { table, missing_key: Some(columns) } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
@@ -174,7 +179,8 @@ fn add_key(table: &TableName, columns: &[String]) -> String {
 
 fn track_again(table: &TableName) -> String {
     format!(
-        "To have the next export send the table in full, run: SELECT tx_untrack({0}); SELECT tx_track({0});",
+        "To have the next export send the table in full, run: \
+         BEGIN; SELECT tx_untrack({0}); SELECT tx_track({0}); COMMIT;",
         table.literal()
     )
 }

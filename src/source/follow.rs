@@ -15,7 +15,7 @@ use crate::catalog::kin::{Brings, Kin, Look, Stray};
 use crate::catalog::{self, Captures};
 use crate::error::Result;
 use crate::pg::commands::{self, Altered, Commands};
-use crate::pg::{Oid, relatives, snapshot, transaction};
+use crate::pg::{Oid, message, relatives, snapshot, transaction};
 use crate::source::shadow::Op;
 use crate::source::shadow::record::{Recorder, Shadow};
 use crate::table::shape::Shape;
@@ -145,7 +145,10 @@ impl Work {
         }
         for &table in &near {
             for table in std::iter::once(table).chain(relatives::ancestors(table)) {
-                self.add_strays(look.strays(table, &kin));
+                // Triggers of ours on a table that has left no tracked one are of a dump, which goes on to
+                // enable them.
+                let strays = look.strays(table, &kin).into_iter();
+                self.add_strays(strays.filter(|stray| stray.joins || !altered.relatives.is_empty()));
             }
         }
         for (&id, &relation) in kin.iter().filter(|&(&id, &relation)| look.must_capture_rows(id, relation)) {
@@ -156,8 +159,7 @@ impl Work {
             let holders = look.holders(table).into_iter();
             self.foreign.extend(holders.map(|(id, tracked)| ((table.to_u32(), id), tracked)));
         }
-        let own = altered.itself.then_some(&altered.table);
-        for &top in own.into_iter().chain(&altered.relatives) {
+        for &top in &altered.relatives {
             if relatives::is_partitioned(top) {
                 let ids = look.held_by(top);
                 let below = relatives::descendants(top).into_iter();
@@ -168,7 +170,7 @@ impl Work {
         }
     }
 
-    fn add_strays(&mut self, strays: Vec<Stray>) {
+    fn add_strays(&mut self, strays: impl IntoIterator<Item = Stray>) {
         self.strays.extend(strays.into_iter().map(|stray| (stray.order(), stray)));
     }
 
@@ -211,6 +213,31 @@ impl Work {
     }
 }
 
+/// Gives triggers to the members of a tracked table that could not be given them when they came. The next
+/// export sends what they hold.
+pub fn give_missing_triggers(id: i32, tracked: Oid) -> Result<()> {
+    let Some(look) = Look::begin() else { return Ok(()) };
+    let mut strays = look.members_to_change(id, tracked);
+    strays.sort_by_key(Stray::order);
+    for stray in strays.iter().filter(|stray| stray.joins) {
+        give_triggers(stray)?;
+        enable_triggers(id, stray.relation)?;
+    }
+    Ok(())
+}
+
+/// Creates the triggers of a member that has come, and records what may have come with it.
+fn give_triggers(stray: &Stray) -> Result<()> {
+    let &Stray { id, tracked, relation, .. } = stray;
+    create_triggers(id, relation, stray.captures)?;
+    rehearse_enabling(id, relation)?;
+    match stray.brings {
+        Brings::Nothing => Ok(()),
+        Brings::Partition => append(id, tracked, Op::Attach),
+        Brings::Anything => record(id, tracked),
+    }
+}
+
 /// Gives triggers to a member of a tracked table, or takes them from a former one.
 fn settle(stray: Stray) -> Result<()> {
     let Stray { id, tracked, relation, .. } = stray;
@@ -218,15 +245,7 @@ fn settle(stray: Stray) -> Result<()> {
         warn(tracked, attempt(|| drop_triggers(id, Some(relation))));
         return Ok(());
     }
-    let failed = attempt(|| {
-        create_triggers(id, relation, stray.captures)?;
-        rehearse_enabling(id, relation)?;
-        match stray.brings {
-            Brings::Nothing => Ok(()),
-            Brings::Partition => append(id, tracked, Op::Attach),
-            Brings::Anything => record(id, tracked),
-        }
-    });
+    let failed = attempt(|| give_triggers(&stray));
     if failed.is_none() {
         return enable_triggers(id, relation);
     }
@@ -274,7 +293,7 @@ fn is_foreign(table: Oid) -> bool {
 fn warn(tracked: Oid, reason: Option<String>) {
     let Some(reason) = reason else { return };
     let table = name(tracked);
-    pgrx::warning!("this command could not be followed for tracked table \"{table}\": {reason}");
+    message::warning(format!("this command could not be followed for tracked table \"{table}\": {reason}"));
 }
 
 fn name(table: Oid) -> String {

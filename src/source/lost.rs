@@ -2,6 +2,7 @@
 //! HINT needs is looked up only then.
 
 use crate::catalog;
+use crate::catalog::kin::Look;
 use crate::error::{Error, Result, TableName};
 use crate::pg::query::quote_identifier;
 use crate::pg::user;
@@ -28,10 +29,12 @@ pub fn key_changed(id: i32, table: &TableName) -> Error {
 pub fn triggers_missing(id: i32, table: &TableName) -> Error {
     raised(|| {
         let table = table.clone();
-        Ok(match catalog::only_not_always(id)? {
-            statements if statements.is_empty() => TrackError::TriggersMissing { table },
-            statements => TrackError::TriggersNotAlways { table, statements },
-        })
+        let statements = catalog::only_not_always(id)?;
+        if !statements.is_empty() {
+            return Ok(TrackError::TriggersNotAlways { table, statements });
+        }
+        let on_members = Look::begin().is_some_and(|look| look.lacks_triggers_of_members(id));
+        Ok(TrackError::TriggersMissing { table, on_members })
     })
 }
 

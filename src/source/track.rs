@@ -42,7 +42,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
         return Err(TrackError::UnfitPartition { table: shape.name_for_errors(), partition }.into());
     }
     if let Some(tracked) = snapshot::latest(|| catalog::tracked_table(relation))? {
-        return snapshot::latest(|| already_tracked(&tracked, &table, &shape, key_index));
+        return already_tracked(&tracked, table, &shape, key_index, caller);
     }
     let which = key_index.map_or(Key::Primary, Key::Index);
     let key = snapshot::latest(|| usable_key(relation, &shape, &which))?;
@@ -124,12 +124,41 @@ pub fn usable_key(relation: Oid, shape: &Shape, which: &Key) -> Result<Vec<KeyCo
     }
 }
 
+/// Checks that a tracked table still is what is remembered of it, and renews what may change.
 fn already_tracked(
+    tracked: &Tracked,
+    table: Table,
+    shape: &Shape,
+    key_index: Option<&str>,
+    caller: &Caller,
+) -> Result<Tracking> {
+    let key = snapshot::latest(|| same_key(tracked, &table, shape, key_index))?;
+    let owner = table.owner_name()?;
+    // Closed, its lock kept: CREATE TRIGGER refuses a table that is open.
+    drop(table);
+    let is_intact = || snapshot::latest(|| catalog::is_intact(tracked.id));
+    if !is_intact()? {
+        owned_members(tracked.id, caller)?;
+        follow::give_missing_triggers(tracked.id, tracked.relation)?;
+        if !is_intact()? {
+            return Err(snapshot::latest(|| lost::triggers_missing(tracked.id, &shape.name_for_errors())));
+        }
+    }
+    snapshot::latest(|| {
+        catalog::put_tracked(tracked.relation, &key)?;
+        // The table may have another owner by now.
+        shadow::grant(tracked.id, &owner)
+    })?;
+    Ok(Tracking { table: shape.qualified(), key: names(&key), id: tracked.id, already: true })
+}
+
+/// Returns the key of a tracked table, which must be the one that it had, and that is asked for.
+fn same_key(
     tracked: &Tracked,
     table: &Table,
     shape: &Shape,
     key_index: Option<&str>,
-) -> Result<Tracking> {
+) -> Result<Vec<KeyColumn>> {
     let changed = || lost::key_changed(tracked.id, &shape.name_for_errors());
     let columns = tracked.key.columns(table)?.ok_or_else(changed)?;
     let key = key::key(tracked.relation, &Key::Columns(&columns))?;
@@ -142,16 +171,10 @@ fn already_tracked(
             return Err(TrackError::OtherKey { table: shape.name_for_errors() }.into());
         }
     }
-    if !shadow::hold_segments(tracked.id)?.fits(table, &columns) {
-        return Err(changed());
+    match shadow::hold_segments(tracked.id)?.fits(table, &columns) {
+        true => Ok(key),
+        false => Err(changed()),
     }
-    if !catalog::is_intact(tracked.id)? {
-        return Err(lost::triggers_missing(tracked.id, &shape.name_for_errors()));
-    }
-    catalog::put_tracked(tracked.relation, &key)?;
-    // The table may have another owner by now.
-    shadow::grant(tracked.id, &table.owner_name()?)?;
-    Ok(Tracking { table: shape.qualified(), key: names(&key), id: tracked.id, already: true })
 }
 
 fn create_triggers(id: i32, caller: &Caller) -> Result<()> {

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::literal;
-use crate::pg::encoding;
+use crate::pg::message;
 use crate::table::error::TableError;
 use crate::table::key::text;
 use crate::table::shape::Shape;
@@ -79,7 +79,7 @@ impl Table<'_> {
         match condition {
             Condition::In { column, values } => {
                 let Operand { value, type_name, by_bytes, .. } = self.operand(column)?;
-                if type_name == "text" && !values.iter().all(|text| encoding::has_characters_of(text)) {
+                if type_name == "text" && !values.iter().all(|text| message::has_characters_of(text)) {
                     return Ok(among_utf8(&by_bytes.unwrap_or(value), values));
                 }
                 let values = literal(&array(values));

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result, Shared};
 use crate::fault::{self, Point};
-use crate::pg::{interrupts, settings};
+use crate::pg::{interrupts, message, settings};
 use crate::upkeep::error::UpkeepError;
 use batch::{
     self, BatchRange, COMPACTION_MAX, Compression, Header, Kind, Link, Manifest, Part, PartSummary, Reading,
@@ -44,7 +44,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<(Vec<PartSum
     };
     let run = chain.run();
     if chain.links.len() < 2 || reader::runs(store.as_ref(), target, last - 1)?.contains(&run) {
-        pgrx::notice!("there is nothing to compact up to batch {last} of target \"{target}\"");
+        message::notice(format!("there is nothing to compact up to batch {last} of target \"{target}\""));
         return Ok((Vec::new(), 0));
     }
     let writer = Writer::new(Arc::clone(store), target, last, Compression::Zstd)?;

@@ -4,11 +4,11 @@
 //! needed.
 
 use crate::catalog;
-use crate::error::Result;
+use crate::error::{Result, Shared};
 use crate::pg;
 use crate::pg::query;
 use crate::upkeep::error::UpkeepError;
-use batch::{Keep, Removed};
+use batch::{Keep, Removed, reader};
 use store::Store;
 
 /// Which batches to keep, in addition to those that are needed.
@@ -32,8 +32,12 @@ pub fn expire(request: &Request, store: &dyn Store) -> Result<Vec<Removed>> {
     let from: String = from.first().ok_or_else(|| pg::Error::Internal("there is no time".into()))?.get(0)?;
     let keep = Keep { from: &from, latest: request.keep_batches, unreceived: request.only_received };
     let removed = batch::expire(store, request.target, &keep).map_err(UpkeepError::Expire)?;
-    if let Some(last) = removed.last() {
-        catalog::forget_batches(request.target, last.number)?;
+    match removed.last() {
+        Some(last) => catalog::forget_batches(request.target, last.number)?,
+        None if reader::numbers(store, request.target, 0)?.is_empty() => {
+            return Err(Shared::no_batch(request.target, store).into());
+        }
+        None => {}
     }
     Ok(removed)
 }

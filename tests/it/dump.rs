@@ -255,3 +255,38 @@ fn owners_and_rights_survive() {
         .expect("the owner writes");
     restored.feed(&destination);
 }
+
+/// What pg_dump --table says of a tracked table has its triggers, but not what is remembered of it.
+#[test]
+fn a_table_of_a_dump_is_restored_among_tracked_tables() {
+    let store = Store::new();
+    let (source, _) = lived_in(&LOW, "one_table", &store);
+    let dump = LOW.dump_with("one_table", &["--table=items", "--clean"]);
+    let whole = |dump: &str| format!("BEGIN; {dump}; COMMIT");
+    let rows = source.text("SELECT sum(id), count(*) FROM items");
+    // Into its own database: DROP TABLE, and all again.
+    LOW.psql("one_table", &whole(&dump));
+    assert_eq!(source.text("SELECT sum(id), count(*) FROM items"), rows);
+    source.run("INSERT INTO items VALUES (700)");
+    source.export_refused().expect("55000", &["has been dropped", "tx_untrack"]);
+    let gone =
+        "SELECT relation::oid FROM table_export.tracked WHERE relation NOT IN (SELECT oid FROM pg_class)";
+    let gone = source.text(gone);
+    source.run(&format!("SELECT tx_untrack({gone}); SELECT tx_track('items')"));
+    assert_eq!(source.text("SELECT bool_and(triggers_intact) FROM tx_tracked"), "t");
+    assert_eq!(source.text("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'items'::regclass"), "4");
+    source.export();
+    // Into another one, which tracks another table by the same number.
+    LOW.create_database_with("one_table_elsewhere", "TEMPLATE template0");
+    let other = Database::of(&LOW, "one_table_elsewhere", &store);
+    other.run("CREATE EXTENSION pg_table_export");
+    for table in ["a", "b", "c", "d"] {
+        other.run(&format!("CREATE TABLE {table} (id int PRIMARY KEY); SELECT tx_track('{table}')"));
+    }
+    let dump = LOW.dump_with("one_table", &["--table=items"]);
+    LOW.psql("one_table_elsewhere", &whole(&dump));
+    other.run("INSERT INTO items VALUES (701)");
+    assert_eq!(other.text("SELECT sum(changes) FROM tx_tracked"), "0");
+    other.run("SELECT tx_track('items'); INSERT INTO items VALUES (702)");
+    assert_eq!(other.text("SELECT sum(changes), bool_and(triggers_intact) FROM tx_tracked"), "1|t");
+}

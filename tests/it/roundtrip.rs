@@ -539,6 +539,41 @@ fn names_that_are_not_ascii_work_in_any_encoding() {
     }
 }
 
+/// In UTF-8 the first of its characters has a byte that is no character in WIN1252.
+#[test]
+fn messages_with_names_arrive_in_any_encoding() {
+    let win1252 = "ENCODING 'WIN1252' LOCALE 'C' TEMPLATE template0";
+    let mirror = Mirror::new_with(&SOURCE, &COPY, "win1252_names", [win1252; 2]);
+    mirror.source.run(
+        "CREATE TABLE \"Álava\" (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+         CREATE TABLE one PARTITION OF \"Álava\" FOR VALUES FROM (0) TO (10);
+         CREATE TABLE two (LIKE \"Álava\"); INSERT INTO two VALUES (10, 'ten');
+         CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    );
+    mirror.track(&["\"Álava\""]);
+    mirror.source.run(&format!("SELECT tx_export{}", mirror.arguments("copy", "")));
+    let (mut client, said) = mirror.source.watched();
+    client.batch_execute("SELECT tx_track('\"Álava\"')").unwrap();
+    assert_eq!(said.lock().unwrap().pop().unwrap(), "table \"public.\\00C1lava\" is already tracked");
+    let name = mirror.source.text("SELECT 'pg_table_export_insert_' || id FROM table_export.tracked");
+    let same = format!(
+        "CREATE CONSTRAINT TRIGGER {name} AFTER INSERT ON two FOR EACH ROW EXECUTE FUNCTION nothing()"
+    );
+    client.batch_execute(&same).unwrap();
+    client
+        .batch_execute("ALTER TABLE \"Álava\" ATTACH PARTITION two FOR VALUES FROM (10) TO (20)")
+        .expect("his DDL goes on");
+    let warning = said.lock().unwrap().pop().unwrap();
+    assert!(warning.contains("could not be followed for tracked table \"public.\\00C1lava\""), "{warning}");
+    let export = format!("SELECT tx_export{}", mirror.arguments("copy", ""));
+    mirror.source.refused(&export).expect("55000", &["\"public.\\00C1lava\" are missing"]);
+    // What is no message has the characters themselves.
+    mirror.copy.run("DROP TABLE IF EXISTS \"Álava\"");
+    let plan = format!("SELECT obstacle FROM tx_plan{}", mirror.arguments("copy", ""));
+    let obstacles = mirror.copy.text(&plan);
+    assert!(obstacles.contains("\"public.Álava\" does not exist"), "{obstacles}");
+}
+
 #[test]
 fn a_character_that_the_copy_cannot_hold_is_refused() {
     let mirror = Mirror::new_with(&SOURCE, &COPY, "no_euro", ["", LATIN1]);

@@ -25,7 +25,7 @@ use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, report, snapshot};
+use crate::pg::{Oid, message, report, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, decide_healing, lock_tables, visible};
 use crate::source::export::plan::{Moment, Replay, current_moment, plan, renewed, usable_position};
@@ -72,7 +72,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         read_and_write(request, &source, target.as_ref(), continuation, candidates, store, caller)
     })?;
     let Some((written, exported)) = outcome.written else {
-        pgrx::notice!("nothing has changed for target \"{}\"", request.target);
+        message::notice(format!("nothing has changed for target \"{}\"", request.target));
         if outcome.moves {
             catalog::move_position(request.target, &outcome.moment.position, &outcome.moment.time)?;
             catalog::renew_witnesses(request.target, &outcome.renewed)?;
@@ -94,7 +94,7 @@ fn tell_new(target: &str) -> Result<()> {
     let known = catalog::target_names()?;
     let known = known.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     if !known.is_empty() {
-        pgrx::notice!("target \"{target}\" is new; known are {known}");
+        message::notice(format!("target \"{target}\" is new; known are {known}"));
     }
     Ok(())
 }

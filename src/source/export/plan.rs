@@ -13,7 +13,7 @@ use crate::catalog::position::Position;
 use crate::catalog::{self, Partitions, Published, Received, Target, Tracked, Witness};
 use crate::error::Result;
 use crate::pg;
-use crate::pg::{query, transaction};
+use crate::pg::{message, query, transaction};
 use crate::source::error::HistoryError;
 use crate::source::export::candidate::{Candidate, columns};
 use crate::source::fork::{Continuation, Healing};
@@ -158,6 +158,6 @@ fn ranges(candidate: &Candidate, partitions: &Partitions, with_rows: bool) -> Op
         Some(_) => return ranges,
     };
     let table = candidate.shape.qualified();
-    pgrx::notice!("table \"{table}\" is sent in full: partitions have come or gone, and {why}");
+    message::notice(format!("table \"{table}\" is sent in full: partitions have come or gone, and {why}"));
     None
 }

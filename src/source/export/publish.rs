@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::fault::{self, Point};
 use crate::pg::snapshot;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, settings, transaction};
+use crate::pg::{Oid, message, settings, transaction};
 use crate::source::error::HistoryError;
 use crate::source::shadow::rotate;
 use batch::{self, Header, Kind, Link, Part, Writer, other_attempts, put_cumulative, sweep};
@@ -95,7 +95,7 @@ pub(super) fn publish(
     // The batch exists. What is left over of attempts that crashed only takes space, so it must not fail the
     // export.
     if let Err(error) = abandoned.and_then(|abandoned| sweep(store.as_ref(), target, number, &abandoned)) {
-        pgrx::warning!("could not remove files of abandoned exports: {error}");
+        message::warning(format!("could not remove files of abandoned exports: {error}"));
     }
     fault::point(Point::ExportSwept);
     Ok(())

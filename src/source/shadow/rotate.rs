@@ -12,9 +12,8 @@ use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg;
 use crate::pg::table::{self, Lock, Table};
-use crate::pg::{Oid, query, transaction};
+use crate::pg::{Oid, message, query, transaction};
 use crate::source::shadow::{segment, segment_name};
-use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 /// What has become of the segment that was not current.
 #[derive(Default)]
@@ -119,13 +118,11 @@ impl Idle {
     fn warn_of_users(&self, users: &[String]) -> Result<()> {
         let Some(table) = catalog::tracked_name(self.id)? else { return Ok(()) };
         if !users.is_empty() {
-            pgrx::ereport!(
-                PgLogLevel::WARNING,
-                PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            message::warning_in_use(
                 format!(
                     "the shadow of table \"{table}\" has outgrown pg_table_export.shadow_limit, but is in use"
                 ),
-                format!("It is locked by {}.", users.join(", "))
+                format!("It is locked by {}.", users.join(", ")),
             );
         }
         Ok(())
@@ -153,10 +150,10 @@ impl Idle {
 fn release_targets(id: i32, targets: &[String]) -> Result<bool> {
     let Some(table) = catalog::release_targets(id, targets)? else { return Ok(false) };
     for target in targets {
-        pgrx::warning!(
+        message::warning(format!(
             "the next export of target \"{target}\" sends table \"{table}\" in full, \
              because its shadow has outgrown pg_table_export.shadow_limit"
-        );
+        ));
     }
     Ok(true)
 }
