@@ -20,7 +20,7 @@ use crate::destination::intercepted;
 use crate::destination::ownership::{self, Copies};
 use crate::destination::part::{self, Changed, Files, Incoming};
 use crate::destination::resolve::{self, Allowed, Demands, Destination, Place};
-use crate::error::{Error, Result, TableName, literal};
+use crate::error::{Error, Result, literal};
 use crate::fault::{self, Point};
 use crate::pg::error::qualified;
 use crate::pg::table::Right;
@@ -165,17 +165,14 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
     let before = before.filter(|_| !is_full);
     let stale = before.as_ref().map_or_else(Vec::new, |before| columns.stale_since(before));
     if !stale.is_empty() {
-        let reset = format!(
-            "SELECT tx_reset({}, {});",
-            literal(target),
-            TableName::new(&part.schema, &part.name).literal()
-        );
+        let repair =
+            format!("SELECT * FROM tx_repair({}, {});", literal(target), shape.name_for_errors().literal());
         message::warning(format!(
-            "columns of table \"{}\" have been added or altered here, whose unchanged rows do not have \
-             their values: {}. To have it sent in full, run at the source: {}",
+            "columns of table \"{}\" have been added or altered here, whose unchanged rows may lack \
+             their values: {}. To have what differs written, run: {}",
             shape.qualified(),
             stale.join(", "),
-            qualified(&reset)
+            qualified(&repair)
         ));
     }
     if before.as_ref() != Some(&columns) {

@@ -90,7 +90,11 @@ fn stale(copy: StaleCopy) -> Problem {
             ),
         )
         .detail("The columns were added or altered here, and the source does not send unchanged rows again.")
-        .hint(format!("To have all rows sent again, {reset}")),
+        .hint(format!(
+            "To have what differs written, run: SELECT * FROM tx_repair({}, {}); Or {reset}",
+            literal(&target),
+            literal(&table)
+        )),
         _ => Problem::critical(
             &table,
             format!("the copy of table \"{source_table}\" of target \"{target}\" has not received its rows"),

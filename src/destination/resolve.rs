@@ -287,13 +287,15 @@ impl Demands<'_> {
             return Ok(Vec::new());
         }
         let columns = std::mem::take(&mut part.columns);
+        let sent = columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let (ignored, kept): (Vec<_>, Vec<_>) =
             columns.into_iter().enumerate().partition(|(_, column)| shape.lacks(&column.name));
         part.columns = kept.into_iter().map(|(_, column)| column).collect();
         let table = shape.name_for_errors();
         if let Some((_, column)) = ignored.iter().find(|(_, column)| part.key.contains(&column.name)) {
+            let renamed = former_name(column, &sent, shape);
             let (table, column) = (table.clone(), column.name.clone());
-            obstacles.meet(TableError::NoColumn { table, column, definition: None })?;
+            obstacles.meet(TableError::NoColumn { table, column, definition: None, renamed })?;
         }
         let ignored = ignored.into_iter().map(|(place, column)| (place, column.name)).collect::<Vec<_>>();
         if !ignored.is_empty() && part.format != Format::Text {
@@ -322,8 +324,10 @@ impl Demands<'_> {
         let mut retyped = Vec::new();
         snapshot::latest(|| {
             generated(part, table, shape)?.into_iter().try_for_each(|error| obstacles.meet(error))?;
+            let sent = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
             for column in &part.columns {
-                retyped.extend(obstacles.pass(compare(column, shape, owner, part.format))?.flatten());
+                let compared = compare(column, &sent, shape, owner, part.format);
+                retyped.extend(obstacles.pass(compared)?.flatten());
             }
             Ok(retyped)
         })
@@ -391,11 +395,25 @@ fn generated(part: &Part, table: Option<&Table>, shape: &Shape) -> Result<Vec<Im
 
 /// Requires that the table has a column of the same name. Returns what its values need if it has another
 /// type.
-fn compare(theirs: &batch::Column, shape: &Shape, owner: Oid, format: Format) -> Result<Option<Retyped>> {
-    let (table, column) = (shape.name_for_errors(), theirs.name.clone());
+fn compare(
+    theirs: &batch::Column,
+    sent: &[String],
+    shape: &Shape,
+    owner: Oid,
+    format: Format,
+) -> Result<Option<Retyped>> {
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
+        let (table, column) = (shape.name_for_errors(), theirs.name.clone());
         let definition = Some(create::addition(theirs, &table, owner)?);
-        return Err(TableError::NoColumn { table, column, definition }.into());
+        let renamed = former_name(theirs, sent, shape);
+        return Err(TableError::NoColumn { table, column, definition, renamed }.into());
     };
     retyped::compare(theirs, ours, shape, owner, format)
+}
+
+/// Returns the only column of a table that has the type of one that is sent, and is not sent itself.
+fn former_name(theirs: &batch::Column, sent: &[String], shape: &Shape) -> Option<String> {
+    let may_be = |ours: &&shape::Column| ours.type_name == theirs.type_name && !sent.contains(&ours.name);
+    let mut candidates = shape.columns.iter().filter(may_be);
+    candidates.next().filter(|_| candidates.next().is_none()).map(|ours| ours.name.clone())
 }

@@ -102,11 +102,7 @@ impl Report for TrackError {
             | TrackError::TriggersMissing { table, on_members: false } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(track_again(table))
             }
-            TrackError::TriggersMissing { table, on_members: true } => {
-                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                    .detail("Partitions or parents have come that could not be given triggers.")
-                    .hint(format!("To give them triggers now, run: SELECT tx_track({});", table.literal()))
-            }
+            TrackError::TriggersMissing { table, on_members: true } => give_triggers(table),
             TrackError::KeyChanged { table, missing_key: Some(columns) } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail("It has no primary key.")
@@ -175,6 +171,12 @@ fn add_key(table: &TableName, columns: &[String]) -> String {
             format!("If these columns still have the types that they had, run: {add} ({columns});")
         }
     }
+}
+
+fn give_triggers(table: &TableName) -> Facts {
+    plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+        .detail("Partitions or parents have come that could not be given triggers.")
+        .hint(format!("To give them triggers now, run: SELECT tx_track({});", table.literal()))
 }
 
 fn track_again(table: &TableName) -> String {
@@ -330,10 +332,18 @@ pub enum RestrictError {
 impl Report for RestrictError {
     fn facts(&self) -> Facts {
         match self {
-            RestrictError::NothingGiven { target } | RestrictError::LastOfRestricted { target } => plain(
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            )
-            .hint(format!("To give it all tracked tables, run: SELECT tx_unrestrict({});", literal(target))),
+            RestrictError::NothingGiven { target } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
+                    "For each that it is to get, run: SELECT tx_track('…'); SELECT tx_restrict({0}, '…'); \
+                     To give it all tracked tables, run: SELECT tx_unrestrict({0});",
+                    literal(target)
+                ))
+            }
+            RestrictError::LastOfRestricted { target } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .hint(format!(
+                    "To give it all tracked tables, run: SELECT tx_unrestrict({});",
+                    literal(target)
+                )),
             RestrictError::NotRestricted { table, .. } => Facts {
                 detail: table
                     .as_ref()

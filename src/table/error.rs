@@ -29,7 +29,13 @@ pub enum TableError {
     #[error("table \"{table}\" is not tracked")]
     NotTracked { table: TableName },
     #[error("column \"{column}\" of table \"{table}\" does not exist here")]
-    NoColumn { table: TableName, column: String, definition: Option<Addition> },
+    NoColumn {
+        table: TableName,
+        column: String,
+        definition: Option<Addition>,
+        /// A column of the same type that is not sent, so that this one may have its name at the source.
+        renamed: Option<String>,
+    },
     #[error("type {} of column \"{column}\" of table \"{table}\" does not exist here", missing.name)]
     NoType { table: TableName, column: String, missing: MissingType },
     #[error("permission denied for table \"{table}\"")]
@@ -58,17 +64,10 @@ impl Report for TableError {
                 .detail(format!("It is {what}."))
                 .hint("Track a logged table of this database, ordinary or partitioned."),
             TableError::NotTracked { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .run(format!("SELECT tx_track({})", table.literal())),
-            TableError::NoColumn { table, column, definition } => match definition {
-                None => plain(ERRCODE_UNDEFINED_COLUMN),
-                Some(Addition { type_name, role }) => {
-                    let add = table.alter("ADD", column, type_name);
-                    plain(ERRCODE_UNDEFINED_COLUMN).run(match role {
-                        Some(role) => format!("SET ROLE {}; {add}; RESET ROLE", quote_identifier(role)),
-                        None => add,
-                    })
-                }
-            },
+                .hint(format!("To track it, run: SELECT tx_track({});", table.literal())),
+            TableError::NoColumn { table, column, definition, renamed } => {
+                no_column(table, column, definition.as_ref(), renamed.as_deref())
+            }
             TableError::NoType { missing, .. } => plain(ERRCODE_UNDEFINED_OBJECT).hint(missing.to_string()),
             TableError::NoPrivilege { table, privilege, role } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE)
                 .detail(format!("The caller needs {privilege} on it."))
@@ -92,5 +91,27 @@ impl Report for TableError {
                     quote_identifier(role)
                 )),
         }
+    }
+}
+
+/// Says how a column comes to be here: by another name, or as a new one.
+fn no_column(table: &TableName, column: &str, definition: Option<&Addition>, renamed: Option<&str>) -> Facts {
+    let rename = renamed.map(|before| {
+        let statement = table.alter("RENAME", before, &format!("TO {}", quote_identifier(column)));
+        format!("If the source has renamed column \"{before}\", run: {statement};")
+    });
+    let add = definition.map(|Addition { type_name, role }| {
+        let add = table.alter("ADD", column, type_name);
+        match role {
+            Some(role) => format!("run: SET ROLE {}; {add}; RESET ROLE;", quote_identifier(role)),
+            None => format!("run: {add};"),
+        }
+    });
+    let facts = plain(ERRCODE_UNDEFINED_COLUMN);
+    match (rename, add) {
+        (Some(rename), Some(add)) => facts.hint(format!("{rename} Otherwise {add}")),
+        (Some(rename), None) => facts.hint(rename),
+        (None, Some(add)) => facts.hint(add.replacen("run", "Run", 1)),
+        (None, None) => facts,
     }
 }

@@ -111,6 +111,7 @@ impl Shape {
             table: self.name_for_errors(),
             column: name.to_owned(),
             definition: None,
+            renamed: None,
         })
     }
 

@@ -99,6 +99,18 @@ fn columns_that_change_at_the_source_only_are_refused_by_the_import() {
     refusal.expect("42703", &["column \"more\"", "ALTER TABLE public.items ADD COLUMN more numeric(8,2)"]);
     mirror.copy.run(refusal.statements());
     mirror.import();
+
+    mirror.source.run("ALTER TABLE items RENAME COLUMN more TO extra");
+    mirror.export("");
+    let refusal = import_refused(&mirror);
+    refusal.expect(
+        "42703",
+        &["column \"extra\"", "If the source has renamed column \"more\", run: ALTER TABLE public.items RENAME COLUMN more TO extra; Otherwise run: ALTER TABLE public.items ADD COLUMN extra numeric(8,2);"],
+    );
+    mirror.copy.run("ALTER TABLE public.items RENAME COLUMN more TO extra");
+    mirror.import();
+    mirror.assert_same_tables(&["items"]);
+
     mirror.source.run("ALTER TABLE items ALTER COLUMN n TYPE numeric USING n + 0.5");
     assert_eq!(kinds(&mirror), ["full"]);
     let refusal = import_refused(&mirror);

@@ -34,6 +34,7 @@ mod near_keys;
 mod ownership;
 mod plan;
 mod protection;
+mod random;
 mod repair;
 mod restrictions;
 mod retention;

@@ -65,12 +65,12 @@ const AT_THE_SOURCE: &[Call] = &[
     call(STORE, "SELECT FROM tx_status('copy')", &["GRANT EXECUTE ON FUNCTION tx_status TO r"]),
     call(
         ELSEWHERE,
-        "SELECT FROM tx_reset('copy', store => '/tmp')",
+        "SELECT FROM tx_reset('copy', store => '$elsewhere')",
         &["GRANT EXECUTE ON FUNCTION tx_reset TO r", "GRANT pg_read_server_files TO r"],
     ),
     call(
         ELSEWHERE,
-        "SELECT FROM tx_expire('copy', store => '/tmp')",
+        "SELECT FROM tx_expire('copy', store => '$elsewhere')",
         &["GRANT EXECUTE ON FUNCTION tx_expire TO r", "GRANT pg_write_server_files TO r"],
     ),
     call(VIEWS, "SELECT * FROM tx_health()", &["GRANT pg_monitor TO r"]),
@@ -124,8 +124,16 @@ const AT_THE_DESTINATION: &[Call] = &[
     ),
 ];
 
+const ROLE: &str = "rights_table_role";
+
 /// Makes a call with some of its rights, and rolls it back; one that commits cannot be.
-fn attempt(database: &Database, role: &str, call: &Call, without: Option<usize>) -> Result<String, String> {
+fn attempt(
+    database: &Database,
+    elsewhere: &Store,
+    call: &Call,
+    without: Option<usize>,
+) -> Result<String, String> {
+    let role = ROLE;
     let given = call.rights.iter().enumerate().filter(|(n, _)| Some(*n) != without);
     let given = given.map(|(_, right)| right.replace(" TO r", &format!(" TO {role}"))).collect::<Vec<_>>();
     let given = given.join("; ");
@@ -136,20 +144,21 @@ fn attempt(database: &Database, role: &str, call: &Call, without: Option<usize>)
         client.batch_execute("BEGIN").unwrap();
     }
     client.batch_execute(&format!("SET ROLE {role}")).unwrap();
-    let outcome = query(&mut client, call.sql).map_err(|error| refusal(&error).to_string());
+    let sql = call.sql.replace("$elsewhere", &elsewhere.path().display().to_string());
+    let outcome = query(&mut client, &sql).map_err(|error| refusal(&error).to_string());
     drop(client);
     database.run(&format!("REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"));
     outcome
 }
 
-fn check(database: &Database, role: &str, calls: &[Call]) {
+fn check(database: &Database, elsewhere: &Store, calls: &[Call]) {
     for call in calls {
         for without in 0..call.rights.len() {
             let right = call.rights[without];
-            let refused = attempt(database, role, call, Some(without)).expect_err(right);
+            let refused = attempt(database, elsewhere, call, Some(without)).expect_err(right);
             assert!(refused.starts_with("42501"), "{} without {right}: {refused}", call.sql);
         }
-        attempt(database, role, call, None).unwrap_or_else(|error| panic!("{}: {error}", call.sql));
+        attempt(database, elsewhere, call, None).unwrap_or_else(|error| panic!("{}: {error}", call.sql));
     }
 }
 
@@ -177,8 +186,9 @@ fn each_row_takes_all_of_its_rights_and_no_others() {
     mirror
         .copy
         .run("CREATE SCHEMA s; CREATE TABLE w (id int PRIMARY KEY); SELECT tx_map('m', 'public.z', 'w')");
-    check(&mirror.source, "rights_table_role", AT_THE_SOURCE);
-    check(&mirror.copy, "rights_table_role", AT_THE_DESTINATION);
+    let elsewhere = store.copy();
+    check(&mirror.source, &elsewhere, AT_THE_SOURCE);
+    check(&mirror.copy, &elsewhere, AT_THE_DESTINATION);
 }
 
 /// The words of a cell, or of statements that give rights, that name a right.

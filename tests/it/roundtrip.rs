@@ -43,7 +43,7 @@ fn types_for(format: &str) -> Vec<(&'static str, &'static [&'static str])> {
     TYPES.iter().filter(|(name, _)| is_carried(name)).copied().collect()
 }
 
-fn quoted_type(name: &str) -> String {
+pub fn quoted_type(name: &str) -> String {
     match name.split_once('.') {
         Some((schema, name)) => format!("{schema}.\"{name}\""),
         None => format!("pg_catalog.\"{name}\""),

@@ -25,7 +25,7 @@ pub fn verify(mirror: &Mirror, table: &str) -> String {
 }
 
 /// Compares one table at the source.
-fn verify_source(mirror: &Mirror, table: &str) -> String {
+pub fn verify_source(mirror: &Mirror, table: &str) -> String {
     verify_at(&mirror.source, mirror, table)
 }
 
