@@ -36,8 +36,6 @@ pub struct Altered {
     pub joined: Vec<Link>,
     /// Tables that are no relatives any more.
     pub left: Vec<Link>,
-    /// Something else than its relatives was altered.
-    pub itself: bool,
 }
 
 /// A table, and one that it inherits from or is a partition of.
@@ -58,7 +56,7 @@ pub fn commands() -> Commands {
                 pg_sys::CollectedCommandType::SCT_Simple => {
                     let address = command.d.simple.address;
                     let table = address.objectId;
-                    (address.classId, Altered { table, itself: true, ..Altered::default() })
+                    (address.classId, Altered { table, ..Altered::default() })
                 }
                 pg_sys::CollectedCommandType::SCT_AlterTable => {
                     let altered = &command.d.alterTable;
@@ -86,8 +84,7 @@ pub fn rewritten() -> Option<Oid> {
     unsafe { pgrx::direct_function_call(pg_sys::pg_event_trigger_table_rewrite_oid, &[]) }
 }
 
-/// Returns what subcommands of ALTER TABLE did: the tables that they attached, detached, or the like, and
-/// whether there are subcommands of another kind.
+/// Returns what subcommands of ALTER TABLE did: the tables that they attached, detached, or the like.
 ///
 /// # Safety
 /// A list of subcommands as event_trigger.c collects them.
@@ -104,10 +101,7 @@ unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
                 (pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null), kind)
             })
         };
-        let Some((relative, kind)) = named else {
-            altered.itself = true;
-            continue;
-        };
+        let Some((relative, kind)) = named else { continue };
         altered.relatives.push(relative);
         match kind {
             Kind::AT_DropInherit => altered.left.push(Link { child: table, parent: relative }),

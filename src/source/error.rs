@@ -175,8 +175,8 @@ fn add_key(table: &TableName, columns: &[String]) -> String {
 
 fn give_triggers(table: &TableName) -> Facts {
     plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-        .detail("Partitions or parents have come that could not be given triggers.")
-        .hint(format!("To give them triggers now, run: SELECT tx_track({});", table.literal()))
+        .detail("A partition, a parent or a subscription has come, and the triggers for it could not be created then.")
+        .hint(format!("To have them created, and the next export send what it brought, run: SELECT tx_track({});", table.literal()))
 }
 
 fn track_again(table: &TableName) -> String {

@@ -56,7 +56,7 @@ fn it_works_from_any_schema() {
     source.run("ALTER TABLE items DISABLE TRIGGER ALL");
     let hint = source.text("SELECT hint FROM \"Tools\".tx_health()");
     assert!(hint.ends_with(
-        "run: SELECT \"Tools\".tx_untrack('public.items'); SELECT \"Tools\".tx_track('public.items');"
+        "run: BEGIN; SELECT \"Tools\".tx_untrack('public.items'); SELECT \"Tools\".tx_track('public.items'); COMMIT;"
     ));
     assert_eq!(source.refused(&source.export_sql().replace("tx_", "\"Tools\".tx_")).hint, hint);
     source.run(hint.split("run: ").nth(1).unwrap());
