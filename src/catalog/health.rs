@@ -232,6 +232,18 @@ pub fn emptied_copies() -> Result<Vec<(String, String)>> {
     in_snapshot(&sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
+/// Returns the protected copies that have disabled triggers, their names quoted, each with the statement
+/// that enables them.
+pub fn disarmed_copies() -> Result<Vec<(String, String)>> {
+    let sql = "SELECT g.tgrelid::regclass::text,
+                      format('ALTER TABLE %s %s;', g.tgrelid::regclass,
+                             string_agg(format('ENABLE TRIGGER %I', g.tgname), ', ' ORDER BY g.tgname))
+                 FROM pg_trigger AS g
+                WHERE g.tgfoid = 'table_export.refuse_write()'::regprocedure AND g.tgenabled IN ('D', 'R')
+                GROUP BY g.tgrelid ORDER BY 1";
+    in_snapshot(sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
 /// A table that differed from the store when it was compared last.
 pub struct DifferentTable {
     /// Its name, quoted.

@@ -21,6 +21,7 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     let is_standby = health::here()?.is_standby;
     let mut problems = health::stale_copies()?.into_iter().map(stale).collect::<Vec<_>>();
     problems.extend(health::closed_copies()?.into_iter().map(closed));
+    problems.extend(health::disarmed_copies()?.into_iter().map(disarmed));
     if !is_standby {
         problems.extend(
             health::emptied_copies()?.into_iter().map(|(table, target)| {
@@ -34,6 +35,15 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     }
     problems.extend(imports.into_iter().filter_map(clocks));
     Ok(problems)
+}
+
+fn disarmed((table, enable): (String, String)) -> Problem {
+    Problem::warning(
+        &table,
+        format!("table \"{table}\" is a protected copy, but triggers of it are disabled"),
+    )
+    .detail("Not only imports can write to it.")
+    .hint(format!("To protect it again, run: {enable}"))
 }
 
 fn closed(copy: ClosedCopy) -> Problem {

@@ -57,6 +57,26 @@ fn a_protected_copy_refuses_what_an_inheritance_parent_sends() {
 }
 
 #[test]
+fn a_protection_that_is_disabled_is_a_problem() {
+    let mirror = Mirror::tracking(
+        "protection_disabled",
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)",
+        &["t"],
+    );
+    mirror.copy.run("SELECT tx_protect('t')");
+    assert_eq!(mirror.copy.text("SELECT problem FROM tx_health()"), "");
+    mirror.copy.run("ALTER TABLE t DISABLE TRIGGER ALL; UPDATE t SET id = 2; UPDATE t SET id = 1");
+    assert_eq!(
+        mirror.copy.text("SELECT severity, object, problem FROM tx_health()"),
+        "warning|public.t|table \"public.t\" is a protected copy, but triggers of it are disabled"
+    );
+    let hint = mirror.copy.text("SELECT hint FROM tx_health()");
+    mirror.copy.run(hint.rsplit("run: ").next().unwrap());
+    assert_eq!(mirror.copy.text("SELECT problem FROM tx_health()"), "");
+    refuses(&mirror.copy, "t", &["UPDATE t SET id = 2", "DELETE FROM t", "TRUNCATE t"]);
+}
+
+#[test]
 fn partitions_that_come_later_refuse_truncate() {
     let mirror = Mirror::shared("protected_later");
     let copy = &mirror.copy;
