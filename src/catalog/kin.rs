@@ -175,17 +175,31 @@ impl Look {
         !self.is_member(table, id, relation) && !installed::has_all(&of(&triggers, id))
     }
 
-    /// Returns the tracked tables of which a table that has become a partition of theirs, or one below it,
-    /// has triggers of before: what was written since it left them may be nowhere in the shadow.
+    /// Returns the tracked tables whose triggers of before are on a table that has become a member again, as
+    /// one below them or above them. What was written since it left may be nowhere in the shadow, and nobody
+    /// knows whether the triggers have been enabled all the time.
     pub fn kept_triggers(&self, joined: &Link) -> Kin {
-        let held = self.held(joined.parent);
-        if held.is_empty() {
-            return Kin::new();
+        let and_below = |table| std::iter::once(table).chain(relatives::descendants(table));
+        let below = and_below(joined.child).collect::<Vec<_>>();
+        let mut kept = self.named_on(&below, self.holders_of_all(joined.parent));
+        let tracked = below.iter().filter_map(|&table| Some((self.id(table)?, table))).collect::<Kin>();
+        if !tracked.is_empty() {
+            kept.extend(self.named_on(&self.itself_and_above(joined.parent).collect::<Vec<_>>(), tracked));
         }
-        let came = std::iter::once(joined.child).chain(relatives::descendants(joined.child));
-        let captured = came.map(|table| self.captured(table)).collect::<Vec<_>>();
-        let is_kept = |held: &Held| captured.iter().any(|triggers| !of(triggers, held.id).is_empty());
-        held.into_iter().filter(is_kept).map(|held| (held.id, held.relation)).collect()
+        kept
+    }
+
+    /// Returns those of the tracked tables that one of some tables has triggers of.
+    fn named_on(&self, tables: &[Oid], mut tracked: Kin) -> Kin {
+        if !tracked.is_empty() {
+            let captured = tables.iter().map(|&table| self.captured(table)).collect::<Vec<_>>();
+            tracked.retain(|&id, _| captured.iter().any(|triggers| !of(triggers, id).is_empty()));
+        }
+        tracked
+    }
+
+    fn holders_of_all(&self, table: Oid) -> Kin {
+        self.held(table).into_iter().map(|held| (held.id, held.relation)).collect()
     }
 
     fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {

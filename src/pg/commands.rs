@@ -32,7 +32,7 @@ pub struct Altered {
     pub table: Oid,
     /// Tables that became a relative of it, or were one.
     pub relatives: Vec<Oid>,
-    /// Partitions that were attached.
+    /// Tables that were given a parent, or attached as partitions.
     pub joined: Vec<Link>,
     /// Tables that are no relatives any more.
     pub left: Vec<Link>,
@@ -109,6 +109,7 @@ unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
                 altered.left.push(Link { child: relative, parent: table });
             }
             Kind::AT_AttachPartition => altered.joined.push(Link { child: relative, parent: table }),
+            Kind::AT_AddInherit => altered.joined.push(Link { child: table, parent: relative }),
             _ => {}
         }
     }

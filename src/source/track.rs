@@ -52,10 +52,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let id = catalog::put_tracked(relation, &key)?;
     shadow::create(id, &key, &owner)?;
     owned_members(id, caller)?;
-    // So that no foreign table comes below an ancestor, unseen, before the triggers are there.
-    for ancestor in relatives::ancestors(relation) {
-        table::lock_with_descendants(ancestor, Lock::ShareUpdateExclusive);
-    }
+    keep_foreign_tables_away(relation);
     create_triggers(id, caller)?;
     Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })
 }
@@ -139,6 +136,7 @@ fn already_tracked(
     let is_intact = || snapshot::latest(|| catalog::is_intact(tracked.id));
     if !is_intact()? {
         owned_members(tracked.id, caller)?;
+        keep_foreign_tables_away(tracked.relation);
         follow::give_missing_triggers(tracked.id, tracked.relation)?;
         if !is_intact()? {
             return Err(snapshot::latest(|| lost::triggers_missing(tracked.id, &shape.name_for_errors())));
@@ -174,6 +172,14 @@ fn same_key(
     match shadow::hold_segments(tracked.id)?.fits(table, &columns) {
         true => Ok(key),
         false => Err(changed()),
+    }
+}
+
+/// Locks what is above a table, so that no foreign table comes below that, unseen, before the triggers are
+/// there.
+fn keep_foreign_tables_away(relation: Oid) {
+    for ancestor in relatives::ancestors(relation) {
+        table::lock_with_descendants(ancestor, Lock::ShareUpdateExclusive);
     }
 }
 

@@ -294,3 +294,39 @@ fn a_table_that_becomes_a_relative_again_is_captured_by_sessions_that_knew_it_as
     mirror.follow("");
     mirror.assert_same_tables(&["child"]);
 }
+
+/// The triggers of a table that has left stay if they cannot be dropped. Disabled meanwhile, they miss what it
+/// changes as a parent again.
+#[test]
+fn a_parent_that_comes_back_with_the_triggers_of_before_sends_the_table() {
+    let mirror = Mirror::tracking(
+        "kept_above",
+        "CREATE TABLE x (id int, v text); CREATE TABLE c (id int, v text);
+         CREATE TABLE dd (id int PRIMARY KEY, v text) INHERITS (c);
+         INSERT INTO dd VALUES (1, 'one'), (2, 'two')",
+        &["dd"],
+    );
+    mirror.source.run("ALTER TABLE c INHERIT x");
+    mirror.follow("");
+    let mut reader = mirror.source.client();
+    reader.batch_execute("BEGIN; SELECT FROM ONLY x").unwrap();
+    let (mut client, warnings) = mirror.source.watched();
+    client.batch_execute("SET lock_timeout = '300ms'; ALTER TABLE c NO INHERIT x").unwrap();
+    assert!(warnings.lock().unwrap().iter().any(|one| one.contains("could not be followed")));
+    reader.batch_execute("COMMIT").unwrap();
+    mirror.source.run("UPDATE dd SET v = 'seen'");
+    mirror.follow("");
+    mirror
+        .source
+        .run("ALTER TABLE x DISABLE TRIGGER USER; ALTER TABLE c INHERIT x; UPDATE x SET v = 'unseen'");
+    let enable = mirror.source.text(
+        "SELECT format('ALTER TABLE x %s', string_agg(format('ENABLE ALWAYS TRIGGER %I', tgname), ', '))
+           FROM pg_trigger WHERE tgrelid = 'x'::regclass",
+    );
+    assert!(enable.contains("pg_table_export_update"), "{enable}");
+    mirror.source.run(&enable);
+    mirror.source.run("ALTER TABLE c NO INHERIT x");
+    assert_eq!(kinds(&mirror), ["full"]);
+    mirror.import();
+    mirror.assert_same_tables(&["dd"]);
+}
