@@ -36,6 +36,8 @@ pub struct Altered {
     pub joined: Vec<Link>,
     /// Tables that are no relatives any more.
     pub left: Vec<Link>,
+    /// Triggers of it were enabled.
+    pub enables_triggers: bool,
 }
 
 /// A table, and one that it inherits from or is a partition of.
@@ -101,7 +103,11 @@ unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
                 (pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null), kind)
             })
         };
-        let Some((relative, kind)) = named else { continue };
+        let Some((relative, kind)) = named else {
+            // SAFETY: as above.
+            altered.enables_triggers |= unsafe { enables_triggers((*subcommand).parsetree) };
+            continue;
+        };
         altered.relatives.push(relative);
         match kind {
             Kind::AT_DropInherit => altered.left.push(Link { child: table, parent: relative }),
@@ -137,6 +143,26 @@ unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<(*const pg_sys::Rang
             }
             _ => None,
         }
+    }
+}
+
+/// Says whether a subcommand enables triggers.
+///
+/// # Safety
+/// A parse tree, or null.
+unsafe fn enables_triggers(tree: *mut pg_sys::Node) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        !tree.is_null()
+            && is_a(tree, pg_sys::NodeTag::T_AlterTableCmd)
+            && matches!(
+                (*tree.cast::<pg_sys::AlterTableCmd>()).subtype,
+                Kind::AT_EnableTrig
+                    | Kind::AT_EnableAlwaysTrig
+                    | Kind::AT_EnableReplicaTrig
+                    | Kind::AT_EnableTrigAll
+                    | Kind::AT_EnableTrigUser
+            )
     }
 }
 

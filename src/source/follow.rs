@@ -159,7 +159,9 @@ impl Work {
             let holders = look.holders(table).into_iter();
             self.foreign.extend(holders.map(|(id, tracked)| ((table.to_u32(), id), tracked)));
         }
-        for &top in &altered.relatives {
+        // A partition that came while the triggers of the tracked table were disabled has none.
+        let own = altered.enables_triggers.then_some(&altered.table);
+        for &top in own.into_iter().chain(&altered.relatives) {
             if relatives::is_partitioned(top) {
                 let ids = look.held_by(top);
                 let below = relatives::descendants(top).into_iter();
