@@ -330,3 +330,28 @@ fn a_parent_that_comes_back_with_the_triggers_of_before_sends_the_table() {
     mirror.import();
     mirror.assert_same_tables(&["dd"]);
 }
+
+/// A partition that comes while the triggers of its root are disabled gets none, until they are enabled.
+#[test]
+fn a_partition_that_came_while_triggers_were_disabled_gets_them() {
+    let mirror = Mirror::tracking(
+        "came_disabled",
+        "CREATE TABLE t (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+         CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (10); INSERT INTO t VALUES (1, 'one')",
+        &["t"],
+    );
+    let enable = mirror.source.text(
+        "SELECT format('ALTER TABLE ONLY t %s', string_agg(format('ENABLE ALWAYS TRIGGER %I', tgname), ', '))
+           FROM pg_trigger WHERE tgrelid = 't'::regclass AND tgname LIKE 'pg_table_export%'",
+    );
+    mirror.source.run("ALTER TABLE ONLY t DISABLE TRIGGER ALL");
+    mirror.source.run(
+        "CREATE TABLE high (LIKE t INCLUDING ALL); INSERT INTO high VALUES (10, 'ten');
+         ALTER TABLE t ATTACH PARTITION high FOR VALUES FROM (10) TO (20)",
+    );
+    mirror.source.run(&enable);
+    assert_eq!(mirror.source.text("SELECT triggers_intact FROM tx_tracked"), "t");
+    assert_eq!(kinds(&mirror), ["full"]);
+    mirror.import();
+    mirror.assert_same_tables(&["t"]);
+}
