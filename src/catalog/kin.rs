@@ -181,7 +181,7 @@ impl Look {
     pub fn kept_triggers(&self, joined: &Link) -> Kin {
         let and_below = |table| std::iter::once(table).chain(relatives::descendants(table));
         let below = and_below(joined.child).collect::<Vec<_>>();
-        let mut kept = self.named_on(&below, self.holders_of_all(joined.parent));
+        let mut kept = self.named_on(&below, self.named_by(&self.held(joined.parent), &[]));
         let tracked = below.iter().filter_map(|&table| Some((self.id(table)?, table))).collect::<Kin>();
         if !tracked.is_empty() {
             kept.extend(self.named_on(&self.itself_and_above(joined.parent).collect::<Vec<_>>(), tracked));
@@ -196,10 +196,6 @@ impl Look {
             tracked.retain(|&id, _| captured.iter().any(|triggers| !of(triggers, id).is_empty()));
         }
         tracked
-    }
-
-    fn holders_of_all(&self, table: Oid) -> Kin {
-        self.held(table).into_iter().map(|held| (held.id, held.relation)).collect()
     }
 
     fn is_member(&self, table: Oid, id: i32, relation: Oid) -> bool {

@@ -287,13 +287,13 @@ impl Demands<'_> {
             return Ok(Vec::new());
         }
         let columns = std::mem::take(&mut part.columns);
-        let sent = columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
         let (ignored, kept): (Vec<_>, Vec<_>) =
             columns.into_iter().enumerate().partition(|(_, column)| shape.lacks(&column.name));
         part.columns = kept.into_iter().map(|(_, column)| column).collect();
         let table = shape.name_for_errors();
         if let Some((_, column)) = ignored.iter().find(|(_, column)| part.key.contains(&column.name)) {
-            let renamed = former_name(column, &sent, shape);
+            let sent = || part.columns.iter().chain(ignored.iter().map(|(_, column)| column));
+            let renamed = former_name(column, |name| sent().any(|column| column.name == name), shape);
             let (table, column) = (table.clone(), column.name.clone());
             obstacles.meet(TableError::NoColumn { table, column, definition: None, renamed })?;
         }
@@ -324,10 +324,8 @@ impl Demands<'_> {
         let mut retyped = Vec::new();
         snapshot::latest(|| {
             generated(part, table, shape)?.into_iter().try_for_each(|error| obstacles.meet(error))?;
-            let sent = part.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
             for column in &part.columns {
-                let compared = compare(column, &sent, shape, owner, part.format);
-                retyped.extend(obstacles.pass(compared)?.flatten());
+                retyped.extend(obstacles.pass(compare(column, part, shape, owner))?.flatten());
             }
             Ok(retyped)
         })
@@ -395,25 +393,20 @@ fn generated(part: &Part, table: Option<&Table>, shape: &Shape) -> Result<Vec<Im
 
 /// Requires that the table has a column of the same name. Returns what its values need if it has another
 /// type.
-fn compare(
-    theirs: &batch::Column,
-    sent: &[String],
-    shape: &Shape,
-    owner: Oid,
-    format: Format,
-) -> Result<Option<Retyped>> {
+fn compare(theirs: &batch::Column, part: &Part, shape: &Shape, owner: Oid) -> Result<Option<Retyped>> {
     let Some(ours) = shape.columns.iter().find(|ours| ours.name == theirs.name) else {
         let (table, column) = (shape.name_for_errors(), theirs.name.clone());
         let definition = Some(create::addition(theirs, &table, owner)?);
-        let renamed = former_name(theirs, sent, shape);
+        let is_sent = |name: &str| part.columns.iter().any(|column| column.name == name);
+        let renamed = former_name(theirs, is_sent, shape);
         return Err(TableError::NoColumn { table, column, definition, renamed }.into());
     };
-    retyped::compare(theirs, ours, shape, owner, format)
+    retyped::compare(theirs, ours, shape, owner, part.format)
 }
 
 /// Returns the only column of a table that has the type of one that is sent, and is not sent itself.
-fn former_name(theirs: &batch::Column, sent: &[String], shape: &Shape) -> Option<String> {
-    let may_be = |ours: &&shape::Column| ours.type_name == theirs.type_name && !sent.contains(&ours.name);
+fn former_name(theirs: &batch::Column, is_sent: impl Fn(&str) -> bool, shape: &Shape) -> Option<String> {
+    let may_be = |ours: &&shape::Column| ours.type_name == theirs.type_name && !is_sent(&ours.name);
     let mut candidates = shape.columns.iter().filter(may_be);
     candidates.next().filter(|_| candidates.next().is_none()).map(|ours| ours.name.clone())
 }

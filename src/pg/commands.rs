@@ -94,22 +94,21 @@ unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
     let mut altered = Altered { table, ..Altered::default() };
     // SAFETY: the caller's promise; each has the parse tree of a subcommand, or none.
     for subcommand in unsafe { PgList::<pg_sys::CollectedATSubcmd>::from_pg(subcommands) }.iter_ptr() {
+        // SAFETY: as above.
+        let Some(command) = (unsafe { alter_table((*subcommand).parsetree) }) else { continue };
+        altered.enables_triggers |= enables_triggers(command);
         // SAFETY: as above. Another event trigger can have given the name to another table since. Then the
         // table has no triggers, or gets them too late, and the witness shows that.
         let named = unsafe {
-            named_relative((*subcommand).parsetree).map(|(name, kind)| {
+            named_relative(command).map(|name| {
                 let option = pg_sys::RVROption::RVR_MISSING_OK;
                 let (no_lock, null) = (pg_sys::NoLock as i32, std::ptr::null_mut());
-                (pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null), kind)
+                pg_sys::RangeVarGetRelidExtended(name, no_lock, option, None, null)
             })
         };
-        let Some((relative, kind)) = named else {
-            // SAFETY: as above.
-            altered.enables_triggers |= unsafe { enables_triggers((*subcommand).parsetree) };
-            continue;
-        };
+        let Some(relative) = named else { continue };
         altered.relatives.push(relative);
-        match kind {
+        match command.subtype {
             Kind::AT_DropInherit => altered.left.push(Link { child: table, parent: relative }),
             Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
                 altered.left.push(Link { child: relative, parent: table });
@@ -122,24 +121,31 @@ unsafe fn alterations(table: Oid, subcommands: *mut pg_sys::List) -> Altered {
     altered
 }
 
-/// Returns the table that a subcommand names which makes it a relative, or none any more (gram.y), and the
-/// kind of the subcommand.
+/// Returns a subcommand of ALTER TABLE.
 ///
 /// # Safety
 /// A parse tree, or null.
-unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<(*const pg_sys::RangeVar, Kind::Type)> {
-    // SAFETY: the caller's promise; what `def` points to follows from the kind of subcommand.
+unsafe fn alter_table<'a>(tree: *mut pg_sys::Node) -> Option<&'a pg_sys::AlterTableCmd> {
+    // SAFETY: the caller's promise; the tag says what it is.
     unsafe {
-        if tree.is_null() || !is_a(tree, pg_sys::NodeTag::T_AlterTableCmd) {
-            return None;
-        }
-        let command = &*tree.cast::<pg_sys::AlterTableCmd>();
+        let is_one = !tree.is_null() && is_a(tree, pg_sys::NodeTag::T_AlterTableCmd);
+        is_one.then(|| &*tree.cast::<pg_sys::AlterTableCmd>())
+    }
+}
+
+/// Returns the table that a subcommand names which makes it a relative, or none any more (gram.y).
+///
+/// # Safety
+/// What the parser has made.
+unsafe fn named_relative(command: &pg_sys::AlterTableCmd) -> Option<*const pg_sys::RangeVar> {
+    // SAFETY: what `def` points to follows from the kind of subcommand.
+    unsafe {
         match command.subtype {
             Kind::AT_AttachPartition | Kind::AT_DetachPartition | Kind::AT_DetachPartitionFinalize => {
-                Some(((*command.def.cast::<pg_sys::PartitionCmd>()).name.cast_const(), command.subtype))
+                Some((*command.def.cast::<pg_sys::PartitionCmd>()).name.cast_const())
             }
             Kind::AT_AddInherit | Kind::AT_DropInherit => {
-                Some((command.def.cast::<pg_sys::RangeVar>().cast_const(), command.subtype))
+                Some(command.def.cast::<pg_sys::RangeVar>().cast_const())
             }
             _ => None,
         }
@@ -147,23 +153,15 @@ unsafe fn named_relative(tree: *mut pg_sys::Node) -> Option<(*const pg_sys::Rang
 }
 
 /// Says whether a subcommand enables triggers.
-///
-/// # Safety
-/// A parse tree, or null.
-unsafe fn enables_triggers(tree: *mut pg_sys::Node) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe {
-        !tree.is_null()
-            && is_a(tree, pg_sys::NodeTag::T_AlterTableCmd)
-            && matches!(
-                (*tree.cast::<pg_sys::AlterTableCmd>()).subtype,
-                Kind::AT_EnableTrig
-                    | Kind::AT_EnableAlwaysTrig
-                    | Kind::AT_EnableReplicaTrig
-                    | Kind::AT_EnableTrigAll
-                    | Kind::AT_EnableTrigUser
-            )
-    }
+fn enables_triggers(command: &pg_sys::AlterTableCmd) -> bool {
+    matches!(
+        command.subtype,
+        Kind::AT_EnableTrig
+            | Kind::AT_EnableAlwaysTrig
+            | Kind::AT_EnableReplicaTrig
+            | Kind::AT_EnableTrigAll
+            | Kind::AT_EnableTrigUser
+    )
 }
 
 /// Returns the commands that pg_event_trigger_ddl_commands() describes, which is the only way to them. It is

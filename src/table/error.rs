@@ -103,15 +103,15 @@ fn no_column(table: &TableName, column: &str, definition: Option<&Addition>, ren
     let add = definition.map(|Addition { type_name, role }| {
         let add = table.alter("ADD", column, type_name);
         match role {
-            Some(role) => format!("run: SET ROLE {}; {add}; RESET ROLE;", quote_identifier(role)),
-            None => format!("run: {add};"),
+            Some(role) => format!("SET ROLE {}; {add}; RESET ROLE", quote_identifier(role)),
+            None => add,
         }
     });
     let facts = plain(ERRCODE_UNDEFINED_COLUMN);
     match (rename, add) {
-        (Some(rename), Some(add)) => facts.hint(format!("{rename} Otherwise {add}")),
+        (Some(rename), Some(add)) => facts.hint(format!("{rename} Otherwise run: {add};")),
         (Some(rename), None) => facts.hint(rename),
-        (None, Some(add)) => facts.hint(add.replacen("run", "Run", 1)),
+        (None, Some(add)) => facts.run(add),
         (None, None) => facts,
     }
 }

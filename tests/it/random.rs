@@ -2,7 +2,7 @@
 
 use crate::cluster::database::Database;
 use crate::cluster::mirror::Mirror;
-use crate::roundtrip::quoted_type;
+use crate::roundtrip::{quote, quoted_type};
 use crate::types::TYPES;
 use crate::verify::{EQUAL, verify, verify_source};
 
@@ -48,7 +48,7 @@ const MANY_VALUES: &[(&str, &str)] = &[
 /// The value of a column in a row: null, one of the list of its type, or any.
 fn value(name: &str, values: &[&str]) -> String {
     let type_name = quoted_type(name);
-    let listed = values.iter().map(|value| format!("'{}'", value.replace('\'', "''"))).collect::<Vec<_>>();
+    let listed = values.iter().map(|value| quote(value)).collect::<Vec<_>>();
     let listed =
         format!("(ARRAY[{}]::{type_name}[])[1 + floor(random() * {})]", listed.join(", "), values.len());
     let of_many = MANY_VALUES.iter().find(|(other, _)| *other == name);

@@ -33,7 +33,7 @@ const STRANGE_SESSION: [&str; 2] = [
      SET default_transaction_deferrable = on; SET enable_nestloop = off; SET enable_mergejoin = off",
 ];
 
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
