@@ -71,13 +71,18 @@ fn triggers_that_were_away_after_an_export_had_its_snapshot() {
     let mirror = mirror("hidden_later");
     std::thread::scope(|scope| {
         let mut other = mirror.source.client();
-        // A session that begins later may need that table as well, to write pg_internal.init.
+        // Sessions that begin later may need that table as well, to write pg_internal.init: before any snapshot.
         let mut watch = mirror.source.client();
+        let mut exporting = mirror.source.client();
+        let pid = query(&mut exporting, "SELECT pg_backend_pid()").unwrap();
         other.batch_execute("BEGIN; LOCK TABLE pg_event_trigger IN ACCESS EXCLUSIVE MODE").unwrap();
-        let export = scope.spawn(|| mirror.export(""));
-        let waits = "SELECT count(*) FROM pg_locks
-                      WHERE NOT granted AND relation = 'pg_event_trigger'::regclass";
-        wait_until("the export waits", || query(&mut watch, waits).unwrap() == "1");
+        let sql = format!("SELECT table_name, kind FROM tx_export{}", mirror.arguments("copy", ""));
+        let export = scope.spawn(move || query(&mut exporting, &sql).unwrap());
+        let waits = format!(
+            "SELECT count(*) FROM pg_locks
+              WHERE NOT granted AND relation = 'pg_event_trigger'::regclass AND pid = {pid}"
+        );
+        wait_until("the export waits", || query(&mut watch, &waits).unwrap() == "1");
         let hidden = "UPDATE plain SET v = 'hidden' WHERE id = 1";
         other
             .batch_execute(&format!("ALTER TABLE plain DISABLE TRIGGER ALL; {hidden}; {ALWAYS}; COMMIT"))
