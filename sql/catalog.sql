@@ -118,7 +118,8 @@ COMMENT ON COLUMN table_export.batch.number      IS 'position in the chain of th
 COMMENT ON COLUMN table_export.batch.id          IS 'identity of the batch';
 COMMENT ON COLUMN table_export.batch.previous    IS 'identity of the batch before it';
 COMMENT ON COLUMN table_export.batch.kind        IS
-    'full: stands by itself; changes: needs the batch before it';
+    'full: stands by itself; baseline: stands by itself where the rows are already; changes: needs the batch '
+    'before it';
 COMMENT ON COLUMN table_export.batch.tables      IS 'tables in the batch';
 COMMENT ON COLUMN table_export.batch.ids         IS 'keys that changed';
 COMMENT ON COLUMN table_export.batch.records     IS 'records in the batch';
@@ -152,7 +153,7 @@ COMMENT ON TABLE  table_export.receipt             IS 'batches that this databas
 COMMENT ON COLUMN table_export.receipt.target      IS 'the target whose batch it is';
 COMMENT ON COLUMN table_export.receipt.number      IS 'number of the batch';
 COMMENT ON COLUMN table_export.receipt.id          IS 'identity of the batch';
-COMMENT ON COLUMN table_export.receipt.kind        IS 'full or changes';
+COMMENT ON COLUMN table_export.receipt.kind        IS 'full, baseline or changes';
 COMMENT ON COLUMN table_export.receipt.tables      IS 'tables in the batch';
 COMMENT ON COLUMN table_export.receipt.deleted     IS 'rows deleted here';
 COMMENT ON COLUMN table_export.receipt.updated     IS 'rows updated here';
@@ -171,6 +172,7 @@ CREATE TABLE table_export.copy (
     schema         text     NOT NULL,
     name           text     NOT NULL,
     since          bigint,
+    adopted        bigint,
     number         bigint   NOT NULL,
     not_sent_since bigint,
     shows          timestamptz,
@@ -185,7 +187,9 @@ COMMENT ON COLUMN table_export.copy.target         IS 'the target whose batches 
 COMMENT ON COLUMN table_export.copy.schema         IS 'the schema of the source''s table';
 COMMENT ON COLUMN table_export.copy.name           IS 'the name of the source''s table';
 COMMENT ON COLUMN table_export.copy.since          IS
-    'the batch whose full part made it the copy; null: it needs another full part';
+    'the batch whose full part or baseline made it the copy; null: it needs another full part';
+COMMENT ON COLUMN table_export.copy.adopted        IS
+    'the baseline by which it was adopted with the rows that it had; null: a full part has come since';
 COMMENT ON COLUMN table_export.copy.number         IS 'the last batch that held something of it';
 COMMENT ON COLUMN table_export.copy.not_sent_since IS
     'the first batch that does not name the source''s table any more; null: the target gets it';

@@ -19,15 +19,16 @@ COMMENT ON FUNCTION tx_untrack(regclass) IS
 
 CREATE FUNCTION tx_export(target text, format text DEFAULT 'text', compression text DEFAULT 'zstd',
                           store text DEFAULT NULL, even_if_unchanged boolean DEFAULT false,
-                          since bigint DEFAULT NULL,
+                          since bigint DEFAULT NULL, baseline boolean DEFAULT false,
                           OUT batch bigint, OUT table_name text, OUT kind text, OUT ids bigint,
                           OUT records bigint, OUT bytes bigint, OUT elapsed_ms double precision)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_export_wrapper';
-COMMENT ON FUNCTION tx_export(text, text, text, text, boolean, bigint) IS
+COMMENT ON FUNCTION tx_export(text, text, text, text, boolean, bigint, boolean) IS
 'publishes what has changed in all tracked tables since the last export for a target, or since the '
-'batch with a number, as one batch; the first is full';
+'batch with a number, as one batch; the first is full, or with baseline has no rows, for destinations '
+'that have them already, as of then or later';
 
 CREATE FUNCTION tx_import(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
                           mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
@@ -41,7 +42,8 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_import_wrapper';
 COMMENT ON FUNCTION tx_import(text, text, integer, text, text, boolean, integer, boolean) IS
 'applies the batches of a target that have not been applied here, in order, each whole; mode merge '
-'changes rows in place, append deletes and appends them; adopt lets a table that has rows become a copy';
+'changes rows in place, append deletes and appends them; adopt lets a table that has rows become a '
+'copy, and takes them as they are if the batch is a baseline';
 
 CREATE FUNCTION tx_plan(target text, store text DEFAULT NULL, max_batches integer DEFAULT NULL,
                         mode text DEFAULT 'merge', new_columns text DEFAULT 'refuse',
@@ -283,7 +285,7 @@ COMMENT ON FUNCTION table_export.pending_batches(text) IS
 COMMENT ON SEQUENCE table_export.tracked_id_seq IS 'numbers the shadows';
 
 REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
-    tx_export(text, text, text, text, boolean, bigint),
+    tx_export(text, text, text, text, boolean, bigint, boolean),
     tx_import(text, text, integer, text, text, boolean, integer, boolean),
     tx_plan(text, text, integer, text, text, boolean, integer, boolean, boolean),
     tx_map(text, text, regclass, text),

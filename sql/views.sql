@@ -61,7 +61,9 @@ SELECT target, number AS batch, kind, tables, ids, records, pg_catalog.pg_size_p
 COMMENT ON VIEW tx_batches IS 'batches that this database has published, the latest of each target first';
 COMMENT ON COLUMN tx_batches.target IS 'the target';
 COMMENT ON COLUMN tx_batches.batch IS 'number of the batch';
-COMMENT ON COLUMN tx_batches.kind IS 'full: stands by itself; changes: needs the batch before it';
+COMMENT ON COLUMN tx_batches.kind IS
+    'full: stands by itself; baseline: stands by itself where the rows are already; changes: needs the batch '
+    'before it';
 COMMENT ON COLUMN tx_batches.tables IS 'tables in the batch';
 COMMENT ON COLUMN tx_batches.ids IS 'keys that changed';
 COMMENT ON COLUMN tx_batches.records IS 'records in the batch';
@@ -79,7 +81,7 @@ SELECT target, number AS batch, kind, tables, deleted, updated, inserted,
 COMMENT ON VIEW tx_receipts IS 'batches that this database has applied, the latest of each target first';
 COMMENT ON COLUMN tx_receipts.target IS 'the target whose batch it is';
 COMMENT ON COLUMN tx_receipts.batch IS 'number of the batch';
-COMMENT ON COLUMN tx_receipts.kind IS 'full or changes';
+COMMENT ON COLUMN tx_receipts.kind IS 'full, baseline or changes';
 COMMENT ON COLUMN tx_receipts.tables IS 'tables in the batch';
 COMMENT ON COLUMN tx_receipts.deleted IS 'rows deleted here';
 COMMENT ON COLUMN tx_receipts.updated IS 'rows updated here';
@@ -93,7 +95,7 @@ COMMENT ON COLUMN tx_receipts.id IS 'identity of the batch';
 CREATE VIEW tx_freshness AS
 SELECT c.relation AS table_name, c.target, s.shows, pg_catalog.now() - s.shows AS age,
        r.number AS last_batch, c.number AS last_change, t.pending, c.not_sent_since,
-       v.verified_at, v.number AS verified_batch,
+       c.adopted, v.verified_at, v.number AS verified_batch,
        CASE WHEN NOT v.equal THEN false WHEN v.equal AND v.complete THEN true END AS verified
   FROM (SELECT DISTINCT target FROM table_export.copy) AS d
  CROSS JOIN LATERAL (SELECT d.target, table_export.pending_batches(d.target) AS pending OFFSET 0) AS t
@@ -122,6 +124,9 @@ COMMENT ON COLUMN tx_freshness.pending IS
 COMMENT ON COLUMN tx_freshness.not_sent_since IS
     'number of the first batch that does not have the table any more: it was untracked, dropped or renamed, '
     'or the target is restricted to others; null: it is sent';
+COMMENT ON COLUMN tx_freshness.adopted IS
+    'number of the baseline by which it was adopted: rows that have not changed since are believed; null: '
+    'all rows have been sent';
 COMMENT ON COLUMN tx_freshness.verified_at IS 'when tx_verify has compared it last; null: never';
 COMMENT ON COLUMN tx_freshness.verified_batch IS 'the batch that it was compared with';
 COMMENT ON COLUMN tx_freshness.verified IS

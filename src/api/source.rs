@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::api::arguments::{choice, milliseconds, parse_number, required, target_name};
 use crate::api::call::Call;
 use crate::destination::protect;
-use crate::error::Error;
+use crate::error::{Error, Shared};
 use crate::pg::Oid;
 use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
@@ -92,6 +92,7 @@ fn tx_export(
     store: Option<Text>,
     even_if_unchanged: Option<bool>,
     since: Option<i64>,
+    baseline: Option<bool>,
 ) -> Result<
     TableIterator<
         'static,
@@ -114,7 +115,12 @@ fn tx_export(
         compression: choice("compression", compression.as_deref(), Compression::ALL, Compression::name)?,
         even_if_unchanged: even_if_unchanged.unwrap_or(false),
         since: parse_number("since", since)?,
+        baseline: baseline.unwrap_or(false),
     };
+    if request.baseline && request.since.is_some() {
+        let (argument, value, allowed) = ("baseline", "true".to_owned(), "false with since".into());
+        return Err(Error::from(Shared::Argument { argument, value, allowed }).into());
+    }
     let store = call.store_to_write(store.as_deref())?;
     let rows = export::export(&request, &store, &call.caller)?.into_iter().map(|row| {
         (

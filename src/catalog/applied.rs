@@ -194,21 +194,26 @@ pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(SourceTable, Oid, Strin
 /// none any more. Returns whether the table is the copy now: not if another session has made it that of
 /// another table.
 ///
-/// Only a full part claims a table, before its rows are written. [`advance_copy`] follows each part, full or
-/// not, when its rows are written.
-pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64) -> Result<bool> {
+/// Only a full part or a baseline claims a table, before its rows are written. [`advance_copy`] follows each
+/// part when its rows are written. `is_adopted`: by a baseline, so no comparison of before counts.
+pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64, is_adopted: bool) -> Result<bool> {
     let SourceTable { target, schema, name } = of;
     let former = "DELETE FROM table_export.copy
                    WHERE target = $1 AND schema = $2 AND name = $3 AND relation <> $4";
     in_transaction(former, &[target, schema, name, &relation])?;
-    let sql = "INSERT INTO table_export.copy AS c (relation, target, schema, name, since, number)
-               VALUES ($1::regclass, $2, $3, $4, $5, $5)
+    if is_adopted {
+        let proof = "DELETE FROM table_export.proof WHERE target = $1 AND relation = $2";
+        in_transaction(proof, &[target, &relation])?;
+    }
+    let adopted = is_adopted.then_some(number);
+    let sql = "INSERT INTO table_export.copy AS c (relation, target, schema, name, since, number, adopted)
+               VALUES ($1::regclass, $2, $3, $4, $5, $5, $6)
                ON CONFLICT (relation) DO UPDATE
                   SET schema = excluded.schema, name = excluded.name,
-                      since = excluded.since, number = excluded.number
+                      since = excluded.since, number = excluded.number, adopted = excluded.adopted
                 WHERE c.target = excluded.target
                RETURNING true";
-    Ok(!in_transaction(sql, &[&relation, target, schema, name, &number])?.is_empty())
+    Ok(!in_transaction(sql, &[&relation, target, schema, name, &number, &adopted])?.is_empty())
 }
 
 /// Records that a copy shows what a batch of its target holds. Of an unlogged table this is recorded in an

@@ -3,8 +3,9 @@
 //! Input: the last receipt of this database, and the batches in the store. Output: one [`Next`] after the
 //! other.
 //!
-//! Invariant: a batch that is returned names the last applied batch as its predecessor, or it is full. A
-//! compacted batch is returned in place of the batches that it stands for.
+//! Invariant: a batch that is returned names the last applied batch as its predecessor, or it is full, or it
+//! is the baseline that a target begins with, and nothing has been applied here. A compacted batch is
+//! returned in place of the batches that it stands for.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -57,7 +58,7 @@ impl From<Manifest> for Next {
     }
 }
 
-/// The latest full batch, as far as manifests could be read.
+/// The latest full batch, else the baseline that a target begins with, as far as manifests could be read.
 struct LatestFull {
     /// Its place in `ahead`, and its number.
     found: Option<(usize, u64)>,
@@ -151,7 +152,7 @@ impl<'a> Backlog<'a> {
     }
 
     /// Skips the batches that the latest full batch replaces, even where one of them is missing or damaged.
-    /// Where nothing has been applied yet, the full batch may be a compacted one.
+    /// Where nothing has been applied yet, the full batch may be a compacted one, or a baseline.
     fn skip_to_latest_full(&mut self) -> Result<()> {
         // From here on this session remembers nothing, unless the search ends with `remember`.
         let seen = NotFull::take(self);
@@ -192,7 +193,7 @@ impl<'a> Backlog<'a> {
                 continue;
             }
             match reader::manifest(self.store, self.target, number) {
-                Ok(manifest) if manifest.kind == Kind::Full => {
+                Ok(manifest) if manifest.kind.begins() => {
                     return LatestFull { found: Some((place, number)), unreadable };
                 }
                 Ok(_) => {}
@@ -257,10 +258,15 @@ impl<'a> Backlog<'a> {
         Ok(None)
     }
 
-    /// Returns the compacted full batch that ends last.
+    /// Returns the compacted full batch that ends last. Where nothing has been applied yet, a baseline counts
+    /// as well.
     fn compacted_full(&mut self) -> Result<Option<Next>> {
-        while let Some(run) = self.runs.iter().rev().copied().find(|run| run.is_full()) {
-            if let Some(compacted) = self.compacted(run)? {
+        let is_new = self.last.is_none();
+        let runs = self.runs.iter().rev().copied().filter(|run| run.is_full());
+        for run in runs.collect::<Vec<_>>() {
+            if let Some(compacted) = self.compacted(run)?
+                && (compacted.batch.kind == Kind::Full || is_new)
+            {
                 return Ok(Some(compacted.into()));
             }
         }

@@ -191,7 +191,7 @@ impl<'a> Merge<'a> {
                     column.matches_in_full_join(&of_key("d", column), &format!("s.c{n}"))
                 }),
             ),
-            Kind::Changes => ("LEFT", self.keys_match()),
+            Kind::Changes | Kind::Baseline => ("LEFT", self.keys_match()),
         };
         let sql = format!(
             "SELECT {fields}, d.ctid AS place,

@@ -16,6 +16,7 @@ mod arrived;
 mod intercepted;
 mod ranges;
 pub mod apply;
+mod baseline;
 pub mod part;
 pub mod merge;
 pub mod mapping;

@@ -4,10 +4,12 @@
 //! Input: a part, and the table that it is to be applied to. The table is the part's copy already, or becomes
 //! it, or the import is refused.
 //!
-//! Invariant: changes are applied only to a table that has received the full part that they build on. Rows
-//! that no import has written are replaced only if the caller allows it.
+//! Invariant: changes are applied only to a table that has received the full part that they build on, or that
+//! was adopted by a baseline. Rows that no import has written are replaced, or adopted, only if the caller
+//! allows it.
 
 use crate::catalog::{self, SourceTable};
+use crate::destination::baseline;
 use crate::destination::chain::Backlog;
 use crate::destination::error::OwnershipError;
 use crate::destination::resolve::{self, Destination, Place};
@@ -19,7 +21,7 @@ use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
 /// Leaves out changes of tables that have not received the full part that they build on, if a later batch has
-/// it: that replaces all rows.
+/// it: that replaces all rows. Likewise leaves out baselines.
 pub fn leave_out(
     places: Vec<Place>,
     manifest: &Manifest,
@@ -29,12 +31,14 @@ pub fn leave_out(
     let mut kept = Vec::new();
     for place in places {
         let of = copy_for(&place.part, manifest);
-        if place.part.kind == Kind::Changes
-            && !copies.have_full_part(&of, place.oid)?
-            && chain.has_full_ahead(&of.schema, &of.name)
-        {
+        let (what, is_needed) = match place.part.kind {
+            Kind::Full => ("rows", true),
+            Kind::Baseline => ("rows that have changed since the baseline", false),
+            Kind::Changes => ("changes", copies.have_full_part(&of, place.oid)?),
+        };
+        if !is_needed && chain.has_full_ahead(&of.schema, &of.name) {
             message::notice(format!(
-                "changes of table \"{}\" in batch {} are left out, because a later batch has it in full",
+                "{what} of table \"{}\" in batch {} are left out, because a later batch has it in full",
                 place.part.table(),
                 manifest.number
             ));
@@ -67,14 +71,16 @@ pub fn claim(
         batch.check(table, shape, part, adopt, caller)
     });
     let have_own_rows = have_own_rows.collect::<Result<Vec<_>>>()?;
-    for Destination { table, shape, part, .. } in
-        destinations.iter().filter(|one| one.part.kind == Kind::Full)
-    {
+    for Destination { table, shape, part, .. } in destinations.iter().filter(|one| one.part.kind.begins()) {
         let (of, relation) = (copy_for(part, manifest), table.oid());
-        if !catalog::claim_copy(relation, &of, manifest.number)? {
+        let is_adopted = part.kind == Kind::Baseline;
+        if !catalog::claim_copy(relation, &of, manifest.number, is_adopted)? {
             let other = catalog::copy(relation)?;
             let other = other.as_ref().map_or(&of, |(other, _)| other);
             return Err(copy_of_another(shape, shape.qualified(), other, manifest));
+        }
+        if is_adopted {
+            message::notice(baseline::adopted(shape, manifest));
         }
     }
     // Once more, for those that this batch itself has made copies.
@@ -191,6 +197,11 @@ impl Batch<'_> {
         if part.kind == Kind::Changes {
             let refused = OwnershipError::NotACopy { table: table_name, source_table, target };
             return if has_full_part { Ok(false) } else { Err(refused.into()) };
+        }
+        if part.kind == Kind::Baseline {
+            let has_rows = || caller.as_owner(table, || resolve::has_rows(shape));
+            let may_be = baseline::require_adoptable(shape, part, self.manifest, is_new, adopt, has_rows);
+            return may_be.map(|()| true);
         }
         let shows_rows = !table.hides_rows_from(table.owner());
         let has_own_rows = is_new && shows_rows && caller.as_owner(table, || resolve::has_rows(shape))?;

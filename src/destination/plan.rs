@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::pg::transaction::{self, Obstacle};
 use crate::pg::user::Caller;
 use crate::table::shape::Shape;
-use batch::{Kind, Manifest};
+use batch::Manifest;
 use store::Store;
 
 /// What an import would do, and what would stop it.
@@ -161,7 +161,7 @@ impl Outlook {
 
     /// Foresees which tables a batch makes copies, and the shapes that it gives them.
     fn foresee(&mut self, manifest: &Manifest, seen: Vec<(Place, Shape)>) -> Result<()> {
-        for (place, _) in seen.iter().filter(|(place, _)| place.part.kind == Kind::Full) {
+        for (place, _) in seen.iter().filter(|(place, _)| place.part.kind.begins()) {
             self.copies.foresee(copy_for(&place.part, manifest), place.oid);
         }
         for (place, shape) in seen {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::catalog;
+use crate::destination::baseline;
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::missing::{ByHand, Former, MissingTable};
 use crate::destination::obstacles::Obstacles;
@@ -247,7 +248,8 @@ impl Demands<'_> {
         obstacles: &mut Obstacles,
     ) -> Result<Vec<shape::Column>> {
         let lacks_any = part.columns.iter().any(|column| shape.lacks(&column.name));
-        if self.allowed.new_columns != NewColumns::Add || !lacks_any {
+        // A baseline has no values for them.
+        if self.allowed.new_columns != NewColumns::Add || !lacks_any || part.kind == Kind::Baseline {
             return Ok(Vec::new());
         }
         if table.is_some_and(|table| !self.caller.owns(table)) {
@@ -319,6 +321,10 @@ impl Demands<'_> {
             self.check_rights(table, shape, obstacles)?;
             let interceptors = intercept::interceptors(table.oid())?;
             obstacles.pass(intercepted::refuse_deferrable(&interceptors, shape))?;
+        }
+        if let Some(lacking) = baseline::lacking_column(part, shape, self.manifest) {
+            obstacles.meet(lacking)?;
+            return Ok(Vec::new());
         }
         let owner = self.owner(table);
         let mut retyped = Vec::new();

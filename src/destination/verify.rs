@@ -172,11 +172,8 @@ impl Comparing<'_> {
             return nothing(format!("no batch in the store has anything of it. {}", send_again()));
         };
         if let Some((manifest, _)) = parts.iter().find(|(_, part)| part.fingerprint != first.fingerprint) {
-            let number = manifest.number;
-            return nothing(format!(
-                "batch {number} has other columns, without being full. {}",
-                send_again()
-            ));
+            let (number, again) = (manifest.number, send_again());
+            return nothing(format!("batch {number} has other columns, without being full. {again}"));
         }
         let lacking = not_here(first, &shape);
         let is_needed = |name: &&&str| {
@@ -186,12 +183,17 @@ impl Comparing<'_> {
         if let Some(column) = lacking.iter().find(is_needed) {
             return nothing(format!("column \"{column}\" does not exist here. {}", send_again()));
         }
+        if proof::tell_nothing(&parts) {
+            return nothing(proof::gap_of_baseline(manifest, &send_again()));
+        }
         let mut gaps = Vec::new();
         if !lacking.is_empty() {
             gaps.push(format!("columns that do not exist here: {}", lacking.join(", ")));
         }
         let is_partial = first.kind != Kind::Full;
-        if is_partial {
+        if first.kind == Kind::Baseline {
+            gaps.push(proof::gap_of_baseline(manifest, &send_again()));
+        } else if is_partial {
             let missing = self.held.missing.unwrap_or(manifest.number - 1);
             gaps.push(format!(
                 "rows that have not changed since batch {missing}, which the store does not hold. {}. \

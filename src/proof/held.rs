@@ -3,7 +3,8 @@
 //! Input: a batch. Output: batches that, applied in order to nothing, give the state that it shows. A
 //! compacted batch stands in for those of its run, also for some that have expired.
 //!
-//! Invariant: each batch follows the one before it. The first is full, unless the store does not hold all.
+//! Invariant: each batch follows the one before it. The first is full or a baseline, unless the store does
+//! not hold all.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::proof::error::ProofError;
-use batch::{BatchRange, Kind, Manifest, Part, reader};
+use batch::{BatchRange, Manifest, Part, reader};
 use store::Store;
 
 /// Batches in order.
@@ -56,10 +57,10 @@ impl Held {
         let mut seen = HashSet::from([number]);
         while let Some(step) = steps.pop() {
             let Some(Reached { manifest, before, before_id }) = step.take(store, target)? else { continue };
-            let is_full = manifest.kind == Kind::Full;
+            let begins = manifest.kind.begins();
             nodes.push(Node { manifest, later: step.later, before });
             let place = nodes.len() - 1;
-            if is_full {
+            if begins {
                 return Ok(Held { manifests: path(nodes, place), missing: None });
             }
             if before > 0 && seen.insert(before) {
@@ -76,7 +77,7 @@ impl Held {
         }
     }
 
-    /// Returns the parts of a table from its latest full one on; all, if there is no full one.
+    /// Returns the parts of a table from its latest full one, or its baseline, on; all, if there is neither.
     pub fn parts_of(&self, schema: &str, name: &str) -> Vec<(&Manifest, &Part)> {
         let is_of_table = |part: &&Part| part.schema == schema && part.name == name;
         let parts = self
@@ -84,7 +85,7 @@ impl Held {
             .iter()
             .filter_map(|manifest| manifest.parts.iter().find(is_of_table).map(|part| (manifest, part)));
         let mut parts = parts.collect::<Vec<_>>();
-        let first = parts.iter().rposition(|(_, part)| part.kind == Kind::Full).unwrap_or(0);
+        let first = parts.iter().rposition(|(_, part)| part.kind.begins()).unwrap_or(0);
         parts.split_off(first)
     }
 

@@ -12,7 +12,7 @@ pub mod held;
 
 use std::time::Duration;
 
-use batch::{Differences, Sample};
+use batch::{Differences, Kind, Manifest, Part, Sample};
 
 use crate::catalog::{self, ProofRow};
 use crate::error::Result;
@@ -76,6 +76,21 @@ pub struct Request<'a> {
 pub fn not_of_target(relation: Oid, target: &str) -> Result<ProofError> {
     let shape = Shape::of(relation)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     Ok(ProofError::NotOfTarget { table: shape.name_for_errors(), target: target.to_owned() })
+}
+
+/// Says that the rows of a baseline are not known, and what proves them.
+pub fn gap_of_baseline(manifest: &Manifest, send_again: &str) -> String {
+    let number = manifest.number;
+    format!(
+        "rows that have not changed since batch {number}, a baseline that has none of them. {send_again}. The next \
+         export then has them, and an import of it writes and counts what differs"
+    )
+}
+
+/// Says whether parts tell nothing of any row.
+pub fn tell_nothing(parts: &[(&Manifest, Part)]) -> bool {
+    let tells = |part: &Part| part.kind == Kind::Full || part.ids > 0 || !part.ranges.is_empty();
+    !parts.iter().any(|(_, part)| tells(part))
 }
 
 /// Remembers what comparisons have shown; not on a standby, and not in a read-only transaction. That a sample

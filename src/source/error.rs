@@ -210,6 +210,8 @@ pub enum ExportError {
     NotAlone { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
+    #[error("target \"{target}\" cannot begin with a baseline, because it has {last} batches already")]
+    BaselineNotFirst { target: String, last: u64 },
 }
 
 impl Report for ExportError {
@@ -235,6 +237,12 @@ impl Report for ExportError {
                 .hint("Call it alone: its locks last until the transaction ends."),
             ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
+            ExportError::BaselineNotFirst { .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                .detail("Destinations that follow it would miss what has changed since its last batch.")
+                .hint(
+                    "Export under a name of its own, and put it for '…': SELECT * FROM tx_export('…', baseline \
+                     => true);",
+                ),
             ExportError::RelativeCame { .. } => {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }

@@ -122,12 +122,16 @@ impl Verifying<'_> {
             ));
         }
         let is_partial = first.kind != Kind::Full;
+        if proof::tell_nothing(&parts) {
+            return nothing(proof::gap_of_baseline(manifest, &reset));
+        }
         let missing = self.held.missing.unwrap_or(manifest.number - 1);
-        let gap = is_partial.then(|| {
-            format!(
+        let gap = is_partial.then(|| match first.kind {
+            Kind::Baseline => proof::gap_of_baseline(manifest, &reset),
+            _ => format!(
                 "rows that have not changed since batch {missing}, which the store does not hold. {reset}. \
                  Compact batches before they expire"
-            )
+            ),
         });
         let Candidate { tracked, table, rows, .. } = candidate;
         let subject = Subject {

@@ -24,7 +24,8 @@ use store::Store;
 /// What to compact.
 pub struct Request<'a> {
     pub target: &'a str,
-    /// The number of the first batch. `None` is the latest full batch up to `last`; the result is then full.
+    /// The number of the first batch. `None` is the latest full batch or baseline up to `last`; the result
+    /// then stands by itself.
     pub first: Option<u64>,
     /// The number of the last batch; `None` is the latest.
     pub last: Option<u64>,
@@ -76,7 +77,7 @@ struct BatchRun {
 }
 
 impl BatchRun {
-    /// Reads the batches from the latest full batch, compacted or not, up to `last`.
+    /// Reads the batches from the latest full batch or baseline, compacted or not, up to `last`.
     fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun> {
         let runs = reader::runs(store, target, 0)?;
         let full = runs.into_iter().rev().find(|run| run.is_full() && run.last <= last);
@@ -92,7 +93,7 @@ impl BatchRun {
                 let id = manifest.id;
                 chain.push(manifest, id);
             }
-            if chain.manifests.last().is_some_and(|manifest| manifest.kind == Kind::Full) {
+            if chain.manifests.last().is_some_and(|manifest| manifest.kind.begins()) {
                 chain.manifests.reverse();
                 chain.links.reverse();
                 return chain.checked(target);
@@ -128,14 +129,14 @@ impl BatchRun {
         Ok(self)
     }
 
-    fn is_full(&self) -> bool {
-        self.manifests.first().is_some_and(|manifest| manifest.kind == Kind::Full)
+    fn begins(&self) -> bool {
+        self.manifests.first().is_some_and(|manifest| manifest.kind.begins())
     }
 
     /// The batches after which the run can be applied: the one before it, and each of its own except the
     /// last.
     fn follows(&self) -> Vec<Link> {
-        let Some(first) = self.manifests.first().filter(|_| !self.is_full()) else { return Vec::new() };
+        let Some(first) = self.manifests.first().filter(|_| !self.begins()) else { return Vec::new() };
         let before = first.previous.map(|id| Link { number: first.number - 1, id });
         let within = self.links.iter().take(self.links.len() - 1).copied();
         before.into_iter().chain(within).collect()
@@ -180,9 +181,14 @@ fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
     let unchanged = last.tables().filter(|table| !has_part(table));
     let unchanged = unchanged.map(|(schema, name)| batch::Table { schema: schema.into(), name: name.into() });
     let unchanged = unchanged.collect();
+    let kind = match chain.begins() {
+        false => Kind::Changes,
+        true if parts.iter().all(|part| part.kind == Kind::Full) => Kind::Full,
+        true => Kind::Baseline,
+    };
     let header = Header {
         previous: follows.first().map(|link| link.id),
-        kind: if chain.is_full() { Kind::Full } else { Kind::Changes },
+        kind,
         source: last.source.clone(),
         former_publishers: last.former_publishers.clone(),
         position: last.position.clone(),

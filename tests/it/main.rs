@@ -5,6 +5,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod apply;
+mod baseline;
 mod batches;
 mod bounds;
 mod cancels;

@@ -29,8 +29,8 @@ const COPY_BYTES: usize = 256 * 1024;
 /// Merges the parts that batches have of one table, at least one, in order. The later ones follow on the
 /// first.
 pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)]) -> Result<Part, Error> {
-    // What a full part replaces is not looked at.
-    let first = run.iter().rposition(|(_, part)| part.kind == Kind::Full).unwrap_or(0);
+    // What a full part replaces is not looked at, nor what a table has that a baseline takes as it is.
+    let first = run.iter().rposition(|(_, part)| part.kind.begins()).unwrap_or(0);
     let run = &run[first..];
     let (_, part) = run[0];
     for (manifest, later) in run {
@@ -44,7 +44,7 @@ pub fn compact_part(writer: &Writer, reading: Reading, run: &[(&Manifest, &Part)
         part.kind,
         part.format,
     )?;
-    if part.kind == Kind::Changes {
+    if part.kind != Kind::Full {
         merged.replace(all_ranges(run)?);
     }
     let mut ids = Counted { rows: 0, file: merged.ids()? };

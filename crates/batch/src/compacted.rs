@@ -9,7 +9,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::manifest::{self, FORMAT_VERSION, Kind, Manifest};
+use super::json::{self, FORMAT_VERSION};
+use super::manifest::Manifest;
 use super::names::BatchRange;
 use super::{Error, path};
 use store::Store;
@@ -21,7 +22,7 @@ pub struct Compacted {
     pub format_version: u32,
     /// The id of the batch that the run ends with.
     pub last: Uuid,
-    /// The batches after which it can be applied, in order; none if it is full.
+    /// The batches after which it can be applied, in order; none if it stands by itself.
     pub follows: Vec<Link>,
     /// What is applied. Its id names the folder of its files.
     pub batch: Manifest,
@@ -52,7 +53,7 @@ impl Compacted {
 
     /// Reads what was found at `path` where the batch that stands for `run` is expected.
     pub(super) fn parse(json: &[u8], path: &str, target: &str, run: BatchRange) -> Result<Self, Error> {
-        manifest::read_strictly(json, path, |compacted: &Self| {
+        json::read_strictly(json, path, |compacted: &Self| {
             if compacted.batch.target != target || compacted.run() != run {
                 return Err(format!(
                     "it is that of other batches, the last of which is batch {} of target \"{}\"",
@@ -67,14 +68,14 @@ impl Compacted {
     pub(super) fn render(&self) -> Result<(String, Vec<u8>), Error> {
         let path = path::compacted(&self.batch.target, self.run())?;
         self.check().map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
-        let json = manifest::render(self, &path)?;
+        let json = json::render(self, &path)?;
         Ok((path, json))
     }
 
     fn check(&self) -> Result<(), String> {
         self.batch.check()?;
-        if (self.batch.kind == Kind::Full) != self.follows.is_empty() {
-            return Err("it is full and follows on others, or neither".into());
+        if self.batch.kind.begins() != self.follows.is_empty() {
+            return Err("it stands by itself and follows on others, or neither".into());
         }
         if self.batch.previous != self.follows.first().map(|link| link.id) {
             return Err("the batch before it is not the first that it follows".into());

@@ -1,8 +1,9 @@
 //! Retention: removing batches that are no longer needed.
 //!
 //! The latest full batch, compacted or not, and all batches after it are needed: a new destination begins
-//! with them. The latest batch of all is needed too: a destination that has applied it sees by it that the
-//! store is the right one.
+//! with them. So are, where there is none, the baseline that a target begins with and all batches after it.
+//! The latest batch of all is needed too: a destination that has applied it sees by it that the store is the
+//! right one.
 //!
 //! Invariant: the manifest of a batch is removed first, so every batch that can be found can be read. Only
 //! the oldest batches are removed, so none is missing between two others.
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::manifest::{Kind, Manifest};
+use super::manifest::Manifest;
 use super::names::BatchRange;
 use super::{Error, path, reader};
 use store::Store;
@@ -103,11 +104,11 @@ fn first_needed(
     latest_full(store, target, numbers, 0)
 }
 
-/// Returns the latest full batch after a number.
+/// Returns the latest full batch after a number, else the baseline.
 fn latest_full(store: &dyn Store, target: &str, numbers: &[u64], after: u64) -> Result<Option<u64>, Error> {
     for &number in numbers.iter().rev().take_while(|number| **number > after) {
         match reader::manifest(store, target, number) {
-            Ok(manifest) if manifest.kind == Kind::Full => return Ok(Some(number)),
+            Ok(manifest) if manifest.kind.begins() => return Ok(Some(number)),
             Ok(_) | Err(Error::Manifest { .. }) => {}
             Err(error) => return Err(error),
         }

@@ -18,6 +18,7 @@ mod expire;
 mod fields;
 mod hash;
 mod hashed;
+mod json;
 mod lines;
 mod manifest;
 mod names;

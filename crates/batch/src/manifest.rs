@@ -9,22 +9,15 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::columns::{self, Column};
 use super::definition::Definition;
+use super::json::{is_time, read_strictly, render};
 use super::names::Compression;
 use super::ranges::{Condition, Range, Within};
 use super::{Error, path};
-
-/// The version of the format that is written; every version up to it can be read.
-pub(super) const FORMAT_VERSION: u32 = 1;
-
-/// A manifest is held in memory, so what is read of one is bounded: enough for tens of thousands of tables.
-pub(super) const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// One published batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,18 +56,28 @@ pub struct Header {
 }
 
 /// Whether a batch stands by itself, and whether a part replaces the whole table.
+///
+/// A baseline is the first batch of a target. It has no rows, for tables that have them already, as of its
+/// instant or later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     Full,
+    Baseline,
     Changes,
 }
 
 impl Kind {
+    /// Says whether a copy can begin with it.
+    pub fn begins(self) -> bool {
+        self != Self::Changes
+    }
+
     /// The name, as manifests say it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Baseline => "baseline",
             Self::Changes => "changes",
         }
     }
@@ -231,15 +234,7 @@ impl Manifest {
         if self.previous == Some(self.id) {
             return Err("it names itself as the batch before".into());
         }
-        // Not the reverse: a batch of changes can have only full parts, because all other tables are as they
-        // were.
-        let full = !self.parts.is_empty() && self.parts.iter().all(|part| part.kind == Kind::Full);
-        if self.kind == Kind::Full && !full {
-            return Err("it is full, but not all of its parts are, or it has none".into());
-        }
-        if self.kind == Kind::Full && !self.unchanged.is_empty() {
-            return Err("it is full, but has tables without a part".into());
-        }
+        self.check_kinds()?;
         let mut publishers = HashSet::from([self.source.publisher()]);
         if !self.former_publishers.iter().all(|former| publishers.insert(former.clone())) {
             return Err("a database is in it twice".into());
@@ -253,6 +248,27 @@ impl Manifest {
         for part in &self.parts {
             let within = |reason| format!("table \"{}\".\"{}\": {reason}", part.schema, part.name);
             part.check().map_err(within)?;
+        }
+        Ok(())
+    }
+
+    /// A batch of changes can have only full parts, because all other tables are as they were.
+    fn check_kinds(&self) -> Result<(), String> {
+        let kind = self.kind.name();
+        let has = |kind: Kind| self.parts.iter().any(|part| part.kind == kind);
+        let is_fit = match self.kind {
+            Kind::Full => has(Kind::Full) && !has(Kind::Baseline) && !has(Kind::Changes),
+            Kind::Baseline => has(Kind::Baseline) && !has(Kind::Changes),
+            Kind::Changes => !has(Kind::Baseline),
+        };
+        if !is_fit {
+            return Err(format!("it is {kind}, but not all of its parts are, or it has none"));
+        }
+        if self.kind.begins() && !self.unchanged.is_empty() {
+            return Err(format!("it is {kind}, but has tables without a part"));
+        }
+        if self.kind == Kind::Baseline && self.previous.is_some() {
+            return Err("it is a baseline, but names a batch before it".into());
         }
         Ok(())
     }
@@ -362,73 +378,4 @@ impl Part {
         }
         Ok(())
     }
-}
-
-/// Reads one JSON object that describes something in the store, whose check says what is wrong with it.
-pub(super) fn read_strictly<T: DeserializeOwned + Serialize>(
-    json: &[u8],
-    path: &str,
-    check: impl FnOnce(&T) -> Result<(), String>,
-) -> Result<T, Error> {
-    // Looked at first and alone: the other fields of a later version can be anything.
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-    let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
-    let version: Version = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
-    if version.format_version > FORMAT_VERSION {
-        let (found, supported) = (version.format_version, FORMAT_VERSION);
-        return Err(Error::FutureFormat { path: path.into(), found, supported });
-    }
-    let described: T = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
-    check(&described).map_err(invalid)?;
-    // Serde would also take a missing field for null, a list or an object for a value of another form, and
-    // a UUID in other forms. Last, for it takes several times the memory of a manifest.
-    let said = serde_json::from_slice::<Value>(json).map_err(|error| invalid(error.to_string()))?;
-    let meant = serde_json::to_value(&described).map_err(|error| invalid(error.to_string()))?;
-    if said != meant {
-        return Err(invalid("a field is missing, or a value has another form".into()));
-    }
-    Ok(described)
-}
-
-/// Renders one JSON object with a line for each field.
-pub(super) fn render<T: Serialize>(described: &T, path: &str) -> Result<Vec<u8>, Error> {
-    let invalid = |reason: String| Error::Manifest { path: path.into(), reason };
-    let mut json = serde_json::to_vec_pretty(described).map_err(|error| invalid(error.to_string()))?;
-    json.push(b'\n');
-    if json.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(invalid(too_large(MANIFEST_BYTES_MAX)));
-    }
-    Ok(json)
-}
-
-/// Says whether a text has the form `2026-01-31T23:59:59Z`, or that with up to six decimals, and numbers of a
-/// time.
-pub(super) fn is_time(text: &str) -> bool {
-    const FORM: &str = "dddd-dd-ddTdd:dd:dd";
-    let Some((time, decimals)) = text.strip_suffix('Z').and_then(|text| text.split_at_checked(FORM.len()))
-    else {
-        return false;
-    };
-    let has_form = time.bytes().zip(FORM.bytes()).all(|(byte, form)| match form {
-        b'd' => byte.is_ascii_digit(),
-        form => byte == form,
-    });
-    let has_decimals = decimals.strip_prefix('.').is_some_and(|digits| {
-        (1..=6).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
-    });
-    let within = |at: usize, least: u8, most: u8| {
-        let number = time.get(at..at + 2).and_then(|digits| digits.parse().ok());
-        number.is_some_and(|number| (least..=most).contains(&number))
-    };
-    let is_in_calendar = within(5, 1, 12) && within(8, 1, 31);
-    let is_on_clock = within(11, 0, 23) && within(14, 0, 59) && within(17, 0, 59);
-    has_form && (decimals.is_empty() || has_decimals) && is_in_calendar && is_on_clock
-}
-
-/// Why a manifest is refused before it is looked at.
-pub(super) fn too_large(bytes_max: u64) -> String {
-    format!("it has more than {bytes_max} bytes")
 }

@@ -13,7 +13,8 @@ use zstd::stream::read::Decoder;
 
 use super::compacted::Compacted;
 use super::hashed::Hashed;
-use super::manifest::{self, File, MANIFEST_BYTES_MAX, Manifest, Part};
+use super::json::{MANIFEST_BYTES_MAX, too_large};
+use super::manifest::{File, Manifest, Part};
 use super::names::{BatchRange, Compression};
 use super::receipt::{RECEIPT_BYTES_MAX, Receipt};
 use super::{Error, path};
@@ -107,7 +108,7 @@ fn json(store: &dyn Store, path: &str, bytes_max: u64) -> Result<(Vec<u8>, Strin
     store.get(path)?.take(bytes_max + 1).read_to_end(&mut json)?;
     let path = path::full(store, path);
     if json.len() as u64 > bytes_max {
-        return Err(Error::Manifest { path, reason: manifest::too_large(bytes_max) });
+        return Err(Error::Manifest { path, reason: too_large(bytes_max) });
     }
     Ok((json, path))
 }

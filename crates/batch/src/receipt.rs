@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::manifest::{self, FORMAT_VERSION};
+use super::json::{self, FORMAT_VERSION};
 use super::{Error, path};
 use store::Store;
 
@@ -59,7 +59,7 @@ impl Receipt {
 
     /// Reads the receipt that was found at `path` where the one of a batch is expected.
     pub(super) fn parse(json: &[u8], path: &str, target: &str, number: u64) -> Result<Self, Error> {
-        manifest::read_strictly(json, path, |receipt: &Self| {
+        json::read_strictly(json, path, |receipt: &Self| {
             if receipt.target != target || receipt.number != number {
                 let (number, target) = (receipt.number, &receipt.target);
                 return Err(format!("it is of batch {number} of target \"{target}\""));
@@ -74,7 +74,7 @@ impl Receipt {
         }
         let verified_at = self.verified.iter().map(|verified| &verified.at);
         let mut times = [&self.exported_at, &self.applied_at].into_iter().chain(verified_at);
-        match times.find(|time| !manifest::is_time(time)) {
+        match times.find(|time| !json::is_time(time)) {
             Some(time) => Err(format!("\"{time}\" is no time in UTC")),
             None => Ok(()),
         }
@@ -88,7 +88,7 @@ pub fn leave(store: &dyn Store, target: &str, folder: &str, receipt: Option<&Rec
     let found = store.list(&place, "")?;
     let mut name = None;
     if let Some(receipt) = receipt {
-        let content = manifest::render(receipt, &place)?;
+        let content = json::render(receipt, &place)?;
         let new = path::receipt_name(receipt.number, &content);
         if !found.contains(&new) {
             match store.put_new(&format!("{place}/{new}"), &content) {

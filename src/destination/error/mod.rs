@@ -1,5 +1,6 @@
 //! The errors of the destination.
 
+mod baseline;
 mod value;
 
 use pgrx::PgSqlErrorCode::*;
@@ -9,6 +10,7 @@ use crate::catalog::SourceTable;
 use crate::error::{Facts, Report, TableName, copy_again, copy_or_reset, literal, name_store, plain};
 use crate::guc::is_same_store;
 use crate::table::untrusted::Untrusted;
+pub use baseline::{BaselineError, OfTable};
 pub use value::{GeneratedValue, MisfitValue, ValueError};
 
 /// What keeps the batches in the store from being applied here.

@@ -9,6 +9,7 @@
 //!    each table, and `write` writes the files.
 //! 5. to 8. `publish`: record the batch, flush the log, put the manifest, truncate segments at the commit.
 
+mod baseline;
 pub mod candidate;
 pub mod plan;
 mod publish;
@@ -47,6 +48,8 @@ pub struct Request<'a> {
     pub even_if_unchanged: bool,
     /// Publish what has changed since the batch with this number, once more.
     pub since: Option<u64>,
+    /// Begin the target without rows, for destinations that have them.
+    pub baseline: bool,
 }
 
 /// Exports what has changed since the target's position, or everything if it has none.
@@ -84,7 +87,9 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         tell_new(request.target)?;
     }
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
+    let advice = baseline::advice(request.target, &written.parts, &written.header.source.lsn);
     publish(request.target, store, &source, written)?;
+    advice.into_iter().for_each(message::notice);
     rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
@@ -140,7 +145,10 @@ fn read_and_write(
     // Read again: the target may have been released while its export waited for the locks.
     let known = catalog::received(request.target)?;
     let renewed = renewed(&candidates, &known);
-    let planned = plan(candidates, since, &known, replay.as_ref())?;
+    let mut planned = plan(candidates, since, &known, replay.as_ref())?;
+    if request.baseline {
+        planned = baseline::without_rows(planned, caller)?;
+    }
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {
         return Ok(Outcome { moment, shadows, moves, renewed, written: None });
     }
@@ -148,8 +156,7 @@ fn read_and_write(
     let (exported, parts) = write_parts(&writer, continuation.next, &planned, since, request.format, caller)?;
     planned.iter().try_for_each(|(candidate, _)| candidate.require_same_relatives())?;
     let full = received_in_full(&planned, continuation.next);
-    // Standing by itself: every table is in it in full.
-    let kind = if !full.is_empty() && full.len() == named.len() { Kind::Full } else { Kind::Changes };
+    let kind = kind_of(&planned, named.len());
     let with_ranges = planned.iter().filter(|(candidate, _)| !candidate.ranges.is_empty());
     let with_ranges = with_ranges.map(|(candidate, _)| candidate.tracked.id).collect();
     let unchanged = named.iter().filter(|(id, _)| planned.iter().all(|(one, _)| one.tracked.id != *id));
@@ -209,6 +216,9 @@ fn prepare(
 ) -> Result<(Option<Target>, Continuation, Vec<Candidate>)> {
     let target = catalog::target(request.target)?;
     let continuation = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
+    if request.baseline {
+        baseline::require_first(request.target, continuation.next)?;
+    }
     if request.since.is_none() {
         fork::require_last_batch(store.as_ref(), request.target, target.as_ref())?;
     }
@@ -249,9 +259,20 @@ fn write_parts(
     Ok((exported, parts))
 }
 
-/// Returns what the target has received of the tables that the batch holds in full.
+/// Returns the kind of a batch that names so many tables. Standing by itself, it has every table in full, or
+/// as a baseline.
+fn kind_of(planned: &[(Candidate, Kind)], named: usize) -> Kind {
+    let has = |kind: Kind| planned.iter().any(|(_, one)| *one == kind);
+    match planned.len() == named && named > 0 {
+        true if has(Kind::Baseline) => Kind::Baseline,
+        true if !has(Kind::Changes) => Kind::Full,
+        _ => Kind::Changes,
+    }
+}
+
+/// Returns what the target has received of the tables that the batch holds in full, or as a baseline.
 fn received_in_full(planned: &[(Candidate, Kind)], number: u64) -> Vec<Received> {
-    let full = planned.iter().filter(|(_, kind)| *kind == Kind::Full).map(|(candidate, _)| Received {
+    let full = planned.iter().filter(|(_, kind)| kind.begins()).map(|(candidate, _)| Received {
         tracked: candidate.tracked.id,
         description: candidate.description.clone(),
         number,

@@ -51,6 +51,10 @@ pub(super) fn write_part(
                 let ids = copy(&keys, Format::Text, part.ids()?)?;
                 (ids, read::records_query(shape, rows, key, &keys))
             }
+            (Kind::Baseline, _) => {
+                let none = format!("{} LIMIT 0", read::all_records_query(shape, rows));
+                (Counted { rows: 0, file: part.ids()? }, none)
+            }
             _ => (Counted { rows: 0, file: part.ids()? }, read::all_records_query(shape, rows)),
         };
         fault::point(Point::ExportIdsWritten);

@@ -59,7 +59,7 @@ CREATE ROLE regress_exporter;
 SET ROLE regress_exporter;
 SELECT tx_export('export_errors');
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION tx_export(text, text, text, text, boolean, bigint) TO regress_exporter;
+GRANT EXECUTE ON FUNCTION tx_export(text, text, text, text, boolean, bigint, boolean) TO regress_exporter;
 SET ROLE regress_exporter;
 SELECT tx_export('export_errors');
 RESET ROLE;

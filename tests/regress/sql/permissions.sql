@@ -30,7 +30,7 @@ SELECT objid::regclass AS granted_to_public
 
 -- A role that may call tx_track() tracks its own tables, and only those.
 CREATE ROLE regress_owner;
-GRANT EXECUTE ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean, bigint) TO regress_owner;
+GRANT EXECUTE ON FUNCTION tx_track(regclass, text), tx_untrack(regclass), tx_export(text, text, text, text, boolean, bigint, boolean) TO regress_owner;
 GRANT CREATE ON SCHEMA public TO regress_owner;
 CREATE TABLE foreign_table (id integer PRIMARY KEY);
 SET ROLE regress_owner;
@@ -66,7 +66,7 @@ SELECT table_name, kind, ids, records FROM tx_export('permissions');
 
 -- A role that exports needs SELECT on every tracked table.
 CREATE ROLE regress_exporter;
-GRANT EXECUTE ON FUNCTION tx_export(text, text, text, text, boolean, bigint) TO regress_exporter;
+GRANT EXECUTE ON FUNCTION tx_export(text, text, text, text, boolean, bigint, boolean) TO regress_exporter;
 SET ROLE regress_exporter;
 SELECT tx_export('permissions');
 RESET ROLE;

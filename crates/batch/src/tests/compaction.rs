@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::*;
 use crate::{BatchRange, COMPACTION_MAX, Keep, Link, Reading, Removed, compact_part, expire, leave_receipt};
 use crate::{Bound, Condition, Range};
-use crate::{Receipt, compacted::Compacted};
+use crate::{Receipt, compacted::Compacted, put_cumulative};
 use store::Upload;
 
 pub(super) type State = BTreeMap<String, String>;
 
 /// What a batch does to the table: replaces it, or writes and deletes rows of it, and replaces ranges.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     Replace(State),
     Change(BTreeMap<String, Option<String>>, Vec<Range>),
@@ -106,9 +106,9 @@ fn compacted(place: &Place, run: &[Manifest], memory: u64) -> Result<Part, Error
     let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "compact" };
     let parts = run.iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
     let part = compact_part(&writer, reading, &parts)?;
-    let full = part.kind == Kind::Full;
+    let begins = part.kind.begins();
     let link = |manifest: &Manifest| Link { number: manifest.number, id: manifest.id };
-    let follows = if full { vec![] } else { run[..run.len() - 1].iter().map(link).collect() };
+    let follows = if begins { vec![] } else { run[..run.len() - 1].iter().map(link).collect() };
     let header = Header { previous: follows.first().map(|link| link.id), ..header(part.kind) };
     writer.publish_compacted(header, vec![part.clone()], run.last().unwrap().id, follows)?;
     Ok(part)
@@ -198,6 +198,28 @@ proptest! {
 fn change(rows: &[(&str, Option<&str>)]) -> Step {
     let rows = rows.iter().map(|(key, note)| ((*key).into(), note.map(str::to_owned)));
     Step::Change(rows.collect(), Vec::new())
+}
+
+#[test]
+fn a_baseline_is_compacted_with_the_changes_after_it() {
+    let place = Place::new();
+    let publish = |number, kind, ids: &[u8], records: &[u8]| {
+        let writer = place.writer(number, Compression::Zstd);
+        let part = write(&writer, &pairs(kind), ids, records);
+        writer.publish(header(kind), vec![part]).unwrap()
+    };
+    let batches = [
+        publish(1, Kind::Baseline, b"", b""),
+        publish(2, Kind::Changes, b"1\ta\n2\tb\n", b"x\ta\t1\ny\tb\t2\n"),
+        publish(3, Kind::Changes, b"2\tb\n", b""),
+    ];
+    assert_eq!(compacted(&place, &batches, 1 << 20).unwrap().kind, Kind::Baseline);
+    let step = read(&place, BatchRange { last: 3, after: 0 });
+    assert!(step == change(&[("1\ta", Some("x")), ("2\tb", None)]), "what a copy has before it is not said");
+    // A copy in the middle of such a run may have begun with it.
+    let manifest = Manifest { kind: Kind::Changes, ..batches[0].clone() };
+    let follows = vec![Link { number: 1, id: batches[1].id }];
+    assert!(put_cumulative(&*place.store, manifest, follows).is_err());
 }
 
 #[test]

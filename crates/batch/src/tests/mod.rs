@@ -239,6 +239,35 @@ fn a_full_batch_has_full_parts_only() {
 }
 
 #[test]
+fn a_baseline_begins_where_the_rows_are() {
+    let place = Place::new();
+    let publish = |number, kind, parts: &[(&str, Kind)], unchanged| {
+        let writer = place.writer(number, Compression::Zstd);
+        let part = |(name, kind): &(&str, Kind)| {
+            write(&writer, &Table { name: (*name).into(), ..users(*kind) }, b"", b"")
+        };
+        let parts = parts.iter().map(part).collect();
+        writer.publish(Header { unchanged, ..header(kind) }, parts)
+    };
+    let other = || vec![crate::Table { schema: "public".into(), name: "other".into() }];
+    let (a, b) = (("a", Kind::Baseline), ("b", Kind::Full));
+    assert!(publish(1, Kind::Baseline, &[a, b], vec![]).is_ok());
+    assert_eq!(place.manifest(1).unwrap().parts[0].kind, Kind::Baseline);
+    assert!(publish(2, Kind::Changes, &[b, ("c", Kind::Changes)], other()).is_ok());
+    let refused = |kind, parts: &[(&str, Kind)], unchanged| publish(3, kind, parts, unchanged).is_err();
+    assert!(refused(Kind::Baseline, &[b], vec![]), "it has no baseline");
+    assert!(refused(Kind::Baseline, &[], vec![]));
+    assert!(refused(Kind::Baseline, &[a, ("c", Kind::Changes)], vec![]));
+    assert!(refused(Kind::Baseline, &[a], other()));
+    assert!(refused(Kind::Full, &[a, b], vec![]), "a new destination cannot begin with it");
+    assert!(refused(Kind::Changes, &[a, b], vec![]), "only the first batch can be one");
+    let writer = place.writer(3, Compression::Zstd);
+    let part = write(&writer, &Table { name: "a".into(), ..users(Kind::Baseline) }, b"", b"");
+    let header = Header { previous: Some(uuid::Uuid::now_v7()), ..header(Kind::Baseline) };
+    assert!(writer.publish(header, vec![part]).is_err(), "it follows another batch");
+}
+
+#[test]
 fn a_number_is_published_once() {
     let place = Place::new();
     let first = place.publish(1, Compression::Zstd);
@@ -312,10 +341,10 @@ fn a_batch_that_is_given_up_leaves_nothing() {
 
 #[test]
 fn names_are_those_that_manifests_have() {
-    let [full, changes] = [Kind::Full, Kind::Changes].map(|kind| (json!(kind), kind.name()));
+    let kinds = [Kind::Full, Kind::Baseline, Kind::Changes].map(|kind| (json!(kind), kind.name()));
     let formats = Format::ALL.map(|format| (json!(format), format.name()));
     let compressions = Compression::ALL.map(|compression| (json!(compression), compression.name()));
-    for (in_manifest, name) in [full, changes].into_iter().chain(formats).chain(compressions) {
+    for (in_manifest, name) in kinds.into_iter().chain(formats).chain(compressions) {
         assert_eq!(in_manifest, name);
     }
 }

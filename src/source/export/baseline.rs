@@ -1,0 +1,52 @@
+//! A baseline: a first batch without rows, for destinations that have them already.
+//!
+//! Input: what the export sends of each table. Output: the same, with a baseline for each full part of a
+//! table that has rows.
+//!
+//! Invariant: only the first batch of a target is one. A destination that follows the target would miss what
+//! has changed since its last batch, and two baselines could be taken for each other.
+
+use crate::error::{Error, Result};
+use crate::pg::query;
+use crate::pg::user::Caller;
+use crate::source::error::ExportError;
+use crate::source::export::candidate::Candidate;
+use batch::{Kind, Part};
+
+/// Requires that the batch with a number can be a baseline of a target.
+pub(super) fn require_first(target: &str, number: u64) -> Result<()> {
+    match number {
+        1 => Ok(()),
+        _ => Err(ExportError::BaselineNotFirst { target: target.to_owned(), last: number - 1 }.into()),
+    }
+}
+
+/// Makes full parts baselines. A table without rows is sent in full, which costs nothing and says so.
+pub(super) fn without_rows(
+    planned: Vec<(Candidate, Kind)>,
+    caller: &Caller,
+) -> Result<Vec<(Candidate, Kind)>> {
+    let with_kind = |(candidate, kind): (Candidate, Kind)| {
+        let kind = if has_rows(&candidate, caller)? { Kind::Baseline } else { kind };
+        Ok((candidate, kind))
+    };
+    planned.into_iter().map(with_kind).collect()
+}
+
+fn has_rows(candidate: &Candidate, caller: &Caller) -> Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT FROM {})", candidate.rows);
+    let rows = caller.as_owner(&candidate.table, || Ok::<_, Error>(query::in_snapshot(&sql, &[])?))?;
+    Ok(rows.first().is_some_and(|row| row.flag(0)))
+}
+
+/// Says what has to be done after a baseline, and in which order; `None` if the batch is none.
+pub(super) fn advice(target: &str, parts: &[Part], lsn: &str) -> Option<String> {
+    let tables = parts.iter().filter(|part| part.kind == Kind::Baseline).map(Part::table);
+    let tables = tables.collect::<Vec<_>>().join(", ");
+    (!tables.is_empty()).then(|| {
+        format!(
+            "the first batch of target \"{target}\" has no rows of {tables}: take the dump of them now, not \
+             before this, and from a standby only once it has replayed {lsn}"
+        )
+    })
+}
