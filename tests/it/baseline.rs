@@ -108,7 +108,10 @@ fn a_copy_from_a_dump_follows_its_source() {
         assert!(exported.starts_with("1|public.t|baseline|0|0|"), "{exported}");
         let messages = messages.lock().unwrap().join("\n");
         assert!(
-            messages.contains("has no rows of public.t: take the dump of them now, not before this"),
+            messages.contains(
+                "the first batch of target \"copy\" has no rows of public.t: take the dump of them now, not \
+                 before this"
+            ),
             "{messages}"
         );
         pause();
