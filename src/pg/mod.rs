@@ -21,6 +21,7 @@ pub mod interrupts;
 pub mod keys;
 pub mod lock;
 pub mod message;
+pub mod progress;
 pub mod query;
 pub mod relatives;
 pub mod report;

@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::pg::convert::{Conversion, Misfit};
 use crate::pg::copy;
+use crate::pg::progress::Progress;
 use crate::pg::table::Table;
 use crate::pg::{Oid, interrupts, scratch, settings};
 use crate::proof::error::ProofError;
@@ -282,7 +283,11 @@ impl Subject<'_> {
         mut each: impl FnMut(&[u8]) -> Result<(), batch::Error>,
     ) -> Result<()> {
         if part.format != Format::Binary {
-            return Ok(reading.each_record(manifest, part, each)?);
+            let mut progress = Progress::of(self.binary.table.oid(), part.files.records.content_size);
+            return Ok(reading.each_record(manifest, part, |line| {
+                progress.row(line.len() + 1);
+                each(line)
+            })?);
         }
         let Binary { table, shape, conversions, refuse } = &self.binary;
         let attnums = part.columns.iter().map(|column| Ok(shape.column(&column.name)?.attnum));

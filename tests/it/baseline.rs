@@ -107,13 +107,8 @@ fn a_copy_from_a_dump_follows_its_source() {
         let exported = query(&mut client, &baseline_sql(&mirror)).unwrap();
         assert!(exported.starts_with("1|public.t|baseline|0|0|"), "{exported}");
         let messages = messages.lock().unwrap().join("\n");
-        assert!(
-            messages.contains(
-                "the first batch of target \"copy\" has no rows of public.t: take the dump of them now, not \
-                 before this"
-            ),
-            "{messages}"
-        );
+        let said = "the first batch of target \"copy\" has no rows of public.t: take the dump of them now, not before this";
+        assert!(messages.contains(said), "{messages}");
         pause();
         // A batch that is older than the dump, whose rows are newer: they arrive again.
         mirror.export("");

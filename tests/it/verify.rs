@@ -716,9 +716,13 @@ fn a_sample_is_remembered_only_if_it_differs() {
 #[test]
 fn how_many_rows_have_been_read_can_be_seen() {
     let mirror = of_many_rows("verify_progress", 200_000);
-    let progress = "SELECT count(*) FROM pg_stat_progress_copy
-                     WHERE command = 'COPY TO' AND tuples_processed BETWEEN 1 AND 199999
-                       AND datname = current_database()";
+    let progress = |command: &str| {
+        format!(
+            "SELECT count(*) FROM pg_stat_progress_copy
+              WHERE command = '{command}' AND tuples_processed BETWEEN 1 AND 199999
+                AND datname = current_database()"
+        )
+    };
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -726,7 +730,9 @@ fn how_many_rows_have_been_read_can_be_seen() {
                 assert_eq!(verify(&mirror, "t"), EQUAL);
             }
         });
-        wait_until("rows are being read", || mirror.copy.text(progress) == "1");
+        for (what, command) in [("the store is", "COPY FROM"), ("rows are", "COPY TO")] {
+            wait_until(&format!("{what} being read"), || mirror.copy.text(&progress(command)) == "1");
+        }
         is_over.store(true, Ordering::SeqCst);
     });
 }
