@@ -13,6 +13,7 @@ use crate::catalog::{self, Mapping, SourceTable};
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::error::{Result, Shared};
 use crate::pg::snapshot;
+use crate::pg::table::Lock;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, query, table, transaction};
 use crate::table::error::TableError;
@@ -35,7 +36,7 @@ pub fn map(
     if !catalog::may_import(caller.role())? {
         return Err(ImportError::MayNotImport.into());
     }
-    own::lock_own(relation, caller)?.ok_or_else(missing)?;
+    own::lock_own(relation, Lock::Alter, caller)?.ok_or_else(missing)?;
     snapshot::latest(|| {
         let (schema, name) = parse(source_table)?;
         let columns = columns.map(parse_columns).transpose()?.unwrap_or_default();
@@ -93,7 +94,7 @@ fn unmapped(of: &SourceTable) -> Result<Option<Mapping>> {
 fn move_copy(of: &SourceTable, from: Option<&Mapping>, to: Option<&Mapping>, caller: &Caller) -> Result<()> {
     let Some(from) = from else { return Ok(()) };
     own::open_own(from.relation, caller)?;
-    own::lock_own(from.relation, caller)?;
+    own::lock_own(from.relation, Lock::Alter, caller)?;
     if Some(from) == to {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use crate::catalog;
 use crate::destination::error::ImportError;
 use crate::error::Result;
 use crate::pg::Oid;
+use crate::pg::table::Lock;
 use crate::pg::user::Caller;
 use crate::pg::{message, snapshot, transaction};
 use crate::table::error::TableError;
@@ -35,7 +36,7 @@ pub fn follow_command() {
 fn change(relation: Oid, caller: &Caller, apply: fn(Oid) -> Result<()>) -> Result<String> {
     let missing = || TableError::NoTable { oid: relation.to_u32() };
     // Closed, its lock kept: CREATE TRIGGER refuses a table that is open.
-    drop(own::lock_own(relation, caller)?.ok_or_else(missing)?);
+    drop(own::lock_own(relation, Lock::Alter, caller)?.ok_or_else(missing)?);
     let shape = snapshot::latest(|| Shape::of(relation))?.ok_or_else(missing)?;
     if let Some(what) = shape.not_a_table() {
         return Err(ImportError::Unprotectable { table: shape.name_for_errors(), what }.into());

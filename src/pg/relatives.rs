@@ -84,6 +84,13 @@ pub fn ancestors(table: Oid) -> Vec<Oid> {
     reachable(table, |table| parents(table).into_iter().map(|parent| parent.oid).collect())
 }
 
+/// Returns all tables that a table inherits from, those above others first, as statements on them lock them.
+pub fn from_above(table: Oid) -> Vec<Oid> {
+    let mut above = ancestors(table);
+    above.sort_by_cached_key(|&ancestor| ancestors(ancestor).len());
+    above
+}
+
 /// Returns all tables that inherit from a table, at any distance, each once. The table itself is not among
 /// them, but partitions are whose DETACH CONCURRENTLY has begun: [`crate::pg::table::with_descendants`]
 /// leaves out those, as PostgreSQL does (pg_inherits.c, find_inheritance_children).

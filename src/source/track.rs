@@ -31,7 +31,9 @@ pub struct Tracking {
 /// without the triggers has ended before, and any snapshot that sees the row in `tracked` sees everything
 /// that was not captured.
 pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<Tracking> {
-    let table = lock_own(relation, caller)?.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    lock_above(relation, caller)?;
+    let table = lock_own(relation, Lock::Alter, caller)?;
+    let table = table.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     let shape = snapshot::latest(|| Shape::of(relation))?;
     let shape = shape.ok_or(TableError::NoTable { oid: relation.to_u32() })?;
     if let Some(what) = untrackable(&shape) {
@@ -60,7 +62,15 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself
 /// may be gone already; then only the owner of the extension may.
 pub fn untrack(relation: Oid, caller: &Caller) -> Result<String> {
-    let table = lock_own(relation, caller)?;
+    // All with the lock of DROP TRIGGER from the beginning, and those above others first: so no writer is met
+    // in a deadlock.
+    if Table::open(relation, Lock::Read).is_some_and(|table| caller.owns(&table)) {
+        relatives::from_above(relation)
+            .into_iter()
+            .for_each(|above| drop(Table::open(above, Lock::Exclusive)));
+        table::lock_with_descendants(relation, Lock::Exclusive);
+    }
+    let table = lock_own(relation, Lock::Exclusive, caller)?;
     let shape = snapshot::latest(|| Shape::of(relation))?;
     let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::qualified);
     if table.is_none() && !caller.is_extension_owner() {
@@ -173,6 +183,21 @@ fn same_key(
         true => Ok(key),
         false => Err(changed()),
     }
+}
+
+/// Locks what is above a table that is to get triggers, as statements on it do. If the table were locked first,
+/// tracking and a writer could wait for each other.
+fn lock_above(relation: Oid, caller: &Caller) -> Result<()> {
+    let above = relatives::from_above(relation);
+    if above.is_empty() || !Table::open(relation, Lock::Read).is_some_and(|table| caller.owns(&table)) {
+        return Ok(());
+    }
+    let is_intact = |tracked: Tracked| catalog::is_intact(tracked.id);
+    let is_intact = snapshot::latest(|| catalog::tracked_table(relation)?.map(is_intact).transpose())?;
+    if is_intact != Some(true) {
+        above.into_iter().try_for_each(|table| lock_own(table, Lock::Alter, caller).map(drop))?;
+    }
+    Ok(())
 }
 
 /// Locks what is above a table, so that no foreign table comes below that, unseen, before the triggers are

@@ -33,9 +33,9 @@ pub fn open_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
     if owns { Ok(table) } else { Err(not_owner(relation)?.into()) }
 }
 
-/// Locks a table against writers if the caller owns it; `None` if it does not exist. A caller who does not
-/// own it gets an error before the lock is taken, because such a caller must not make writers wait.
-pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
+/// Locks a table if the caller owns it; `None` if it does not exist. A caller who does not own it gets an
+/// error before the lock is taken, because such a caller must not make writers wait.
+pub fn lock_own(relation: Oid, lock: Lock, caller: &Caller) -> Result<Option<Table>> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
     let shape = Shape::of(relation)?;
     if !caller.owns(&table) {
@@ -44,5 +44,5 @@ pub fn lock_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
             .ok_or(TableError::NoTable { oid: relation.to_u32() })?;
         return Err(TableError::NotOwner { table }.into());
     }
-    Ok(Table::open(relation, Lock::Alter))
+    Ok(Table::open(relation, lock))
 }

@@ -212,6 +212,24 @@ fn triggers_go_with_tracking() {
     assert_eq!(mirror.source.text(ours), "0");
 }
 
+/// A statement locks tables above others first. If tracking did it in another order, each could wait for the
+/// other.
+#[test]
+fn no_writer_is_in_the_way_of_tracking_and_its_end() {
+    let ddl = "CREATE TABLE base (id int PRIMARY KEY, body text); INSERT INTO base VALUES (1, 'first');
+               CREATE TABLE child (PRIMARY KEY (id)) INHERITS (base); INSERT INTO child VALUES (2, 'first')";
+    let mirror = mirror("member_deadlock", ddl);
+    for call in ["SELECT tx_track('child')", "SELECT tx_untrack('child')"] {
+        let mut writer = mirror.source.client();
+        writer.batch_execute("BEGIN; UPDATE ONLY base SET body = 'writer'").unwrap();
+        let source = mirror.source.clone();
+        let calling = std::thread::spawn(move || source.run(call));
+        mirror.source.wait_until_blocked();
+        writer.batch_execute("UPDATE base SET body = 'all'; COMMIT").unwrap();
+        calling.join().unwrap();
+    }
+}
+
 /// A tracked child, exported, and `base`, which is about to be its parent.
 fn child_of_base(name: &str) -> Mirror {
     let ddl = "CREATE TABLE base (id int PRIMARY KEY, body text);
