@@ -172,7 +172,7 @@ CREATE TABLE table_export.copy (
     schema         text     NOT NULL,
     name           text     NOT NULL,
     since          bigint,
-    adopted        bigint,
+    adopted        boolean  NOT NULL DEFAULT false,
     number         bigint   NOT NULL,
     not_sent_since bigint,
     shows          timestamptz,
@@ -189,7 +189,7 @@ COMMENT ON COLUMN table_export.copy.name           IS 'the name of the source''s
 COMMENT ON COLUMN table_export.copy.since          IS
     'the batch whose full part or baseline made it the copy; null: it needs another full part';
 COMMENT ON COLUMN table_export.copy.adopted        IS
-    'the baseline by which it was adopted with the rows that it had; null: a full part has come since';
+    'it was adopted with the rows that it had, by a baseline, and no full part has come since';
 COMMENT ON COLUMN table_export.copy.number         IS 'the last batch that held something of it';
 COMMENT ON COLUMN table_export.copy.not_sent_since IS
     'the first batch that does not name the source''s table any more; null: the target gets it';
@@ -198,6 +198,13 @@ COMMENT ON COLUMN table_export.copy.columns        IS
     'the columns that have received values, as the catalog described them after the last part';
 COMMENT ON COLUMN table_export.copy.stale_columns  IS
     'columns that were added or altered here since a full part: unchanged rows may lack their values';
+
+CREATE TABLE table_export.former_copy (
+    relation regclass PRIMARY KEY
+);
+COMMENT ON TABLE  table_export.former_copy          IS
+    'tables here that have been copies, and have received no full part since: no baseline adopts them';
+COMMENT ON COLUMN table_export.former_copy.relation IS 'the table';
 
 -- Unlogged, because a crash must empty it together with the tables that it names.
 CREATE UNLOGGED TABLE table_export.unlogged_copy (
@@ -272,6 +279,8 @@ SELECT pg_catalog.pg_extension_config_dump('table_export.target_table', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.batch', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.receipt', '');
 SELECT pg_catalog.pg_extension_config_dump('table_export.copy',
+    'WHERE relation::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)');
+SELECT pg_catalog.pg_extension_config_dump('table_export.former_copy',
     'WHERE relation::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_class)');
 -- A dump has the rows of this table and of the tables that it names, or those of neither
 -- (--no-unlogged-table-data).

@@ -125,8 +125,7 @@ COMMENT ON COLUMN tx_freshness.not_sent_since IS
     'number of the first batch that does not have the table any more: it was untracked, dropped or renamed, '
     'or the target is restricted to others; null: it is sent';
 COMMENT ON COLUMN tx_freshness.adopted IS
-    'number of the baseline by which it was adopted: rows that have not changed since are believed; null: '
-    'all rows have been sent';
+    'it was adopted by a baseline: rows that have not changed since are believed, until a full part has come';
 COMMENT ON COLUMN tx_freshness.verified_at IS 'when tx_verify has compared it last; null: never';
 COMMENT ON COLUMN tx_freshness.verified_batch IS 'the batch that it was compared with';
 COMMENT ON COLUMN tx_freshness.verified IS

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::catalog::in_utc;
 use crate::error::Result;
 use crate::pg::Oid;
-use crate::pg::query::{Row, in_snapshot, in_transaction, to_json};
+use crate::pg::query::{Parameter, Row, in_snapshot, in_transaction, to_json};
 use batch::Publisher;
 
 /// A batch that this database applies, as `table_export.receipt` keeps it.
@@ -198,14 +198,15 @@ pub fn copies_of_relatives(relation: Oid) -> Result<Vec<(SourceTable, Oid, Strin
 /// part when its rows are written. `is_adopted`: by a baseline, so no comparison of before counts.
 pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64, is_adopted: bool) -> Result<bool> {
     let SourceTable { target, schema, name } = of;
-    let former = "DELETE FROM table_export.copy
-                   WHERE target = $1 AND schema = $2 AND name = $3 AND relation <> $4";
-    in_transaction(former, &[target, schema, name, &relation])?;
+    remove(
+        "target = $1 AND schema = $2 AND name = $3 AND relation <> $4",
+        &[target, schema, name, &relation],
+    )?;
+    in_transaction("DELETE FROM table_export.former_copy WHERE relation = $1", &[&relation])?;
     if is_adopted {
         let proof = "DELETE FROM table_export.proof WHERE target = $1 AND relation = $2";
         in_transaction(proof, &[target, &relation])?;
     }
-    let adopted = is_adopted.then_some(number);
     let sql = "INSERT INTO table_export.copy AS c (relation, target, schema, name, since, number, adopted)
                VALUES ($1::regclass, $2, $3, $4, $5, $5, $6)
                ON CONFLICT (relation) DO UPDATE
@@ -213,7 +214,7 @@ pub fn claim_copy(relation: Oid, of: &SourceTable, number: u64, is_adopted: bool
                       since = excluded.since, number = excluded.number, adopted = excluded.adopted
                 WHERE c.target = excluded.target
                RETURNING true";
-    Ok(!in_transaction(sql, &[&relation, target, schema, name, &number, &adopted])?.is_empty())
+    Ok(!in_transaction(sql, &[&relation, target, schema, name, &number, &is_adopted])?.is_empty())
 }
 
 /// Records that a copy shows what a batch of its target holds. Of an unlogged table this is recorded in an
@@ -269,15 +270,29 @@ pub fn require_full_part(copy: &SourceTable) -> Result<()> {
 
 /// Forgets which table is the copy of a table of a target.
 pub fn remove_copy(target: &str, schema: &str, name: &str) -> Result<()> {
-    let sql = "DELETE FROM table_export.copy WHERE target = $1 AND schema = $2 AND name = $3";
-    in_transaction(sql, &[&target, &schema, &name])?;
-    Ok(())
+    remove("target = $1 AND schema = $2 AND name = $3", &[&target, &schema, &name])
 }
 
 /// Forgets all copies of a target.
 pub fn remove_copies(target: &str) -> Result<()> {
-    in_transaction("DELETE FROM table_export.copy WHERE target = $1", &[&target])?;
+    remove("target = $1", &[&target])
+}
+
+/// Removes copies, and remembers that imports have written their tables.
+fn remove(condition: &str, parameters: &[&dyn Parameter]) -> Result<()> {
+    let sql = format!(
+        "WITH gone AS (DELETE FROM table_export.copy WHERE {condition} RETURNING relation)
+         INSERT INTO table_export.former_copy
+         SELECT g.relation FROM gone AS g JOIN pg_class AS c ON c.oid = g.relation ON CONFLICT DO NOTHING"
+    );
+    in_transaction(&sql, parameters)?;
     Ok(())
+}
+
+/// Says whether a table has been a copy, and has received no full part since.
+pub fn was_copy(relation: Oid) -> Result<bool> {
+    let sql = "SELECT FROM table_export.former_copy WHERE relation = $1";
+    Ok(!in_transaction(sql, &[&relation])?.is_empty())
 }
 
 /// The table into which a table of the source is imported, if its name or its columns have other names here.

@@ -30,7 +30,7 @@ pub use applied::{
     AppliedRow, Copy, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies,
     copies_of_relatives, copy, emptied_copy, forget_receipts, has_copies, last_applied, last_receipt,
     mapping, mark_not_sent, may_import, notify, put_mapping, remove_copies, remove_copy, remove_mapping,
-    require_full_part,
+    require_full_part, was_copy,
 };
 pub use locks::{Locker, require_room};
 pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};

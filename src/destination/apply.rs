@@ -161,8 +161,8 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
     let Destination { table, shape, part, .. } = destination;
     let names = part.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>();
     let Some((columns, before)) = catalog::columns_of_copy(table.oid(), &names)? else { return Ok(()) };
-    let is_full = part.kind.begins();
-    let before = before.filter(|_| !is_full);
+    let begins = part.kind.begins();
+    let before = before.filter(|_| !begins);
     let stale = before.as_ref().map_or_else(Vec::new, |before| columns.stale_since(before));
     if !stale.is_empty() {
         let repair =
@@ -176,7 +176,7 @@ fn remember_columns(destination: &Destination, target: &str) -> Result<()> {
         ));
     }
     if before.as_ref() != Some(&columns) {
-        catalog::remember_columns(table.oid(), &columns, &stale, is_full)?;
+        catalog::remember_columns(table.oid(), &columns, &stale, begins)?;
     }
     Ok(())
 }

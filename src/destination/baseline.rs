@@ -6,15 +6,19 @@
 //! Invariant: a table is adopted only if the caller says so: its rows are those of the source at the instant
 //! of the baseline, or later. What has changed since that instant is sent again. A table without rows is not
 //! adopted, nor one that an import has written: what has changed between its last batch and the baseline is
-//! in no batch.
+//! in no batch. A database that publishes the target itself adopts nothing of it.
 
+use crate::catalog;
 use crate::destination::error::{BaselineError, OfTable};
+use crate::destination::retyped::Retyped;
 use crate::error::{Result, TableName};
+use crate::pg::Oid;
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
-/// Requires that a table may be taken as it is. `is_new`: no import has written it.
+/// Requires that a table may be taken as it is. `is_new`: it is no copy.
 pub fn require_adoptable(
+    table: Oid,
     shape: &Shape,
     part: &Part,
     manifest: &Manifest,
@@ -23,7 +27,10 @@ pub fn require_adoptable(
     has_rows: impl FnOnce() -> Result<bool>,
 ) -> Result<()> {
     let of = || of_table(shape, part, manifest);
-    if !is_new {
+    if catalog::target(&manifest.target)?.is_some() {
+        return Err(BaselineError::Publishes { of: of() }.into());
+    }
+    if !is_new || catalog::was_copy(table)? {
         return Err(BaselineError::IsCopy { of: of() }.into());
     }
     if !adopt {
@@ -45,12 +52,25 @@ pub fn lacking_column(part: &Part, shape: &Shape, manifest: &Manifest) -> Option
     })
 }
 
+/// Returns the error for a column of a baseline that has another type here: nobody has seen whether that
+/// keeps the values that were loaded.
+pub fn retyped_column(
+    part: &Part,
+    retyped: &[Retyped],
+    shape: &Shape,
+    manifest: &Manifest,
+) -> Option<BaselineError> {
+    let (column, source_type, own) = retyped.first().filter(|_| part.kind == Kind::Baseline)?.told();
+    Some(BaselineError::OtherType { column, source_type, own, of: of_table(shape, part, manifest) })
+}
+
 /// Says what a table must be like that has just been adopted.
-pub fn adopted(shape: &Shape, manifest: &Manifest) -> String {
+pub fn adopted(shape: &Shape, part: &Part, manifest: &Manifest) -> String {
+    let of = of_table(shape, part, manifest);
     format!(
-        "table \"{}\" is adopted as it is: its rows must show the source as of {}, or later",
+        "table \"{}\" is adopted as it is: its rows must show the source {}",
         shape.qualified(),
-        manifest.created_at
+        of.since()
     )
 }
 
@@ -61,5 +81,6 @@ fn of_table(shape: &Shape, part: &Part, manifest: &Manifest) -> OfTable {
         source_table: TableName::new(&part.schema, &part.name),
         target: manifest.target.clone(),
         instant: manifest.created_at.clone(),
+        is_compacted: manifest.number > 1,
     }
 }

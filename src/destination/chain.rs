@@ -46,6 +46,20 @@ pub struct Next {
     pub id: Uuid,
 }
 
+impl Next {
+    /// A compacted batch for a database at one of the batches that it follows: what such a copy has of a
+    /// baseline is what changed after it.
+    fn following(compacted: Compacted) -> Next {
+        let mut next = Next::from(compacted);
+        if next.manifest.kind == Kind::Baseline {
+            next.manifest.kind = Kind::Changes;
+            let parts = next.manifest.parts.iter_mut().filter(|part| part.kind == Kind::Baseline);
+            parts.for_each(|part| part.kind = Kind::Changes);
+        }
+        next
+    }
+}
+
 impl From<Compacted> for Next {
     fn from(compacted: Compacted) -> Next {
         Next { id: compacted.last, manifest: compacted.batch }
@@ -252,7 +266,7 @@ impl<'a> Backlog<'a> {
             if let Some(compacted) = self.compacted(run)?
                 && compacted.follows.iter().any(|link| link.number == number && link.id.to_string() == id)
             {
-                return Ok(Some(compacted.into()));
+                return Ok(Some(Next::following(compacted)));
             }
         }
         Ok(None)

@@ -125,9 +125,11 @@ impl<'a> Pending<'a> {
 }
 
 /// Refuses a batch of this very database: it would overwrite the source's tables with their own older state.
+/// A copy of the source's disk is no source once the target has been forgotten there.
 fn refuse_own(manifest: &Manifest, here: &DatabaseIdentity) -> Result<()> {
     let theirs = &manifest.source;
-    if theirs.publisher() == here.publisher && theirs.timeline == here.timeline {
+    let is_own = theirs.publisher() == here.publisher && theirs.timeline == here.timeline;
+    if is_own && catalog::target(&manifest.target)?.is_some() {
         return Err(
             ChainError::OwnDatabase { target: manifest.target.clone(), number: manifest.number }.into()
         );

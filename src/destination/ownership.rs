@@ -80,7 +80,7 @@ pub fn claim(
             return Err(copy_of_another(shape, shape.qualified(), other, manifest));
         }
         if is_adopted {
-            message::notice(baseline::adopted(shape, manifest));
+            message::notice(baseline::adopted(shape, part, manifest));
         }
     }
     // Once more, for those that this batch itself has made copies.
@@ -187,6 +187,12 @@ impl Batch<'_> {
         if let Some((other, _)) = self.tables.iter().find(is_second) {
             return refuse(other, shape.qualified());
         }
+        let shows_rows = !table.hides_rows_from(table.owner());
+        let has_rows = || Ok(shows_rows && caller.as_owner(table, || resolve::has_rows(shape))?);
+        if part.kind == Kind::Baseline {
+            baseline::require_adoptable(table.oid(), shape, part, self.manifest, is_new, adopt, has_rows)?;
+            return Ok(true);
+        }
         let has_full_part = owner.as_ref().is_some_and(|(owner, has_one)| *owner == of && *has_one);
         if let Some((other, _)) =
             owner.filter(|(owner, _)| *owner != of && !self.has_left(owner, table.oid()))
@@ -198,13 +204,7 @@ impl Batch<'_> {
             let refused = OwnershipError::NotACopy { table: table_name, source_table, target };
             return if has_full_part { Ok(false) } else { Err(refused.into()) };
         }
-        if part.kind == Kind::Baseline {
-            let has_rows = || caller.as_owner(table, || resolve::has_rows(shape));
-            let may_be = baseline::require_adoptable(shape, part, self.manifest, is_new, adopt, has_rows);
-            return may_be.map(|()| true);
-        }
-        let shows_rows = !table.hides_rows_from(table.owner());
-        let has_own_rows = is_new && shows_rows && caller.as_owner(table, || resolve::has_rows(shape))?;
+        let has_own_rows = is_new && has_rows()?;
         if has_own_rows && !adopt {
             return Err(OwnershipError::HasOwnRows { table: table_name, source_table, target }.into());
         }

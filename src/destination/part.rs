@@ -179,7 +179,7 @@ pub fn append(incoming: &Incoming) -> Result<Changed> {
     let merge = Merge::of(part, table, shape)?;
     let is_direct =
         retyped.is_empty() && incoming.interceptors.is_empty() && merge.generated().next().is_none();
-    let ids = (part.kind != Kind::Full).then(|| incoming.stage_ids()).transpose()?;
+    let ids = (part.kind == Kind::Changes).then(|| incoming.stage_ids()).transpose()?;
     let arrival = incoming.arrival();
     let surplus = ranges::clear(&merge, ids.as_ref(), &arrival)?;
     if merge.inexact_index().is_some() {

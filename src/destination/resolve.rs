@@ -59,7 +59,8 @@ impl NewColumns {
 
 /// A table that a part can be applied to.
 pub struct Destination {
-    /// The table, locked in ROW EXCLUSIVE mode, as other writers lock it.
+    /// The table, locked in ROW EXCLUSIVE mode, as other writers lock it; in SHARE ROW EXCLUSIVE mode for a
+    /// baseline.
     pub table: Table,
     pub shape: Shape,
     /// The part. Its columns have the names that they have here; ignored columns are left out.
@@ -134,7 +135,9 @@ impl Demands<'_> {
                 create::create_table(&shape, &place.part.key, self.caller)?
             }
         };
-        let (table, shape) = self.open(oid, &place, Lock::Write)?;
+        // A load that has not ended is waited for.
+        let lock = if place.part.kind == Kind::Baseline { Lock::Alter } else { Lock::Write };
+        let (table, shape) = self.open(oid, &place, lock)?;
         let (table, shape) = self.complete(table, shape, &place)?;
         let mut part = place.part;
         let ignored = self.ignore(&mut part, &shape, obstacles)?;
@@ -333,6 +336,8 @@ impl Demands<'_> {
             for column in &part.columns {
                 retyped.extend(obstacles.pass(compare(column, part, shape, owner))?.flatten());
             }
+            let unseen = baseline::retyped_column(part, &retyped, shape, self.manifest);
+            unseen.into_iter().try_for_each(|error| obstacles.meet(error))?;
             Ok(retyped)
         })
     }

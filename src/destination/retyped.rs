@@ -28,6 +28,13 @@ pub struct Retyped {
     binary: Option<(Oid, i32)>,
 }
 
+impl Retyped {
+    /// Its name here, its type at the source, and here.
+    pub fn told(&self) -> (String, String, String) {
+        (self.column.clone(), self.source_type.clone(), self.own.clone())
+    }
+}
+
 /// Compares a column of a part with that of its table. It fails if the text of a value cannot be trusted: in
 /// format binary it is written by the type of the source, which must exist here, and belong to roles that may
 /// act as `owner`, the owner of the table; and a composite type reads its attributes by their order.

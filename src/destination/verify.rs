@@ -168,7 +168,7 @@ impl Comparing<'_> {
         let parts = self.held.parts_of(schema, name).into_iter();
         let parts = parts.map(|(manifest, part)| (manifest, resolve::renamed(part, &names)));
         let parts = parts.collect::<Vec<_>>();
-        let Some((manifest, first)) = parts.first() else {
+        let Some(begin @ (_, first)) = parts.first() else {
             return nothing(format!("no batch in the store has anything of it. {}", send_again()));
         };
         if let Some((manifest, _)) = parts.iter().find(|(_, part)| part.fingerprint != first.fingerprint) {
@@ -183,24 +183,16 @@ impl Comparing<'_> {
         if let Some(column) = lacking.iter().find(is_needed) {
             return nothing(format!("column \"{column}\" does not exist here. {}", send_again()));
         }
-        if proof::tell_nothing(&parts) {
-            return nothing(proof::gap_of_baseline(manifest, &send_again()));
-        }
+        let gap = match proof::gap(begin, self.held.missing, &send_again()) {
+            Some(gap) if proof::tell_nothing(&parts) => return nothing(gap),
+            gap => gap,
+        };
         let mut gaps = Vec::new();
         if !lacking.is_empty() {
             gaps.push(format!("columns that do not exist here: {}", lacking.join(", ")));
         }
+        gaps.extend(gap);
         let is_partial = first.kind != Kind::Full;
-        if first.kind == Kind::Baseline {
-            gaps.push(proof::gap_of_baseline(manifest, &send_again()));
-        } else if is_partial {
-            let missing = self.held.missing.unwrap_or(manifest.number - 1);
-            gaps.push(format!(
-                "rows that have not changed since batch {missing}, which the store does not hold. {}. \
-                 Compact batches before they expire",
-                send_again()
-            ));
-        }
         let outcome = self.as_owner(table, &shape, parts, is_partial, compare)?;
         Ok(Judged::So { outcome, gaps })
     }

@@ -78,13 +78,22 @@ pub fn not_of_target(relation: Oid, target: &str) -> Result<ProofError> {
     Ok(ProofError::NotOfTarget { table: shape.name_for_errors(), target: target.to_owned() })
 }
 
-/// Says that the rows of a baseline are not known, and what proves them.
-pub fn gap_of_baseline(manifest: &Manifest, send_again: &str) -> String {
-    let number = manifest.number;
-    format!(
-        "rows that have not changed since batch {number}, a baseline that has none of them. {send_again}. The next \
-         export then has them, and an import of it writes and counts what differs"
-    )
+/// Says which rows are not known if parts begin with one, and what proves them; `None` if that is full.
+/// `missing` is the batch before, which the store does not hold.
+pub fn gap(first: &(&Manifest, Part), missing: Option<u64>, send_again: &str) -> Option<String> {
+    let (manifest, part) = first;
+    match part.kind {
+        Kind::Full => None,
+        Kind::Baseline => Some(format!(
+            "rows that have not changed since the baseline, which has none of them. {send_again}. The next \
+             export then has them, and an import of it writes and counts what differs"
+        )),
+        Kind::Changes => Some(format!(
+            "rows that have not changed since batch {}, which the store does not hold. {send_again}. Compact \
+             batches before they expire",
+            missing.unwrap_or(manifest.number - 1)
+        )),
+    }
 }
 
 /// Says whether parts tell nothing of any row.

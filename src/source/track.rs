@@ -185,8 +185,8 @@ fn same_key(
     }
 }
 
-/// Locks what is above a table that is to get triggers, as statements on it do. If the table were locked first,
-/// tracking and a writer could wait for each other.
+/// Locks what is above a table that is to get triggers, as statements on it do. If the table were locked
+/// first, tracking and a writer could wait for each other.
 fn lock_above(relation: Oid, caller: &Caller) -> Result<()> {
     let above = relatives::from_above(relation);
     if above.is_empty() || !Table::open(relation, Lock::Read).is_some_and(|table| caller.owns(&table)) {

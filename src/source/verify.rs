@@ -112,7 +112,7 @@ impl Verifying<'_> {
         let table = TableName::new(&shape.schema, &shape.name).literal();
         let reset =
             format!("To have all rows sent again, run: SELECT tx_reset({}, {table})", literal(target));
-        let Some((manifest, first)) = parts.first() else {
+        let Some(begin @ (_, first)) = parts.first() else {
             return nothing(format!("no batch in the store has anything of it. {reset}"));
         };
         if let Some((manifest, _)) = parts.iter().find(|(_, part)| part.fingerprint != first.fingerprint) {
@@ -121,18 +121,11 @@ impl Verifying<'_> {
                 manifest.number
             ));
         }
+        let gap = match proof::gap(begin, self.held.missing, &reset) {
+            Some(gap) if proof::tell_nothing(&parts) => return nothing(gap),
+            gap => gap,
+        };
         let is_partial = first.kind != Kind::Full;
-        if proof::tell_nothing(&parts) {
-            return nothing(proof::gap_of_baseline(manifest, &reset));
-        }
-        let missing = self.held.missing.unwrap_or(manifest.number - 1);
-        let gap = is_partial.then(|| match first.kind {
-            Kind::Baseline => proof::gap_of_baseline(manifest, &reset),
-            _ => format!(
-                "rows that have not changed since batch {missing}, which the store does not hold. {reset}. \
-                 Compact batches before they expire"
-            ),
-        });
         let Candidate { tracked, table, rows, .. } = candidate;
         let subject = Subject {
             store: self.store,

@@ -74,6 +74,8 @@ struct BatchRun {
     manifests: Vec<Manifest>,
     /// The number and the id of each.
     links: Vec<Link>,
+    /// The batches that the first one stands for, if it is a compacted baseline.
+    within: Vec<Link>,
 }
 
 impl BatchRun {
@@ -81,13 +83,14 @@ impl BatchRun {
     fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun> {
         let runs = reader::runs(store, target, 0)?;
         let full = runs.into_iter().rev().find(|run| run.is_full() && run.last <= last);
-        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new() };
+        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new(), within: Vec::new() };
         for number in (1..=last).rev() {
             if let Some(run) = full
                 && run.last == number
             {
                 let compacted = reader::compacted(store, target, run)?;
                 chain.push(compacted.batch, compacted.last);
+                chain.within = compacted.follows;
             } else {
                 let manifest = manifest(store, target, number)?;
                 let id = manifest.id;
@@ -103,7 +106,7 @@ impl BatchRun {
     }
 
     fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<BatchRun> {
-        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new() };
+        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new(), within: Vec::new() };
         for number in first..=last.max(first) {
             let manifest = manifest(store, target, number)?;
             let id = manifest.id;
@@ -133,18 +136,25 @@ impl BatchRun {
         self.manifests.first().is_some_and(|manifest| manifest.kind.begins())
     }
 
+    /// The batch before the run, if it does not stand by itself.
+    fn before(&self) -> Option<Link> {
+        let first = self.manifests.first().filter(|manifest| !manifest.kind.begins())?;
+        first.previous.map(|id| Link { number: first.number - 1, id })
+    }
+
     /// The batches after which the run can be applied: the one before it, and each of its own except the
-    /// last.
-    fn follows(&self) -> Vec<Link> {
-        let Some(first) = self.manifests.first().filter(|_| !self.begins()) else { return Vec::new() };
-        let before = first.previous.map(|id| Link { number: first.number - 1, id });
-        let within = self.links.iter().take(self.links.len() - 1).copied();
-        before.into_iter().chain(within).collect()
+    /// last. What is full replaces all of them.
+    fn follows(&self, kind: Kind) -> Vec<Link> {
+        if kind == Kind::Full {
+            return Vec::new();
+        }
+        let within = self.links.iter().take(self.links.len() - 1);
+        self.before().into_iter().chain(self.within.iter().chain(within).copied()).collect()
     }
 
     fn run(&self) -> BatchRange {
         let last = self.links.last().map_or(0, |link| link.number);
-        BatchRange { last, after: self.follows().first().map_or(0, |link| link.number) }
+        BatchRange { last, after: self.before().map_or(0, |link| link.number) }
     }
 
     /// The parts of each table that the last batch names, in the order of the batches. What was sent of other
@@ -175,7 +185,6 @@ fn manifest(store: &dyn Store, target: &str, number: u64) -> Result<Manifest> {
 
 fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
     let (Some(last), Some(link)) = (chain.manifests.last(), chain.links.last()) else { return Ok(()) };
-    let follows = chain.follows();
     let has_part =
         |(schema, name): &(&str, &str)| parts.iter().any(|part| part.schema == *schema && part.name == *name);
     let unchanged = last.tables().filter(|table| !has_part(table));
@@ -187,7 +196,7 @@ fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
         true => Kind::Baseline,
     };
     let header = Header {
-        previous: follows.first().map(|link| link.id),
+        previous: chain.before().map(|link| link.id),
         kind,
         source: last.source.clone(),
         former_publishers: last.former_publishers.clone(),
@@ -196,7 +205,7 @@ fn publish(writer: Writer, chain: &BatchRun, parts: Vec<Part>) -> Result<()> {
         unchanged,
     };
     let (target, number) = (last.target.clone(), last.number);
-    writer.publish_compacted(header, parts, link.id, follows).map_err(|error| match error {
+    writer.publish_compacted(header, parts, link.id, chain.follows(kind)).map_err(|error| match error {
         batch::Error::Store(store::Error::Exists { .. }) => {
             Error::from(UpkeepError::AlreadyCompacted { target, number })
         }

@@ -113,7 +113,8 @@ pub fn forget(target: &str) -> Result<String> {
     transaction::require_read_committed("tx_forget()")?;
     catalog::lock_target("export", target)?;
     catalog::lock_target("import", target)?;
-    let was_applied = catalog::forget_receipts(target)?;
+    let has_copies = catalog::has_copies(target)?;
+    let was_applied = catalog::forget_receipts(target)? || has_copies;
     catalog::remove_copies(target)?;
     catalog::remove_proofs(target)?;
     if catalog::remove_target(target)? || was_applied {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cluster::database::{Database, query};
 use crate::cluster::mirror::{self, Mirror};
 use crate::cluster::random::{Random, from_environment};
-use crate::cluster::{COPY, SOURCE};
+use crate::cluster::{COPY, Cluster, SOURCE};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v int, note text);
                      INSERT INTO t SELECT i, i, 'note ' || i FROM generate_series(1, 1000) AS i";
@@ -132,14 +132,14 @@ fn a_copy_from_a_dump_follows_its_source() {
         assert_eq!(verdict(&mirror, side), "t|f|t");
     }
     let adopted = "SELECT adopted, verified FROM tx_freshness";
-    assert_eq!(mirror.copy.text(adopted), "1|");
+    assert_eq!(mirror.copy.text(adopted), "t|");
     // The proof: a full part, which writes nothing.
     mirror.source.run("SELECT tx_reset('copy', 't')");
     mirror.export("");
     let proof = mirror.copy.text(&import_sql(&mirror, ""));
     assert!(proof.ends_with("|public.t|full|0|0|0"), "{proof}");
     mirror.assert_verified();
-    assert_eq!(mirror.copy.text(adopted), "|t");
+    assert_eq!(mirror.copy.text(adopted), "f|t");
 }
 
 #[test]
@@ -273,11 +273,19 @@ fn what_an_import_has_written_is_not_adopted() {
     mirror.copy.run("SELECT tx_map('copy', 'public.t', 'public.t', columns => '{\"note\": \"remark\"}')");
     mirror.copy.refused(&adopting).expect("55000", &[written]);
     mirror.copy.run("ALTER TABLE t RENAME remark TO note");
-    // Neither is the copy of another target.
-    let other = |further: &str| mirror.arguments("other", further);
-    mirror.source.run(&format!("SELECT FROM tx_export{}", other(", baseline => true")));
-    let refusal = mirror.copy.refused(&format!("SELECT FROM tx_import{}", other(", adopt => true")));
-    refusal.expect("55000", &["\"public.t\" is the copy of table \"public.t\" of target \"copy\""]);
+    // Neither is the copy of another target, nor one that has been forgotten, or given another table.
+    mirror.source.run(&format!("SELECT FROM tx_export{}", mirror.arguments("other", ", baseline => true")));
+    let other = format!("SELECT FROM tx_import{}", mirror.arguments("other", ", adopt => true"));
+    mirror.copy.refused(&other).expect("55000", &[written, "tx_reset('other', 'public.t')"]);
+    mirror.copy.run("SELECT tx_forget('copy')");
+    mirror.copy.refused(&other).expect("55000", &[written]);
+    mirror.copy.run("SELECT tx_unmap('copy', 'public.t')");
+    mirror.copy.refused(&adopting).expect("55000", &[written]);
+    // Until it has been sent in full.
+    let full = |further: &str| mirror.arguments("full", further);
+    mirror.source.run(&format!("SELECT FROM tx_export{}", full("")));
+    mirror.copy.run(&format!("SELECT FROM tx_import{}", full(", adopt => true")));
+    mirror.assert_same_tables(&["t"]);
 }
 
 #[test]
@@ -299,7 +307,7 @@ fn a_baseline_is_left_out_where_a_later_batch_has_the_rows() {
         assert!(messages.contains(said), "{messages}");
     }
     mirror.assert_same_tables(&["t", "u"]);
-    assert_eq!(mirror.copy.text("SELECT adopted FROM tx_freshness ORDER BY table_name::text"), "1\n");
+    assert_eq!(mirror.copy.text("SELECT adopted FROM tx_freshness ORDER BY table_name::text"), "t\nf");
 }
 
 #[test]
@@ -339,13 +347,16 @@ fn several_destinations_adopt_one_baseline_also_when_it_is_compacted() {
     third.assert_same_tables(&["t"]);
     let verify = format!("SELECT equal, complete FROM tx_verify{}", mirror.arguments("copy", ""));
     assert_eq!(third.copy.text(&verify), "t|f");
-    // One that is behind does not begin again at a baseline by itself.
-    let import = format!("SET pg_table_export.restart_when_behind = on; {}", import_sql(&mirror, ""));
-    mirror.copy.refused(&import).expect("55000", &["batch 2 of target \"copy\" is missing"]);
-    mirror.source.run("SELECT tx_reset('copy')");
-    mirror.export("");
-    for one in [&mirror, &second, &third] {
-        adopt(&mirror, one);
+    // One that is in the middle of the run goes on with it.
+    assert_eq!(mirror.copy.text(&import_sql(&mirror, "")), "4|public.t|changes|1|4|1");
+    mirror.assert_same_tables(&["t"]);
+    mirror.publish("UPDATE t SET v = -2 WHERE id < 3");
+    mirror.copy.run(&compact);
+    let fourth = another(&mirror, "baseline_several_4", &["t"]);
+    load(&fourth.copy, &dump);
+    adopt(&mirror, &fourth);
+    for one in [&mirror, &second, &third, &fourth] {
+        one.copy.run(&import_sql(&mirror, ""));
         one.assert_same_tables(&["t"]);
     }
 }
@@ -362,8 +373,11 @@ fn batches_that_are_older_than_the_dump_meet_a_unique_index_unless_they_are_merg
     mirror.export("");
     let adopting = import_sql(&mirror, ", adopt => true");
     mirror.copy.refused(&adopting).expect("23505", &["duplicate key value violates unique constraint"]);
-    mirror.copy.run(&format!("SELECT FROM tx_compact{}", mirror.arguments("copy", ", first => 2")));
-    assert_eq!(mirror.copy.text(&adopting), "1|public.t|baseline|0|0|0\n3|public.t|changes|0|0|0");
+    let catch_up = format!("CALL tx_catch_up{}", mirror.arguments("copy", ", adopt => true"));
+    mirror.copy.refused(&catch_up).expect("23505", &["duplicate key value violates unique constraint"]);
+    assert_eq!(mirror.copy.text("SELECT batch FROM tx_receipts"), "1", "it has been adopted");
+    mirror.copy.run(&format!("SELECT FROM tx_compact{}", mirror.arguments("copy", "")));
+    assert_eq!(mirror.copy.text(&import_sql(&mirror, "")), "3|public.t|changes|0|0|0");
     mirror.assert_same_tables(&["t"]);
 }
 
@@ -378,6 +392,92 @@ fn a_baseline_that_the_source_has_not_committed_is_healed() {
     assert_eq!(mirror.export(""), "2|public.t|full|0|1000");
     assert_eq!(mirror.copy.text(&import_sql(&mirror, "")), "2|public.t|full|0|1|0");
     mirror.assert_verified();
+}
+
+#[test]
+fn a_copy_of_the_sources_disk_follows_once_it_has_forgotten_the_target() {
+    let cluster = Cluster::start();
+    let mirror = Mirror::new(&cluster, &COPY, "baseline_disk");
+    mirror.source.run(TABLE);
+    mirror.source.run("SELECT tx_track('t')");
+    mirror.export(", baseline => true");
+    mirror.source.run("UPDATE t SET v = -1 WHERE id = 5");
+    let (disk, standby) = (cluster.copy(), cluster.standby());
+    standby.catch_up(&cluster);
+    standby.promote();
+    mirror.publish("UPDATE t SET v = -1 WHERE id = 6");
+    for (copy, refused) in [
+        (&disk, "batch 1 of target \"copy\" was exported by this very database"),
+        (
+            &standby,
+            "target \"copy\" is exported by this database as well, so its baseline is not adopted here",
+        ),
+    ] {
+        let copy = Database::of(copy, "baseline_disk", &mirror.store);
+        let adopting = import_sql(&mirror, ", adopt => true");
+        copy.refused(&adopting).expect("55000", &[refused, "SELECT tx_forget('copy');"]);
+        copy.run("SELECT tx_forget('copy'); SELECT tx_untrack(table_name) FROM tx_tracked");
+        assert_eq!(copy.text(&adopting), "1|public.t|baseline|0|0|0\n2|public.t|changes|0|1|0");
+        assert_eq!(mirror::rows(&copy, "SELECT * FROM t"), mirror::rows(&mirror.source, "SELECT * FROM t"));
+    }
+}
+
+#[test]
+fn a_load_that_has_not_ended_is_waited_for() {
+    let mirror = begun("baseline_load", TABLE, &["t"]);
+    mirror.export(", baseline => true");
+    let mut loading = mirror.copy.client();
+    loading
+        .batch_execute("INSERT INTO t SELECT i, i, 'note ' || i FROM generate_series(1, 10) AS i")
+        .unwrap();
+    loading
+        .batch_execute("BEGIN; INSERT INTO t SELECT i, i, 'note ' || i FROM generate_series(11, 1000) AS i")
+        .unwrap();
+    mirror.publish("DELETE FROM t WHERE id = 500");
+    scope(|threads| {
+        let adopted = threads.spawn(|| adopt(&mirror));
+        mirror.copy.wait_until_blocked();
+        loading.batch_execute("COMMIT").unwrap();
+        assert_eq!(adopted.join().unwrap(), "1|public.t|baseline|0|0|0\n2|public.t|changes|1|0|0");
+    });
+    mirror.assert_same_tables(&["t"]);
+}
+
+#[test]
+fn what_a_dump_lacks_and_what_a_type_loses_is_told() {
+    let ddl =
+        "CREATE TABLE t (id int PRIMARY KEY, v numeric, twice numeric GENERATED ALWAYS AS (v * 2) STORED);
+               INSERT INTO t VALUES (1, 1.2345); CREATE VIEW short AS SELECT id, v FROM t;
+               CREATE TABLE none (id int PRIMARY KEY)";
+    let mirror = begun("baseline_told", ddl, &["t", "none"]);
+    let (mut client, messages) = mirror.source.watched();
+    let export =
+        |target: &str| format!("SELECT FROM tx_export{}", mirror.arguments(target, ", baseline => true"));
+    for setup in [
+        "SELECT tx_restrict('seen', 't', 'short')",
+        "SELECT tx_restrict('empty', 'none')",
+        &export("copy"),
+        &export("seen"),
+        &export("empty"),
+    ] {
+        query(&mut client, setup).unwrap();
+    }
+    let messages = messages.lock().unwrap().join("\n");
+    for said in [
+        "pg_dump leaves out the generated columns of public.t: have pg_dump --schema-only make the table",
+        "has no rows of public.t (as view public.short shows them)",
+        "no table of target \"empty\" has rows, so its first batch is full",
+    ] {
+        assert!(messages.contains(said), "{messages}");
+    }
+    mirror.copy.run("DROP TABLE t; CREATE TABLE t (id int PRIMARY KEY, v numeric(10, 2), twice numeric)");
+    mirror.copy.run("INSERT INTO t VALUES (1, 1.2345, 2.469)");
+    let adopting = import_sql(&mirror, ", adopt => true");
+    let retyped = "column \"v\" of table \"public.t\" has another type here, so its values are not adopted";
+    mirror
+        .copy
+        .refused(&adopting)
+        .expect("55000", &[retyped, "numeric(10,2)", "tx_reset('copy', 'public.t')"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::json::{self, FORMAT_VERSION};
-use super::manifest::Manifest;
+use super::manifest::{Kind, Manifest};
 use super::names::BatchRange;
 use super::{Error, path};
 use store::Store;
@@ -22,7 +22,8 @@ pub struct Compacted {
     pub format_version: u32,
     /// The id of the batch that the run ends with.
     pub last: Uuid,
-    /// The batches after which it can be applied, in order; none if it stands by itself.
+    /// The batches after which it can be applied, in order; none if it is full. A baseline can be the first
+    /// as well.
     pub follows: Vec<Link>,
     /// What is applied. Its id names the folder of its files.
     pub batch: Manifest,
@@ -48,7 +49,8 @@ pub fn put_cumulative(store: &dyn Store, manifest: Manifest, follows: Vec<Link>)
 impl Compacted {
     /// Returns which batches it stands for.
     pub fn run(&self) -> BatchRange {
-        BatchRange { last: self.batch.number, after: self.follows.first().map_or(0, |link| link.number) }
+        let first = self.follows.first().filter(|_| !self.batch.kind.begins());
+        BatchRange { last: self.batch.number, after: first.map_or(0, |link| link.number) }
     }
 
     /// Reads what was found at `path` where the batch that stands for `run` is expected.
@@ -74,10 +76,11 @@ impl Compacted {
 
     fn check(&self) -> Result<(), String> {
         self.batch.check()?;
-        if self.batch.kind.begins() != self.follows.is_empty() {
-            return Err("it stands by itself and follows on others, or neither".into());
+        if (self.batch.kind == Kind::Full) != self.follows.is_empty() {
+            return Err("it is full and follows on others, or neither".into());
         }
-        if self.batch.previous != self.follows.first().map(|link| link.id) {
+        let first = self.follows.first().filter(|_| !self.batch.kind.begins());
+        if self.batch.previous != first.map(|link| link.id) {
             return Err("the batch before it is not the first that it follows".into());
         }
         let numbers = self.follows.iter().map(|link| link.number);

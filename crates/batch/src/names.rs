@@ -37,8 +37,9 @@ impl BatchRange {
         self.after == 0
     }
 
-    /// Says whether a destination that is at a batch may find it among those that this one follows.
+    /// Says whether a destination that is at a batch may find it among those that this one follows. One that
+    /// stands by itself follows others only if it is a baseline.
     pub fn may_follow(self, number: u64) -> bool {
-        (self.after..self.last).contains(&number) && !self.is_full()
+        (self.after..self.last).contains(&number)
     }
 }

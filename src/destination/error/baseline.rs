@@ -1,6 +1,7 @@
 //! The errors of tables that have their rows already.
 
 use pgrx::PgSqlErrorCode::*;
+use pgrx::spi::quote_identifier;
 
 use crate::destination::error::import_with;
 use crate::error::{Facts, Report, TableName, literal, plain};
@@ -16,6 +17,10 @@ pub enum BaselineError {
     IsCopy { of: OfTable },
     #[error("batch {} has no values of column \"{column}\" of table \"{}\", which does not exist here", of.number, of.table)]
     NoColumn { column: String, of: OfTable },
+    #[error("column \"{column}\" of table \"{}\" has another type here, so its values are not adopted", of.table)]
+    OtherType { column: String, source_type: String, own: String, of: OfTable },
+    #[error("target \"{}\" is exported by this database as well, so its baseline is not adopted here", of.target)]
+    Publishes { of: OfTable },
 }
 
 /// The table of a baseline.
@@ -27,16 +32,23 @@ pub struct OfTable {
     pub table: TableName,
     pub source_table: TableName,
     pub target: String,
-    /// The instant of the source that its rows must show, or a later one.
+    /// The instant of the source that the batch shows.
     pub instant: String,
+    /// Whether the batch has changes after the baseline as well.
+    pub is_compacted: bool,
 }
 
 impl OfTable {
+    /// As of when the rows must show the source.
+    pub fn since(&self) -> String {
+        match self.is_compacted {
+            false => format!("as of {}, or later", self.instant),
+            true => format!("as of batch 1, which is older than {}, or later", self.instant),
+        }
+    }
+
     fn is_for(&self) -> String {
-        format!(
-            "It is for tables that have the rows of the source as they were at {}, or later.",
-            self.instant
-        )
+        format!("It is for tables whose rows show the source {}.", self.since())
     }
 
     fn send(&self) -> String {
@@ -63,6 +75,20 @@ impl Report for BaselineError {
             BaselineError::IsCopy { of } => refused
                 .detail("What has changed between the last batch that they have applied and the baseline is in no batch.")
                 .hint(of.send()),
+            BaselineError::OtherType { column, source_type, own, of } => refused
+                .detail(format!("It is of type {source_type} at the source, and of type {own} here."))
+                .hint(format!(
+                    "Load the rows into a table whose column {} has that type. {}",
+                    quote_identifier(column),
+                    of.send()
+                )),
+            BaselineError::Publishes { of } => refused
+                .detail("It came here with a copy of the source: both would publish the target's batches.")
+                .hint(format!(
+                    "If this is not the source, run here: SELECT tx_forget({}); and SELECT tx_untrack(table_name) \
+                     FROM tx_tracked;",
+                    literal(&of.target)
+                )),
             BaselineError::NoColumn { of, .. } => refused.detail(of.is_for()).hint(format!(
                 "Load the table again with its column, from a dump that was taken after that. {}",
                 of.send()

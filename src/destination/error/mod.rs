@@ -67,9 +67,11 @@ impl Report for ChainError {
                     })
                     .hint(find_batches(target, store, last, newest.is_some()))
             }
-            ChainError::OwnDatabase { .. } => {
-                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint("Import in another database.")
-            }
+            ChainError::OwnDatabase { target, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
+                "Import in another database. If this one is a copy of the source, and is to import, run: SELECT \
+                 tx_forget({});",
+                literal(target)
+            )),
             ChainError::OtherSource { target, publisher, last, .. } => {
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                     .detail(format!(

@@ -11,7 +11,7 @@ use crate::pg::query;
 use crate::pg::user::Caller;
 use crate::source::error::ExportError;
 use crate::source::export::candidate::Candidate;
-use batch::{Kind, Part};
+use batch::Kind;
 
 /// Requires that the batch with a number can be a baseline of a target.
 pub(super) fn require_first(target: &str, number: u64) -> Result<()> {
@@ -39,14 +39,29 @@ fn has_rows(candidate: &Candidate, caller: &Caller) -> Result<bool> {
     Ok(rows.first().is_some_and(|row| row.flag(0)))
 }
 
-/// Says what has to be done after a baseline, and in which order; `None` if the batch is none.
-pub(super) fn advice(target: &str, parts: &[Part], lsn: &str) -> Option<String> {
-    let tables = parts.iter().filter(|part| part.kind == Kind::Baseline).map(Part::table);
+/// Says what has to be done after the batch, and in which order.
+pub(super) fn advice(target: &str, planned: &[(Candidate, Kind)], lsn: &str) -> String {
+    let without = planned.iter().filter(|(_, kind)| *kind == Kind::Baseline).map(|(candidate, _)| candidate);
+    let tables = without.clone().map(|candidate| match candidate.has_view {
+        true => format!("{} (as view {} shows them)", candidate.shape.qualified(), candidate.rows),
+        false => candidate.shape.qualified(),
+    });
     let tables = tables.collect::<Vec<_>>().join(", ");
-    (!tables.is_empty()).then(|| {
-        format!(
-            "the first batch of target \"{target}\" has no rows of {tables}: take the dump of them now, not \
-             before this, and from a standby only once it has replayed {lsn}"
-        )
-    })
+    if tables.is_empty() {
+        return format!("no table of target \"{target}\" has rows, so its first batch is full");
+    }
+    let generated =
+        without.filter(|candidate| candidate.shape.columns.iter().any(|column| column.is_generated));
+    let generated = generated.map(|candidate| candidate.shape.qualified()).collect::<Vec<_>>().join(", ");
+    let generated = match generated.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; pg_dump leaves out the generated columns of {generated}: have pg_dump --schema-only make the \
+             table, not tx_ddl()"
+        ),
+    };
+    format!(
+        "the first batch of target \"{target}\" has no rows of {tables}: take the dump of them now, not before \
+         this, and from a standby only once it has replayed {lsn}{generated}"
+    )
 }

@@ -87,9 +87,8 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
         tell_new(request.target)?;
     }
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
-    let advice = baseline::advice(request.target, &written.parts, &written.header.source.lsn);
     publish(request.target, store, &source, written)?;
-    advice.into_iter().for_each(message::notice);
+    outcome.advice.into_iter().for_each(message::notice);
     rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
@@ -114,6 +113,8 @@ struct Outcome {
     moves: bool,
     /// The witnesses that differ from those of the last export.
     renewed: Vec<(i32, Witness)>,
+    /// What has to be done after a baseline.
+    advice: Option<String>,
     /// `None` if there is nothing to publish.
     written: Option<(Written, Vec<PartSummary>)>,
 }
@@ -150,7 +151,7 @@ fn read_and_write(
         planned = baseline::without_rows(planned, caller)?;
     }
     if planned.is_empty() && has_same_tables && !request.even_if_unchanged && replay.is_none() {
-        return Ok(Outcome { moment, shadows, moves, renewed, written: None });
+        return Ok(Outcome { moment, shadows, moves, renewed, advice: None, written: None });
     }
     let writer = Writer::new(Arc::clone(store), request.target, continuation.next, request.compression)?;
     let (exported, parts) = write_parts(&writer, continuation.next, &planned, since, request.format, caller)?;
@@ -162,6 +163,7 @@ fn read_and_write(
     let unchanged = named.iter().filter(|(id, _)| planned.iter().all(|(one, _)| one.tracked.id != *id));
     let unchanged = unchanged.map(|(_, table)| table.clone()).collect();
     let header = header(&continuation, source, &moment, kind, unchanged);
+    let advice = request.baseline.then(|| baseline::advice(request.target, &planned, &header.source.lsn));
     let written = Written {
         number: continuation.next,
         writer,
@@ -175,7 +177,7 @@ fn read_and_write(
         follows: replay.map_or_else(Vec::new, |replay| replay.follows(&continuation)),
     };
     let written = Some((written, exported));
-    Ok(Outcome { moment, shadows, moves, renewed, written })
+    Ok(Outcome { moment, shadows, moves, renewed, advice, written })
 }
 
 /// Returns the tables that the batch names, changed or not: the id and the name of each.

@@ -106,10 +106,11 @@ fn compacted(place: &Place, run: &[Manifest], memory: u64) -> Result<Part, Error
     let reading = Reading { store: &*place.store, memory, interrupted: || false, doing: "compact" };
     let parts = run.iter().map(|manifest| (manifest, &manifest.parts[0])).collect::<Vec<_>>();
     let part = compact_part(&writer, reading, &parts)?;
-    let begins = part.kind.begins();
     let link = |manifest: &Manifest| Link { number: manifest.number, id: manifest.id };
-    let follows = if begins { vec![] } else { run[..run.len() - 1].iter().map(link).collect() };
-    let header = Header { previous: follows.first().map(|link| link.id), ..header(part.kind) };
+    let follows =
+        if part.kind == Kind::Full { vec![] } else { run[..run.len() - 1].iter().map(link).collect() };
+    let previous = follows.first().filter(|_| !part.kind.begins()).map(|link| link.id);
+    let header = Header { previous, ..header(part.kind) };
     writer.publish_compacted(header, vec![part.clone()], run.last().unwrap().id, follows)?;
     Ok(part)
 }
