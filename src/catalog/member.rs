@@ -14,7 +14,7 @@ pub struct Member {
 }
 
 /// What the triggers of a member capture.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Captures {
     /// Statements on the member, by transition tables.
     Statements,

@@ -15,6 +15,7 @@ use crate::catalog::kin::{Brings, Kin, Look, Stray};
 use crate::catalog::{self, Captures};
 use crate::error::Result;
 use crate::pg::commands::{self, Altered, Commands};
+use crate::pg::table::{self, Lock, Table};
 use crate::pg::{Oid, message, relatives, snapshot, transaction};
 use crate::source::shadow::Op;
 use crate::source::shadow::record::{Recorder, Shadow};
@@ -197,13 +198,13 @@ impl Work {
         let mut tried = HashSet::new();
         while !self.strays.is_empty() {
             for (order, stray) in std::mem::take(&mut self.strays) {
-                tried.insert((order, stray.joins));
+                tried.insert((order, stray.joins, stray.captures));
                 settle(stray)?;
             }
             // Commands of others, whose locks may have been waited for, can have altered relatives as well.
             if let Some(now) = examine(commands) {
                 self.strays = now.strays;
-                self.strays.retain(|&order, stray| !tried.contains(&(order, stray.joins)));
+                self.strays.retain(|&order, stray| !tried.contains(&(order, stray.joins, stray.captures)));
                 self.foreign = now.foreign;
             }
         }
@@ -228,9 +229,20 @@ pub fn give_missing_triggers(id: i32, tracked: Oid) -> Result<()> {
     Ok(())
 }
 
+/// Locks a table and what is below it, as far as it can have children, so that no foreign table comes there
+/// unseen before the triggers are there. Whoever has brought one is waited for.
+pub fn keep_foreign_tables_away(relation: Oid) {
+    let may_have_children =
+        |table: &Oid| relatives::facts(*table).is_some_and(|facts| facts.kind == 'p' || !facts.is_partition);
+    let tables = table::with_descendants(relation).into_iter().filter(may_have_children);
+    tables.for_each(|table| drop(Table::open(table, Lock::ShareUpdateExclusive)));
+}
+
 /// Creates the triggers of a member that has come, and records what may have come with it.
 fn give_triggers(stray: &Stray) -> Result<()> {
     let &Stray { id, tracked, relation, .. } = stray;
+    // What is found to be there is seen when the command is examined again.
+    keep_foreign_tables_away(relation);
     create_triggers(id, relation, stray.captures)?;
     rehearse_enabling(id, relation)?;
     match stray.brings {

@@ -54,7 +54,7 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     let id = catalog::put_tracked(relation, &key)?;
     shadow::create(id, &key, &owner)?;
     owned_members(id, caller)?;
-    keep_foreign_tables_away(relation);
+    relatives::from_above(relation).into_iter().for_each(follow::keep_foreign_tables_away);
     create_triggers(id, caller)?;
     Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })
 }
@@ -146,7 +146,7 @@ fn already_tracked(
     let is_intact = || snapshot::latest(|| catalog::is_intact(tracked.id));
     if !is_intact()? {
         owned_members(tracked.id, caller)?;
-        keep_foreign_tables_away(tracked.relation);
+        relatives::from_above(tracked.relation).into_iter().for_each(follow::keep_foreign_tables_away);
         follow::give_missing_triggers(tracked.id, tracked.relation)?;
         if !is_intact()? {
             return Err(snapshot::latest(|| lost::triggers_missing(tracked.id, &shape.name_for_errors())));
@@ -198,14 +198,6 @@ fn lock_above(relation: Oid, caller: &Caller) -> Result<()> {
         above.into_iter().try_for_each(|table| lock_own(table, Lock::Alter, caller).map(drop))?;
     }
     Ok(())
-}
-
-/// Locks what is above a table, so that no foreign table comes below that, unseen, before the triggers are
-/// there.
-fn keep_foreign_tables_away(relation: Oid) {
-    for ancestor in relatives::ancestors(relation) {
-        table::lock_with_descendants(ancestor, Lock::ShareUpdateExclusive);
-    }
 }
 
 fn create_triggers(id: i32, caller: &Caller) -> Result<()> {

@@ -319,6 +319,28 @@ fn a_foreign_table_that_comes_while_a_table_is_tracked_is_met() {
 }
 
 #[test]
+fn a_foreign_table_that_comes_while_a_parent_does_is_met() {
+    let tables = "CREATE TABLE d (id int PRIMARY KEY, body text); CREATE TABLE p (LIKE d INCLUDING ALL);
+                  CREATE TABLE q () INHERITS (p)";
+    let mirror = mirror("foreign_parent_race", tables, &["d"]);
+    let mut comes = mirror.source.client();
+    comes
+        .batch_execute(
+            "BEGIN; CREATE FOREIGN TABLE far_child () INHERITS (q) SERVER elsewhere OPTIONS (table_name 'far')",
+        )
+        .unwrap();
+    let source = mirror.source.clone();
+    let joins = thread::spawn(move || source.run("ALTER TABLE d INHERIT p"));
+    mirror.source.wait_until_blocked();
+    comes.batch_execute("COMMIT").unwrap();
+    joins.join().unwrap();
+    assert_eq!(intact(&mirror.source), "t");
+    mirror.source.run("INSERT INTO d VALUES (10, 'own'); UPDATE p SET body = 'all'");
+    mirror.follow("");
+    mirror.assert_same_tables(&["d"]);
+}
+
+#[test]
 fn what_failed_is_seen_and_made_up_for() {
     let mirror = mirror("foreign_failed", PARTS, &["m20", "m30"]);
     let mut client = mirror.source.client();
