@@ -103,16 +103,16 @@ pub fn lock_target(purpose: &str, target: &str) -> Result<()> {
     Err(CatalogError::TargetBusy { target: target.to_owned(), purpose: purpose.to_owned(), pid }.into())
 }
 
-/// Returns the name of an event trigger of the extension that is not ENABLE ALWAYS, or of a function whose
-/// event trigger is gone, if there is one: DDL may have changed rows without being noticed.
-pub fn disabled_event_trigger() -> Result<Option<String>> {
+/// Returns the names of the extension's event triggers that are not ENABLE ALWAYS, and of functions whose
+/// event trigger is gone: DDL may have changed rows without being noticed.
+pub fn disabled_event_triggers() -> Result<Vec<String>> {
     let sql = "SELECT COALESCE(e.evtname, p.proname)
                  FROM pg_proc AS p LEFT JOIN pg_event_trigger AS e ON e.evtfoid = p.oid
                 WHERE p.pronamespace = 'table_export'::regnamespace
                   AND p.prorettype = 'event_trigger'::regtype
                   AND e.evtenabled IS DISTINCT FROM 'A'
-                ORDER BY 1 LIMIT 1";
-    Ok(in_snapshot(sql, &[])?.first().map(|row| row.get(0)).transpose()?)
+                ORDER BY 1";
+    in_snapshot(sql, &[])?.iter().map(|row| Ok(row.get(0)?)).collect()
 }
 
 /// Forgets the batches of a target up to a number, published and applied, except the last one of each kind.

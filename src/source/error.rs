@@ -198,8 +198,12 @@ fn undo_or_untrack(table: &TableName) -> String {
 /// What keeps a batch from being exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("event trigger \"{name}\" is disabled")]
-    EventTriggerDisabled { name: String, target: String },
+    #[error("{} disabled", event_triggers(names))]
+    EventTriggersDisabled {
+        names: Vec<String>,
+        /// Those that would miss what DDL has changed meanwhile.
+        targets: Vec<String>,
+    },
     #[error("table \"{table}\" has got a partition or a child while it was exported")]
     RelativeCame { table: TableName },
     #[error("table \"{table}\" has several rows with one key")]
@@ -223,11 +227,14 @@ impl Report for ExportError {
                      session_replication_role is replica."
                 ))
                 .hint("Delete the surplus rows, and make the constraint NOT DEFERRABLE."),
-            ExportError::EventTriggerDisabled { name, target } => {
+            ExportError::EventTriggersDisabled { names, targets } => {
+                let enable =
+                    |name: &String| format!("ALTER EVENT TRIGGER {} ENABLE ALWAYS;", quote_identifier(name));
+                let reset = |target: &String| format!("SELECT tx_reset({});", literal(target));
+                let statements = names.iter().map(enable).chain(targets.iter().map(reset));
                 plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
-                    "To have what DDL has changed meanwhile sent as well, run: \
-                     ALTER EVENT TRIGGER {name} ENABLE ALWAYS; SELECT tx_reset({});",
-                    literal(target)
+                    "To have what DDL has changed meanwhile sent as well, run: {}",
+                    statements.collect::<Vec<_>>().join(" ")
                 ))
             }
             ExportError::HasWritten => plain(ERRCODE_ACTIVE_SQL_TRANSACTION).hint(
@@ -247,6 +254,15 @@ impl Report for ExportError {
                 plain(ERRCODE_T_R_SERIALIZATION_FAILURE).hint("Export again.")
             }
         }
+    }
+}
+
+fn event_triggers(names: &[String]) -> String {
+    let quoted = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    if names.len() == 1 {
+        format!("event trigger {quoted} is")
+    } else {
+        format!("event triggers {quoted} are")
     }
 }
 

@@ -28,7 +28,7 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     if guc::may_publish() {
         let targets = health::targets()?;
-        problems.extend(event_trigger(&targets)?);
+        problems.extend(event_triggers(&targets)?);
         for table in health::unexportable()? {
             problems.push(unexportable(table)?);
         }
@@ -48,16 +48,14 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-fn event_trigger(targets: &[TargetHealth]) -> Result<Option<Problem>> {
-    let Some(name) = catalog::disabled_event_trigger()? else { return Ok(None) };
-    let resets = targets.iter().map(|target| format!(" SELECT tx_reset({});", literal(&target.name)));
-    let hint = format!(
-        "To have what DDL has changed meanwhile sent as well, run: ALTER EVENT TRIGGER {} ENABLE ALWAYS;{}",
-        pg::query::quote_identifier(&name),
-        resets.collect::<String>()
-    );
-    let error = ExportError::EventTriggerDisabled { name: name.clone(), target: String::new() };
-    Ok(Some(Problem::ahead_of(name, error).hint(hint)))
+fn event_triggers(targets: &[TargetHealth]) -> Result<Option<Problem>> {
+    let names = catalog::disabled_event_triggers()?;
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let object = names.join(", ");
+    let targets = targets.iter().map(|target| target.name.clone()).collect();
+    Ok(Some(Problem::ahead_of(object, ExportError::EventTriggersDisabled { names, targets })))
 }
 
 fn unexportable(table: Unexportable) -> Result<Problem> {

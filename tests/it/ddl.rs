@@ -335,6 +335,22 @@ fn an_event_trigger_that_is_disabled_is_noticed() {
 }
 
 #[test]
+fn all_event_triggers_that_are_disabled_are_named_and_enabled() {
+    let mirror = Mirror::tracking("both_event_triggers", ITEMS, &["items"]);
+    let names = ["pg_table_export_members", "pg_table_export_rewrite"];
+    mirror.source.run(&names.map(|name| format!("ALTER EVENT TRIGGER {name} DISABLE;")).join(" "));
+    mirror.source.run("ALTER TABLE items ALTER COLUMN n TYPE int USING n + 1");
+    let message = "event triggers \"pg_table_export_members\", \"pg_table_export_rewrite\" are disabled";
+    let foretold = mirror.source.text("SELECT object || ' has: ' || problem FROM tx_health()");
+    assert_eq!(foretold, format!("{} has: {message}", names.join(", ")));
+    let refusal = export_refused(&mirror);
+    assert_eq!(refusal.message, message);
+    mirror.source.run(refusal.statements());
+    mirror.follow("");
+    mirror.assert_same_tables(&["items"]);
+}
+
+#[test]
 fn a_dropped_shadow_is_made_anew_as_the_hint_says() {
     let mirror = Mirror::tracking("no_shadow", ITEMS, &["items"]);
     let mut client = mirror.source.client();

@@ -134,8 +134,10 @@ fn read_and_write(
     let position = usable_position(target, &moment.position);
     let replay = request.since.map(|number| Replay::since(request.target, number)).transpose()?;
     let since = position.map(|position| replay.as_ref().map_or(position, |replay| &replay.position));
-    if let Some(name) = catalog::disabled_event_trigger()? {
-        return Err(ExportError::EventTriggerDisabled { name, target: request.target.to_owned() }.into());
+    let names = catalog::disabled_event_triggers()?;
+    if !names.is_empty() {
+        let targets = vec![request.target.to_owned()];
+        return Err(ExportError::EventTriggersDisabled { names, targets }.into());
     }
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().filter(|one| one.has_changes);
