@@ -40,9 +40,11 @@ impl Report for MissingTable {
     fn facts(&self) -> Facts {
         let renamed = self.former.as_ref().map(|former| renamed(former, &self.table, &self.target));
         let create = create(&self.table, &self.target, self.is_full, &self.by_hand);
-        plain(ERRCODE_UNDEFINED_TABLE)
-            .detail(format!("It is in batch {}.", self.batch))
-            .hint(renamed.into_iter().chain([create]).collect::<Vec<_>>().join(" "))
+        let hint = match renamed {
+            Some(renamed) => format!("{renamed} Otherwise it is a new table. {create}"),
+            None => create,
+        };
+        plain(ERRCODE_UNDEFINED_TABLE).detail(format!("It is in batch {}.", self.batch)).hint(hint)
     }
 }
 

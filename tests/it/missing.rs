@@ -65,7 +65,8 @@ fn a_table_with_another_name_at_the_source_goes_on_in_its_copy() {
     source.run("ALTER TABLE one RENAME TO \"o'ne\"; INSERT INTO \"o'ne\" VALUES (2, 2)");
     source.export();
     let renamed = "If table \"public.one\" was renamed to it at the source, run: \
-                   SELECT tx_map('reporting', 'public.\"o''ne\"', 'public.one');";
+                   SELECT tx_map('reporting', 'public.\"o''ne\"', 'public.one'); \
+                   Otherwise it is a new table. Run: CREATE TABLE public.\"o'ne\" ";
     let refusal = destination.refused(&destination.import_sql());
     refusal.expect("42P01", &["table \"public.o'ne\" does not exist here", renamed]);
     destination.run("SELECT tx_map('reporting', 'public.\"o''ne\"', 'public.one')");
