@@ -13,13 +13,34 @@ pub struct Shown {
     pub of: Option<i16>,
 }
 
+/// What keeps a view from showing a table row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("It is not a view.")]
+    NotAView,
+    #[error("It is more than columns, expressions and a condition over one row.")]
+    NotRowByRow,
+    #[error("It is over more than one table.")]
+    SeveralTables,
+    #[error("It is over another table.")]
+    OtherTable,
+    #[error("It is over a sample of the table.")]
+    Sample,
+    #[error("It shows rows of inheritance children: FROM must say ONLY.")]
+    ShowsChildren,
+    #[error("It calls a function that is not IMMUTABLE.")]
+    NotImmutable,
+    #[error("It uses the whole row, or a system column.")]
+    NotByColumns,
+}
+
 /// Returns what a view shows of a table, row by row, or what keeps it from being that.
 ///
 /// Whether the view shows a row, and with which values, must depend on that row alone. Otherwise what it
 /// shows could change without a change of the table.
-pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, &'static str> {
+pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, Unfit> {
     if !view.is_view() {
-        return Err("It is not a view.");
+        return Err(Unfit::NotAView);
     }
     // SAFETY: an open view; its rule stays as long as it is open and locked (rewriteHandler.c).
     let query = unsafe { &*pg_sys::get_view_query(view.as_ptr()) };
@@ -36,24 +57,24 @@ pub fn columns_of(view: &Table, table: &Table) -> Result<Vec<Shown>, &'static st
         && query.limitOffset.is_null()
         && query.cteList.is_null();
     if !is_plain {
-        return Err("It is more than columns, expressions and a condition over one row.");
+        return Err(Unfit::NotRowByRow);
     }
-    let Some((place, entry)) = only_entry(query) else { return Err("It is over more than one table.") };
+    let Some((place, entry)) = only_entry(query) else { return Err(Unfit::SeveralTables) };
     if entry.relid != table.oid() {
-        return Err("It is over another table.");
+        return Err(Unfit::OtherTable);
     }
     if !entry.tablesample.is_null() {
-        return Err("It is over a sample of the table.");
+        return Err(Unfit::Sample);
     }
     if entry.inh && !table.is_partitioned() && table.has_children() {
-        return Err("It shows rows of inheritance children: FROM must say ONLY.");
+        return Err(Unfit::ShowsChildren);
     }
     // SAFETY: the query of the view, of which nothing is changed (clauses.c).
     if unsafe { pg_sys::contain_mutable_functions(std::ptr::from_ref(query).cast_mut().cast()) } {
-        return Err("It calls a function that is not IMMUTABLE.");
+        return Err(Unfit::NotImmutable);
     }
     if !has_only_columns(query, place) {
-        return Err("It uses the whole row, or a system column.");
+        return Err(Unfit::NotByColumns);
     }
     // SAFETY: a list of target entries.
     let targets = unsafe { PgList::<pg_sys::TargetEntry>::from_pg(query.targetList) };

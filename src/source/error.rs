@@ -6,6 +6,7 @@ use pgrx::PgSqlErrorCode::*;
 use pgrx::spi::quote_identifier;
 
 use crate::error::{Facts, Report, TableName, literal, name_store, plain};
+use crate::pg::view::Unfit;
 
 /// A partition whose rows can change without a trigger.
 #[derive(Debug)]
@@ -334,6 +335,17 @@ impl Report for HistoryError {
     }
 }
 
+/// Why a view cannot stand for a table.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfitView {
+    #[error(transparent)]
+    Query(Unfit),
+    #[error("It does not show the column \"{column}\" of the key as it is.")]
+    HidesKey { column: String },
+    #[error("It belongs to role \"{owner}\", and the table to role \"{of_table}\".")]
+    OtherOwner { owner: String, of_table: String },
+}
+
 /// What keeps a target from being restricted, or a restricted target from getting a table.
 #[derive(Debug, thiserror::Error)]
 pub enum RestrictError {
@@ -344,7 +356,13 @@ pub enum RestrictError {
     #[error("target \"{target}\" is not restricted")]
     NotRestricted { target: String, table: Option<String> },
     #[error("view \"{view}\" cannot stand for table \"{table}\"")]
-    UnfitView { view: TableName, table: TableName, what: String },
+    UnfitView {
+        view: TableName,
+        table: TableName,
+        what: UnfitView,
+        /// A view that could, with blanks to fill in.
+        fit: String,
+    },
     #[error("the view that table \"{table}\" is exported through does not exist any more")]
     ViewGone {
         table: TableName,
@@ -374,7 +392,10 @@ impl Report for RestrictError {
                     .map(|table| format!("Table \"{table}\" is not one that it has been given.")),
                 ..plain(ERRCODE_UNDEFINED_OBJECT)
             },
-            RestrictError::UnfitView { what, .. } => plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what),
+            RestrictError::UnfitView { view, what, fit, .. } => {
+                let facts = plain(ERRCODE_INVALID_TABLE_DEFINITION).detail(what.to_string());
+                facts.hint(mend_view(view, what, fit))
+            }
             RestrictError::ViewGone { table, targets } => {
                 let (table, targets) = (table.literal(), targets.iter().map(|target| literal(target)));
                 let names = targets.clone().collect::<Vec<_>>().join(", ");
@@ -390,5 +411,35 @@ impl Report for RestrictError {
                     ))
             }
         }
+    }
+}
+
+/// Says how a view comes to stand for its table. Another's view can call that role's functions with the
+/// rights of the table's owner, so whoever gives it away must trust it.
+fn mend_view(view: &TableName, what: &UnfitView, fit: &str) -> String {
+    match what {
+        UnfitView::OtherOwner { of_table, .. } => format!(
+            "Rows are read through it with the rights of the table's owner. If that role trusts what the view \
+             calls, run: ALTER VIEW {} OWNER TO {};",
+            view.quoted(),
+            quote_identifier(of_table)
+        ),
+        UnfitView::Query(Unfit::NotImmutable) => {
+            "Leave out what can change while the row does not, such as now(). If a function of yours cannot, \
+             run: ALTER FUNCTION … IMMUTABLE;"
+                .to_owned()
+        }
+        UnfitView::Query(Unfit::NotByColumns) => {
+            "Name the columns that it uses, each by itself, and no system column.".to_owned()
+        }
+        UnfitView::Query(
+            Unfit::NotAView
+            | Unfit::NotRowByRow
+            | Unfit::SeveralTables
+            | Unfit::OtherTable
+            | Unfit::Sample
+            | Unfit::ShowsChildren,
+        )
+        | UnfitView::HidesKey { .. } => format!("Name a view like this one to tx_restrict(): {fit}"),
     }
 }

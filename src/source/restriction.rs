@@ -11,11 +11,12 @@
 use crate::catalog::{self, Restriction, Tracked};
 use crate::error::{Error, Result, TableName};
 use crate::pg::Oid;
+use crate::pg::query::quote_identifier;
 use crate::pg::snapshot;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
 use crate::pg::{transaction, view};
-use crate::source::error::RestrictError;
+use crate::source::error::{RestrictError, UnfitView};
 use crate::source::lost;
 use crate::table::error::TableError;
 use crate::table::own;
@@ -130,14 +131,15 @@ pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> 
     let gone = || view_gone(view, shape.name_for_errors());
     let opened = Table::open(view, Lock::Read).ok_or_else(gone)?;
     let seen = Shape::of(view)?.ok_or_else(gone)?;
-    let unfit = |what: &str| {
-        let (view, table) = (seen.name_for_errors(), shape.name_for_errors());
-        RestrictError::UnfitView { view, table, what: what.to_owned() }
+    let unfit = |what| {
+        let (view, name) = (seen.name_for_errors(), shape.name_for_errors());
+        RestrictError::UnfitView { view, fit: fit(&name, table, shape, key), table: name, what }
     };
+    let shown = view::columns_of(&opened, table).map_err(|what| unfit(UnfitView::Query(what)))?;
     if opened.owner() != table.owner() {
-        return Err(unfit("It has another owner than the table.").into());
+        let (owner, of_table) = (opened.owner_name()?, table.owner_name()?);
+        return Err(unfit(UnfitView::OtherOwner { owner, of_table }).into());
     }
-    let shown = view::columns_of(&opened, table).map_err(unfit)?;
     let original = |column: &Column| {
         let of = shown.iter().find(|shown| shown.attnum == column.attnum)?.of?;
         shape.columns.iter().find(|original| original.attnum == of)
@@ -147,9 +149,9 @@ pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> 
         seen.columns.iter().any(|column| original(column).is_some_and(|of| is_it(column, of)))
     };
     if let Some(missing) = key.iter().find(|attnum| !shows(**attnum)) {
-        let name = shape.columns.iter().find(|column| column.attnum == *missing);
-        let name = name.map(|column| column.name.as_str()).unwrap_or_default();
-        return Err(unfit(&format!("It does not show the column \"{name}\" of the key as it is.")).into());
+        let column = shape.columns.iter().find(|column| column.attnum == *missing);
+        let column = column.map(|column| column.name.clone()).unwrap_or_default();
+        return Err(unfit(UnfitView::HidesKey { column }).into());
     }
     let not_null = seen.columns.iter().map(|column| original(column).is_some_and(|of| of.not_null));
     let not_null = not_null.collect::<Vec<_>>();
@@ -159,4 +161,16 @@ pub fn see_through(view: Oid, table: &Table, shape: &mut Shape, key: &[i16]) -> 
         column.not_null = not_null;
     }
     Ok(ViewOfTable { view: opened, name, rows, definition })
+}
+
+/// Writes a view that can stand for a table.
+fn fit(name: &TableName, table: &Table, shape: &Shape, key: &[i16]) -> String {
+    let is_key = |column: &&Column| key.contains(&column.attnum);
+    let columns = shape.columns.iter().filter(is_key).map(|column| quote_identifier(&column.name));
+    let only = if !table.is_partitioned() && table.has_children() { "ONLY " } else { "" };
+    format!(
+        "CREATE VIEW … AS SELECT {}, … FROM {only}{} WHERE …;",
+        columns.collect::<Vec<_>>().join(", "),
+        name.quoted()
+    )
 }

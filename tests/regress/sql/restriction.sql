@@ -54,13 +54,13 @@ SELECT table_name, kind, ids, records FROM tx_export('restriction');
 
 -- What a view may be.
 CREATE FUNCTION refused(definition text) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE detail text;
+DECLARE detail text; hint text;
 BEGIN
     EXECUTE 'CREATE VIEW v AS ' || definition;
     PERFORM tx_restrict('refused', 'users', 'v');
 EXCEPTION WHEN invalid_table_definition THEN
-    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-    RAISE NOTICE '%: %', SQLERRM, detail;
+    GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RAISE NOTICE '%: %', SQLERRM, detail USING HINT = hint;
 END
 $$;
 SELECT refused('SELECT name FROM users');
