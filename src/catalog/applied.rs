@@ -241,18 +241,34 @@ pub fn mark_not_sent<'a>(
     Ok(())
 }
 
-/// The unlogged tables `r` that hold a copy `c`, and that a crash has emptied since.
+/// An unlogged table that holds a copy, and that a crash may have emptied since.
+pub struct EmptiedCopy {
+    /// Its name, quoted.
+    pub table: String,
+    pub target: String,
+    /// It has rows, so that it was made unlogged since, or others have written to it after the crash.
+    pub has_rows: bool,
+}
+
+impl EmptiedCopy {
+    /// Reads a row of [`EMPTIED_COPIES`].
+    pub(super) fn of(row: &Row) -> Result<EmptiedCopy> {
+        Ok(EmptiedCopy { table: row.get(0)?, target: row.get(1)?, has_rows: row.flag(2) })
+    }
+}
+
+/// Selects the unlogged tables `r` that hold a copy `c`, and that a crash may have emptied since.
 pub(super) const EMPTIED_COPIES: &str = "
+  SELECT c.relation, c.target, pg_relation_size(c.relation) > 0
     FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
    WHERE r.relpersistence = 'u'
      AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
                       WHERE u.target = c.target AND u.relation = c.relation)";
 
-/// Returns the name of an unlogged table that holds a copy for a target, and that a crash has emptied since.
-pub fn emptied_copy(target: &str) -> Result<Option<String>> {
-    let sql =
-        format!("SELECT c.relation {EMPTIED_COPIES} AND c.target = $1 ORDER BY c.relation::text LIMIT 1");
-    Ok(in_transaction(&sql, &[&target])?.first().map(|row| row.get(0)).transpose()?)
+/// Returns an unlogged table that holds a copy for a target, and that a crash may have emptied since.
+pub fn emptied_copy(target: &str) -> Result<Option<EmptiedCopy>> {
+    let sql = format!("{EMPTIED_COPIES} AND c.target = $1 ORDER BY c.relation::text LIMIT 1");
+    in_transaction(&sql, &[&target])?.first().map(EmptiedCopy::of).transpose()
 }
 
 /// Says whether a table here is the copy of one of a target.

@@ -1,7 +1,7 @@
 //! What the extension's own tables, and PostgreSQL's catalog, tell of problems. Each is one query about all
 //! tables or targets, which writes nothing and runs on a standby as well.
 
-use crate::catalog::applied::EMPTIED_COPIES;
+use crate::catalog::applied::{EMPTIED_COPIES, EmptiedCopy};
 use crate::error::Result;
 use crate::pg;
 use crate::pg::Oid;
@@ -222,14 +222,10 @@ pub fn stale_copies() -> Result<Vec<StaleCopy>> {
     in_snapshot(include_str!("copy_health.sql"), &[])?.iter().map(copy).collect()
 }
 
-/// Returns the unlogged copies that a crash has emptied, their names quoted, each with its target. Unlogged
-/// tables cannot be read on a standby.
-pub fn emptied_copies() -> Result<Vec<(String, String)>> {
-    let sql = format!(
-        "SELECT c.relation, c.target {EMPTIED_COPIES} AND c.since IS NOT NULL
-          ORDER BY c.target, c.relation::text"
-    );
-    in_snapshot(&sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+/// Returns the unlogged copies that a crash may have emptied. Unlogged tables cannot be read on a standby.
+pub fn emptied_copies() -> Result<Vec<EmptiedCopy>> {
+    let sql = format!("{EMPTIED_COPIES} AND c.since IS NOT NULL ORDER BY c.target, c.relation::text");
+    in_snapshot(&sql, &[])?.iter().map(EmptiedCopy::of).collect()
 }
 
 /// Returns the protected copies that have disabled triggers, their names quoted, each with the statement

@@ -27,7 +27,7 @@ use crate::pg::query::{in_snapshot, in_transaction};
 use batch::Publisher;
 
 pub use applied::{
-    AppliedRow, Copy, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies,
+    AppliedRow, Copy, EmptiedCopy, Mapping, SourceTable, add_receipt, advance_copy, claim_copy, copies,
     copies_of_relatives, copy, emptied_copy, forget_receipts, has_copies, last_applied, last_receipt,
     mapping, mark_not_sent, may_import, notify, put_mapping, remove_copies, remove_copy, remove_mapping,
     require_full_part, was_copy,

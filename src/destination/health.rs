@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use crate::catalog::EmptiedCopy;
 use crate::catalog::health::{self, ClosedCopy, ImportHealth, StaleCopy};
 use crate::destination::chain::{Backlog, store_behind};
 use crate::destination::error::ChainError;
@@ -23,11 +24,11 @@ pub fn problems(read_stores: bool) -> Result<Vec<Problem>> {
     problems.extend(health::closed_copies()?.into_iter().map(closed));
     problems.extend(health::disarmed_copies()?.into_iter().map(disarmed));
     if !is_standby {
-        problems.extend(
-            health::emptied_copies()?.into_iter().map(|(table, target)| {
-                Problem::ahead_of(table.clone(), ChainError::Emptied { table, target })
-            }),
-        );
+        problems.extend(health::emptied_copies()?.into_iter().map(
+            |EmptiedCopy { table, target, has_rows }| {
+                Problem::ahead_of(table.clone(), ChainError::Emptied { table, target, has_rows })
+            },
+        ));
     }
     let imports = health::imports()?;
     if read_stores && !is_standby {

@@ -10,7 +10,7 @@
 
 use uuid::Uuid;
 
-use crate::catalog::{self, AppliedRow, DatabaseIdentity};
+use crate::catalog::{self, AppliedRow, DatabaseIdentity, EmptiedCopy};
 use crate::destination::apply::{self, AppliedPart, Options};
 use crate::destination::chain::{Backlog, Next};
 use crate::destination::error::ChainError;
@@ -101,9 +101,9 @@ impl<'a> Pending<'a> {
         let last = catalog::last_receipt(target)?.map(|receipt| receipt.publisher);
         if last.is_some()
             && !transaction::is_in_recovery()
-            && let Some(table) = catalog::emptied_copy(target)?
+            && let Some(EmptiedCopy { table, target, has_rows }) = catalog::emptied_copy(target)?
         {
-            obstacles.meet(ChainError::Emptied { table, target: target.to_owned() })?;
+            obstacles.meet(ChainError::Emptied { table, target, has_rows })?;
         }
         let (chain, here) = (Backlog::new(target, store)?, catalog::this_database()?);
         Ok(Pending { chain, here, last, left: request.max_batches })

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use crate::catalog::{self, Copy, Locker};
+use crate::catalog::{self, Copy, EmptiedCopy, Locker};
 use crate::destination::apply::{self, Mode, Options};
 use crate::destination::error::ChainError;
 use crate::destination::part::{Changed, Files, Incoming};
@@ -45,8 +45,8 @@ pub fn repair(request: &Request, store: &dyn Store, caller: &Caller) -> Result<V
     let (number, id, copies) = snapshot::latest(|| {
         let applied = catalog::last_applied(target)?;
         let (number, id) = applied.ok_or_else(|| ProofError::NothingYet { target: target.to_owned() })?;
-        if let Some(table) = catalog::emptied_copy(target)? {
-            return Err(Error::from(ChainError::Emptied { table, target: target.to_owned() }));
+        if let Some(EmptiedCopy { table, target, has_rows }) = catalog::emptied_copy(target)? {
+            return Err(Error::from(ChainError::Emptied { table, target, has_rows }));
         }
         let mut copies = verify::copies(target, request.relation)?;
         copies.retain(|copy| copy.is_sent || request.relation.is_some());

@@ -34,8 +34,8 @@ pub enum ChainError {
     OwnDatabase { target: String, number: u64 },
     #[error("batch {number} of target \"{target}\" comes from another database than the batch before it")]
     OtherSource { target: String, number: u64, publisher: String, last: String },
-    #[error("unlogged table \"{table}\" has lost what was imported into it")]
-    Emptied { table: String, target: String },
+    #[error("unlogged table \"{table}\" {} lost what was imported into it", if *has_rows { "may have" } else { "has" })]
+    Emptied { table: String, target: String, has_rows: bool },
 }
 
 impl Report for ChainError {
@@ -82,9 +82,16 @@ impl Report for ChainError {
                         literal(target)
                     ))
             }
-            ChainError::Emptied { target, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .detail("PostgreSQL empties unlogged tables after a crash; or it was made unlogged since.")
-                .hint(start_again(target)),
+            ChainError::Emptied { target, has_rows, .. } => {
+                plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    .detail(if *has_rows {
+                        "It was made unlogged since the last import. Or a crash of the server has emptied it, \
+                         and its rows came afterwards."
+                    } else {
+                        "PostgreSQL empties unlogged tables after a crash; or it was made unlogged since."
+                    })
+                    .hint(start_again(target))
+            }
         }
     }
 }
