@@ -97,7 +97,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_unmap_wrapper';
 COMMENT ON FUNCTION tx_unmap(text, text) IS
 'has imports write a table of the source into the one of the same name again; the caller must own '
-'the table here';
+'the table here, which is its copy no longer and keeps its rows';
 
 CREATE FUNCTION tx_reset(target text, relation regclass DEFAULT NULL, store text DEFAULT NULL)
 RETURNS text

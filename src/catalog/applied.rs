@@ -284,25 +284,31 @@ pub fn require_full_part(copy: &SourceTable) -> Result<()> {
     Ok(())
 }
 
-/// Forgets which table is the copy of a table of a target.
-pub fn remove_copy(target: &str, schema: &str, name: &str) -> Result<()> {
-    remove("target = $1 AND schema = $2 AND name = $3", &[&target, &schema, &name])
+/// Forgets which table is the copy of a table of a target. Returns the name of that table, quoted, unless it
+/// has been dropped.
+pub fn remove_copy(copy: &SourceTable) -> Result<Option<String>> {
+    let SourceTable { target, schema, name } = copy;
+    let removed = remove("target = $1 AND schema = $2 AND name = $3", &[target, schema, name])?;
+    Ok(removed.first().map(|row| row.optional(0)).transpose()?.flatten())
 }
 
 /// Forgets all copies of a target.
 pub fn remove_copies(target: &str) -> Result<()> {
-    remove("target = $1", &[&target])
+    remove("target = $1", &[&target])?;
+    Ok(())
 }
 
-/// Removes copies, and remembers that imports have written their tables.
-fn remove(condition: &str, parameters: &[&dyn Parameter]) -> Result<()> {
+/// Removes copies, and remembers that imports have written their tables. Returns the names of these, quoted;
+/// null for one that has been dropped.
+fn remove(condition: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>> {
     let sql = format!(
-        "WITH gone AS (DELETE FROM table_export.copy WHERE {condition} RETURNING relation)
-         INSERT INTO table_export.former_copy
-         SELECT g.relation FROM gone AS g JOIN pg_class AS c ON c.oid = g.relation ON CONFLICT DO NOTHING"
+        "WITH gone AS (DELETE FROM table_export.copy WHERE {condition} RETURNING relation),
+              tables AS (SELECT g.relation, c.oid FROM gone AS g LEFT JOIN pg_class AS c ON c.oid = g.relation),
+              former AS (INSERT INTO table_export.former_copy
+                         SELECT relation FROM tables WHERE oid IS NOT NULL ON CONFLICT DO NOTHING)
+         SELECT oid::regclass::text FROM tables"
     );
-    in_transaction(&sql, parameters)?;
-    Ok(())
+    Ok(in_transaction(&sql, parameters)?)
 }
 
 /// Says whether a table has been a copy, and has received no full part since.

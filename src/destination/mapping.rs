@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 
 use crate::catalog::{self, Mapping, SourceTable};
 use crate::destination::error::{ImportError, OwnershipError};
-use crate::error::{Result, Shared};
+use crate::error::{Result, Shared, TableName, literal};
+use crate::pg::error::qualified;
 use crate::pg::snapshot;
 use crate::pg::table::Lock;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, query, table, transaction};
+use crate::pg::{Oid, message, query, table, transaction};
 use crate::table::error::TableError;
 use crate::table::own;
 use crate::table::shape::Shape;
@@ -102,7 +103,29 @@ fn move_copy(of: &SourceTable, from: Option<&Mapping>, to: Option<&Mapping>, cal
         // Rows that are not sent again have their values in other columns.
         return catalog::require_full_part(of);
     }
-    catalog::remove_copy(&of.target, &of.schema, &of.name)
+    if let Some(table) = catalog::remove_copy(of)? {
+        tell_no_copy(&table, of);
+    }
+    Ok(())
+}
+
+/// Tells that a table is not a copy any more: its rows look as before, and do not follow the source.
+fn tell_no_copy(table: &str, of: &SourceTable) {
+    let source_table = TableName::new(&of.schema, &of.name);
+    message::notice_with(
+        format!(
+            "table \"{table}\" is not the copy of table \"{source_table}\" of target \"{}\" any more",
+            of.target
+        ),
+        "Its rows stay, and imports do not change them any more. An import of changes is refused until \
+         another table has become the copy by a full part."
+            .to_owned(),
+        qualified(&format!(
+            "To have all rows sent again, run at the source: SELECT tx_reset({}, {});",
+            literal(&of.target),
+            source_table.literal()
+        )),
+    );
 }
 
 /// Splits a qualified name into schema and name, by PostgreSQL's rules for identifiers.

@@ -29,23 +29,38 @@ pub fn escaped(message: String) -> String {
 
 /// Tells the client what it may like to know.
 pub fn notice(message: impl Into<String>) {
-    tell(PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message.into(), None);
+    tell(PgLogLevel::NOTICE, PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message.into(), None, None);
+}
+
+/// Tells the client what has changed, what that means, and what to do.
+pub fn notice_with(message: String, detail: String, hint: String) {
+    let sqlstate = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    tell(PgLogLevel::NOTICE, sqlstate, message, Some(detail), Some(hint));
 }
 
 /// Warns the client, and writes that to the server's log.
 pub fn warning(message: impl Into<String>) {
-    tell(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, message.into(), None);
+    tell(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_WARNING, message.into(), None, None);
 }
 
 /// Warns of an object that is in use.
 pub fn warning_in_use(message: String, detail: String) {
-    tell(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message, Some(detail));
+    tell(PgLogLevel::WARNING, PgSqlErrorCode::ERRCODE_OBJECT_IN_USE, message, Some(detail), None);
 }
 
-fn tell(level: PgLogLevel, sqlstate: PgSqlErrorCode, message: String, detail: Option<String>) {
-    let report = ErrorReport::new(sqlstate, escaped(message), "pg_table_export");
-    match detail {
-        Some(detail) => report.set_detail(escaped(detail)).report(level),
-        None => report.report(level),
+fn tell(
+    level: PgLogLevel,
+    sqlstate: PgSqlErrorCode,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+) {
+    let mut report = ErrorReport::new(sqlstate, escaped(message), "pg_table_export");
+    if let Some(detail) = detail {
+        report = report.set_detail(escaped(detail));
     }
+    if let Some(hint) = hint {
+        report = report.set_hint(escaped(hint));
+    }
+    report.report(level);
 }
