@@ -255,8 +255,9 @@ impl Demands<'_> {
         if self.allowed.new_columns != NewColumns::Add || !lacks_any || part.kind == Kind::Baseline {
             return Ok(Vec::new());
         }
-        if table.is_some_and(|table| !self.caller.owns(table)) {
-            obstacles.meet(TableError::NotOwner { table: shape.name_for_errors() })?;
+        if let Some(table) = table.filter(|table| !self.caller.owns(table)) {
+            obstacles
+                .meet(TableError::NotOwner { table: shape.name_for_errors(), owner: table.owner_name()? })?;
         }
         create::new_columns(part, shape, self.owner(table), obstacles)
     }

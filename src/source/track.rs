@@ -53,9 +53,9 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
     drop(table);
     let id = catalog::put_tracked(relation, &key)?;
     shadow::create(id, &key, &owner)?;
-    owned_members(id, caller)?;
+    owned_members(id, relation, caller)?;
     relatives::from_above(relation).into_iter().for_each(follow::keep_foreign_tables_away);
-    create_triggers(id, caller)?;
+    create_triggers(id, relation, caller)?;
     Ok(Tracking { table: shape.qualified(), key: names(&key), id, already: false })
 }
 
@@ -145,7 +145,7 @@ fn already_tracked(
     drop(table);
     let is_intact = || snapshot::latest(|| catalog::is_intact(tracked.id));
     if !is_intact()? {
-        owned_members(tracked.id, caller)?;
+        owned_members(tracked.id, tracked.relation, caller)?;
         relatives::from_above(tracked.relation).into_iter().for_each(follow::keep_foreign_tables_away);
         follow::give_missing_triggers(tracked.id, tracked.relation)?;
         if !is_intact()? {
@@ -189,19 +189,21 @@ fn same_key(
 /// first, tracking and a writer could wait for each other.
 fn lock_above(relation: Oid, caller: &Caller) -> Result<()> {
     let above = relatives::from_above(relation);
-    if above.is_empty() || !Table::open(relation, Lock::Read).is_some_and(|table| caller.owns(&table)) {
+    let owns = |table: Oid| Table::open(table, Lock::Read).is_some_and(|table| caller.owns(&table));
+    // Whoever does not own all of them gets an error soon.
+    if above.is_empty() || !owns(relation) || !above.iter().all(|&table| owns(table)) {
         return Ok(());
     }
     let is_intact = |tracked: Tracked| catalog::is_intact(tracked.id);
     let is_intact = snapshot::latest(|| catalog::tracked_table(relation)?.map(is_intact).transpose())?;
     if is_intact != Some(true) {
-        above.into_iter().try_for_each(|table| lock_own(table, Lock::Alter, caller).map(drop))?;
+        above.into_iter().for_each(|table| drop(Table::open(table, Lock::Alter)));
     }
     Ok(())
 }
 
-fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
-    for member in owned_members(id, caller)? {
+fn create_triggers(id: i32, relation: Oid, caller: &Caller) -> Result<()> {
+    for member in owned_members(id, relation, caller)? {
         follow::create_triggers(id, member.relation, member.captures)?;
         follow::enable_triggers(id, member.relation)?;
     }
@@ -209,17 +211,27 @@ fn create_triggers(id: i32, caller: &Caller) -> Result<()> {
 }
 
 /// Returns the members of a tracked table, all of which the caller must own.
-fn owned_members(id: i32, caller: &Caller) -> Result<Vec<Member>> {
+fn owned_members(id: i32, relation: Oid, caller: &Caller) -> Result<Vec<Member>> {
     let members = snapshot::latest(|| catalog::members(id))?;
     for member in &members {
-        let table = Table::open(member.relation, Lock::Read);
-        if let Some(table) = table.filter(|table| !caller.owns(table)) {
-            let table = Shape::of(table.oid())?.map(|shape| shape.name_for_errors());
-            let gone = TableError::NoTable { oid: member.relation.to_u32() };
-            return Err(table.map_or(gone, |table| TableError::NotOwner { table }).into());
+        let member = Table::open(member.relation, Lock::Read);
+        if let Some(member) = member.filter(|member| !caller.owns(member)) {
+            return Err(not_owner_of_member(&member, relation)?.into());
         }
     }
     Ok(members)
+}
+
+/// Returns the error for a caller who owns a tracked table, and not this member of it.
+fn not_owner_of_member(member: &Table, relation: Oid) -> Result<TrackError> {
+    let named = |table: &Table| -> Result<_> {
+        let shape = snapshot::latest(|| Shape::of(table.oid()))?;
+        let shape = shape.ok_or(TableError::NoTable { oid: table.oid().to_u32() })?;
+        Ok((shape.name_for_errors(), table.owner_name()?))
+    };
+    let table = Table::open(relation, Lock::Read).ok_or(TableError::NoTable { oid: relation.to_u32() })?;
+    let ((member, owner), (table, of_table)) = (named(member)?, named(&table)?);
+    Ok(TrackError::NotOwnerOfMember { member, owner, table, of_table })
 }
 
 fn names(key: &[KeyColumn]) -> Vec<String> {

@@ -21,7 +21,7 @@ pub enum TableError {
     #[error("there is no table with OID {oid}")]
     NoTable { oid: u32 },
     #[error("must be owner of table \"{table}\"")]
-    NotOwner { table: TableName },
+    NotOwner { table: TableName, owner: String },
     #[error("must be owner of extension \"pg_table_export\"")]
     NotOwnerOfDropped { oid: u32 },
     #[error("\"{table}\" cannot be tracked")]
@@ -55,7 +55,9 @@ impl Report for TableError {
     fn facts(&self) -> Facts {
         match self {
             TableError::NoTable { .. } => plain(ERRCODE_UNDEFINED_TABLE),
-            TableError::NotOwner { .. } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
+            TableError::NotOwner { owner, .. } => {
+                plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(format!("It belongs to role \"{owner}\"."))
+            }
             TableError::NotOwnerOfDropped { oid } => plain(ERRCODE_INSUFFICIENT_PRIVILEGE).detail(format!(
                 "The table with OID {oid} has been dropped. \
                  What is recorded about it belongs to the owner of the extension."

@@ -20,8 +20,12 @@ pub fn not_tracked(relation: Oid, shape: Option<&Shape>) -> TableError {
 /// Returns the error for a table that the caller does not own. What is recorded about a table that has been
 /// dropped belongs to the owner of the extension: its own owner is not known any more.
 pub fn not_owner(relation: Oid) -> Result<TableError> {
-    Ok(match Shape::of(relation)? {
-        Some(shape) => TableError::NotOwner { table: shape.name_for_errors() },
+    let table = Table::open(relation, Lock::Read);
+    let shape = Shape::of(relation)?;
+    Ok(match table.zip(shape) {
+        Some((table, shape)) => {
+            TableError::NotOwner { table: shape.name_for_errors(), owner: table.owner_name()? }
+        }
         None => TableError::NotOwnerOfDropped { oid: relation.to_u32() },
     })
 }
@@ -37,12 +41,8 @@ pub fn open_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
 /// error before the lock is taken, because such a caller must not make writers wait.
 pub fn lock_own(relation: Oid, lock: Lock, caller: &Caller) -> Result<Option<Table>> {
     let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
-    let shape = Shape::of(relation)?;
     if !caller.owns(&table) {
-        let table = shape
-            .map(|shape| shape.name_for_errors())
-            .ok_or(TableError::NoTable { oid: relation.to_u32() })?;
-        return Err(TableError::NotOwner { table }.into());
+        return Err(not_owner(relation)?.into());
     }
     Ok(Table::open(relation, lock))
 }

@@ -75,6 +75,32 @@ SET ROLE regress_exporter;
 SELECT table_name, kind, ids, records FROM tx_export('permissions, exporter');
 RESET ROLE;
 
+-- A table with a partition of another role: whoever has the rights of both may track it.
+CREATE ROLE regress_other;
+CREATE TABLE shared (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE shared_low PARTITION OF shared FOR VALUES FROM (0) TO (10);
+ALTER TABLE shared OWNER TO regress_owner;
+ALTER TABLE shared_low OWNER TO regress_other;
+SET ROLE regress_owner;
+SELECT tx_track('shared');
+RESET ROLE;
+GRANT regress_other TO regress_owner;
+SET ROLE regress_owner;
+SELECT tracked FROM tx_track('public.shared');
+-- The same when triggers are missing.
+RESET ROLE;
+REVOKE regress_other FROM regress_owner;
+SELECT string_agg(format('DROP TRIGGER %I ON shared_low;', tgname), ' ') AS without_triggers FROM pg_trigger WHERE tgrelid = 'shared_low'::regclass AND NOT tgisinternal \gset
+:without_triggers
+SELECT problem, hint FROM tx_health() WHERE object = 'public.shared';
+SET ROLE regress_owner;
+SELECT tx_track('public.shared');
+RESET ROLE;
+SELECT tracked FROM tx_track('public.shared');
+SELECT tx_untrack('shared');
+DROP TABLE shared;
+DROP ROLE regress_other;
+
 -- pg_monitor looks at everything and touches nothing.
 CREATE ROLE regress_monitor IN ROLE pg_monitor;
 SET ROLE regress_monitor;
