@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 
-use crate::catalog;
 use crate::catalog::error::CatalogError;
 use crate::catalog::health::{
     self, Here, LargeShadow, ReleasedTarget, TargetHealth, Unexportable, UnseenTable,
 };
+use crate::catalog::{self, Target};
 use crate::error::{Problem, Result, TableName, literal};
 use crate::guc;
 use crate::pg;
@@ -142,16 +142,15 @@ fn stores(targets: &[TargetHealth], here: &Here) -> Result<Vec<Problem>> {
             continue;
         }
         let opened = store::open(&url, interrupts::pending).map_err(batch::Error::from);
+        // From the last batch on, which the store must still hold.
         let listed = opened.and_then(|store| {
-            let numbers = reader::numbers(store.as_ref(), &target.name, target.number)?;
+            let numbers = reader::numbers(store.as_ref(), &target.name, target.number.saturating_sub(1))?;
             Ok((store, numbers))
         });
         match listed {
             Ok((store, numbers)) => problems.extend(of_store(&target.name, store.as_ref(), &numbers)?),
             Err(batch::Error::Store(store::Error::NotFound { .. })) if guc::is_made_by_next_call(&url) => {
-                let (name, number, last) = (target.name.clone(), target.number, last.to_owned());
-                let missing = HistoryError::OtherStore { target: name, number, store: url, last };
-                problems.push(Problem::ahead_of(&target.name, missing));
+                problems.extend(of_no_store(target, last, url)?);
             }
             Err(error) => {
                 problems.push(Problem::unreadable(&url, error)?);
@@ -162,17 +161,64 @@ fn stores(targets: &[TargetHealth], here: &Here) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// Says whether the next batch can follow those that a store holds: `numbers` are those after the last one
-/// that is known here.
+/// Says whether the next batch can follow those that a store holds, and whether destinations can follow it:
+/// `numbers` are those from the last one on that is known here.
 fn of_store(name: &str, store: &dyn Store, numbers: &[u64]) -> Result<Option<Problem>> {
     let target = catalog::target(name)?;
+    if numbers.is_empty()
+        && let Some(Target { position: Some(_), number: number @ 1.., store: Some(last), .. }) = &target
+        && guc::is_same_store(last, &store.url())
+    {
+        let url = store.url();
+        return match reader::numbers(store, name, 0) {
+            Ok(older) => Ok(Some(store_lost(name, &url, *number, older.last().copied()))),
+            Err(error) => Problem::unreadable(&url, error).map(Some),
+        };
+    }
+    let known = target.as_ref().map_or(0, |target| target.number);
     let followed = fork::require_last_batch(store, name, target.as_ref()).and_then(|()| {
-        if numbers.is_empty() {
+        if numbers.iter().all(|number| *number <= known) {
             return Ok(());
         }
         fork::inspect(store, name, target.as_ref(), &catalog::this_database()?).map(drop)
     });
     followed.err().map(|error| Problem::met(name, error)).transpose()
+}
+
+/// Says what comes of it that the next export makes the default store.
+fn of_no_store(target: &TargetHealth, last: &str, url: String) -> Result<Option<Problem>> {
+    let (name, number) = (&target.name, target.number);
+    if !guc::is_same_store(last, &url) {
+        let (target, last) = (name.clone(), last.to_owned());
+        let missing = HistoryError::OtherStore { target, number, store: url, last };
+        return Ok(Some(Problem::ahead_of(name, missing)));
+    }
+    let continues = catalog::target(name)?.is_some_and(|target| target.position.is_some());
+    Ok(continues.then(|| store_lost(name, &url, number, None)))
+}
+
+/// Tells that a store has lost the last batch of a target. An export goes on after that batch, so that a
+/// destination which has not applied it is refused the next one. Batches that are carried away leave none
+/// behind, and destinations have them elsewhere; an older copy of the store has some.
+fn store_lost(name: &str, url: &str, number: u64, newest: Option<u64>) -> Problem {
+    let lacks = format!("store \"{url}\" does not hold batch {number} of target \"{name}\", its last one");
+    let goes_on =
+        format!("An export goes on after batch {number}, and a destination cannot follow without it.");
+    let again = format!(
+        "If they are lost, have the next batch be full. Run: SELECT tx_reset({0}); SELECT * FROM tx_export({0});",
+        literal(name)
+    );
+    match newest {
+        Some(newest) => Problem::critical(name, lacks)
+            .detail(format!("It was published there. The last one there is batch {newest}. {goes_on}"))
+            .hint(format!("Copy the batches after batch {newest} to the store again. {again}")),
+        None => Problem::warning(name, lacks)
+            .detail(format!("It was published there, where no batch of the target is now. {goes_on}"))
+            .hint(format!(
+                "If the batches have been carried away to where destinations read them, export. \
+                 If the store is not mounted, mount it. {again}"
+            )),
+    }
 }
 
 fn large_shadow(shadow: LargeShadow) -> Problem {

@@ -418,6 +418,61 @@ fn the_store_is_looked_at_that_the_next_call_takes() {
 }
 
 #[test]
+fn a_store_that_has_lost_the_last_batch_is_seen_at_the_source() {
+    let pair = Pair::new(&[]);
+    let (source, destination) = (&pair.source, &pair.destination);
+    pair.cluster.create_database_with("behind", "TEMPLATE destination");
+    let behind = Database::of(&pair.cluster, "behind", &pair.store);
+    let lacks = |number: u64| {
+        let url = pair.store.url();
+        format!("store \"{url}\" does not hold batch {number} of target \"reporting\", its last one")
+    };
+    let lose = |number: u64| fs::remove_file(pair.manifest(number)).unwrap();
+    source.insert([30]);
+    source.feed(destination);
+    source.insert([31]);
+    source.feed(destination);
+    well(source);
+    // An older copy.
+    (13..=14).for_each(lose);
+    let hint = only(source, &format!("critical|reporting|{}", lacks(14)));
+    assert!(hint.starts_with("Copy the batches after batch 12 to the store again. "), "{hint}");
+    assert_eq!(source.text("SELECT * FROM tx_health(read_stores => false)"), "");
+    // An export goes on after the lost batches: whoever has applied them follows, others are refused.
+    source.insert([32]);
+    source.feed(destination);
+    source.assert_equal(destination);
+    well(source);
+    behind.import_refused().expect("55000", &["batch 13 of target \"reporting\" is missing"]);
+    lose(15);
+    type_in(source, &only(source, &format!("critical|reporting|{}", lacks(15))));
+    well(source);
+    for copy in [destination, &behind] {
+        copy.import();
+        source.assert_equal(copy);
+    }
+    // Emptied, not mounted, or carried away.
+    fs::rename(pair.store.path().join("reporting"), pair.store.path().join("elsewhere")).unwrap();
+    let hint = only(source, &format!("warning|reporting|{}", lacks(16)));
+    assert!(hint.contains("If the store is not mounted, mount it."), "{hint}");
+    source.run("SELECT tx_reset('reporting')");
+    assert!(!source.text(PROBLEMS).contains("does not hold"));
+    type_in(source, &hint);
+    pair.goes_on();
+    source.assert_equal(destination);
+    // The default store, which the next export makes anew.
+    set_store(&pair, "ALTER SYSTEM SET pg_table_export.store = ''");
+    source.run("SELECT tx_reset('reporting')");
+    source.run("SELECT * FROM tx_export('reporting')");
+    let default = pair.cluster.data_dir().join("pg_table_export/pgsql_tmp.store");
+    well(source);
+    fs::remove_dir_all(&default).unwrap();
+    let lacks = lacks(18).replace(&pair.store.url(), &format!("file://{}", default.display()));
+    type_in(source, &only(source, &format!("warning|reporting|{lacks}")));
+    well(source);
+}
+
+#[test]
 fn a_takeover_is_seen_in_the_store() {
     let pair = Pair::new(&[]);
     pair.cluster.create_database_with("clone", "TEMPLATE source");
