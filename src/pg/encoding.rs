@@ -37,3 +37,9 @@ pub fn to_server(text: &str) -> Result<CString, Error> {
     };
     Ok(converted.to_owned())
 }
+
+/// Says whether texts of the database may be any bytes, in no encoding.
+pub fn is_none() -> bool {
+    // SAFETY: reads a variable of the backend.
+    unsafe { pg_sys::GetDatabaseEncoding() as pg_sys::pg_enc::Type == pg_sys::pg_enc::PG_SQL_ASCII }
+}

@@ -151,7 +151,19 @@ pub fn with_detail<T, E>(
     cause: impl Fn() -> Option<E>,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
+    with_hint(place, shows_rows, None, cause, run)
+}
+
+/// As [`with_detail`], with a HINT for an error of one SQLSTATE that has none.
+pub fn with_hint<T, E>(
+    place: &str,
+    shows_rows: bool,
+    hint: Option<(PgSqlErrorCode, String)>,
+    cause: impl Fn() -> Option<E>,
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
     let _context = Context::begin();
+    let hint = std::panic::AssertUnwindSafe(hint);
     let run = || instead_of_data_error(cause, run);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(run))
         .catch_others(|error| match error {
@@ -167,7 +179,8 @@ pub fn with_detail<T, E>(
                 let detail = detail.collect::<Vec<_>>().join("\n");
                 let located = ErrorReport::new(code, message, "pg_table_export");
                 let located = located.set_detail(detail);
-                match report.hint() {
+                let ours = hint.as_ref().filter(|(of, _)| *of == code).map(|(_, hint)| hint.as_str());
+                match report.hint().or(ours) {
                     Some(hint) => located.set_hint(hint).report(PgLogLevel::ERROR),
                     None => located.report(PgLogLevel::ERROR),
                 }

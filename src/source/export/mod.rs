@@ -26,12 +26,12 @@ use crate::fault::{self, Point};
 use crate::guc;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
-use crate::pg::{Oid, message, report, snapshot};
+use crate::pg::{Oid, encoding, message, report, snapshot};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, decide_healing, lock_tables, visible};
 use crate::source::export::plan::{Moment, Replay, current_moment, plan, renewed, usable_position};
 use crate::source::export::publish::{Written, publish, rotate_at_commit};
-use crate::source::export::write::{header, write_part};
+use crate::source::export::write::{header, rows_not_utf8, write_part};
 use crate::source::fork::{self, Continuation};
 use batch::{Compression, Format, Kind, Part, PartSummary, Writer};
 use store::Store;
@@ -250,9 +250,10 @@ fn write_parts(
         let started = Instant::now();
         let (table, owner) = (candidate.shape.qualified(), candidate.table.owner_name()?);
         let place = format!("While exporting table \"{table}\" as its owner \"{owner}\".");
-        let part = report::with_detail(
+        let part = report::with_hint(
             &place,
             true,
+            encoding::is_none().then(|| rows_not_utf8(candidate)),
             || None,
             || write_part(writer, candidate, *kind, since, format, caller),
         )?;

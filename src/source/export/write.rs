@@ -4,9 +4,12 @@
 //!
 //! Invariant: everything is read in the active snapshot, and each table as its owner.
 
+use pgrx::PgSqlErrorCode::{self, ERRCODE_CHARACTER_NOT_IN_REPERTOIRE};
+use pgrx::spi::quote_identifier;
+
 use crate::catalog::DatabaseIdentity;
 use crate::catalog::position::Position;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, literal};
 use crate::fault::{self, Point};
 use crate::pg::copy::copy_to;
 use crate::pg::user::Caller;
@@ -64,6 +67,31 @@ pub(super) fn write_part(
         Ok::<_, Error>((ids, copy(&query, format, part.records()?)?))
     })?;
     Ok(part.finish(ids, records)?)
+}
+
+/// Says how to find the rows of a table that cannot be written to a batch, in a database without encoding,
+/// and with which SQLSTATE PostgreSQL refuses them.
+pub(super) fn rows_not_utf8(candidate: &Candidate) -> (PgSqlErrorCode, String) {
+    // All characters of UTF-8 but those of ASCII (Unicode, table 3-7).
+    const CHARACTERS: [&str; 7] = [
+        r"[\xc2-\xdf][\x80-\xbf]",
+        r"\xe0[\xa0-\xbf][\x80-\xbf]",
+        r"[\xe1-\xec\xee\xef][\x80-\xbf]{2}",
+        r"\xed[\x80-\x9f][\x80-\xbf]",
+        r"\xf0[\x90-\xbf][\x80-\xbf]{2}",
+        r"[\xf1-\xf3][\x80-\xbf]{3}",
+        r"\xf4[\x80-\x8f][\x80-\xbf]{2}",
+    ];
+    let key = candidate.key_names().iter().map(quote_identifier).collect::<Vec<_>>();
+    let hint = format!(
+        "Files of batches are in UTF-8. To see which rows are not, run: \
+         SELECT {} FROM {} AS t WHERE regexp_replace(t::text, {}, '', 'g') ~ {};",
+        key.join(", "),
+        candidate.rows,
+        literal(&CHARACTERS.join("|")),
+        literal(r"[\x80-\xff]")
+    );
+    (ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, hint)
 }
 
 /// Begins the part of a table.

@@ -12,6 +12,22 @@ CREATE TABLE app (id integer PRIMARY KEY, note text);
 INSERT INTO app VALUES (1, E'caf\xe9');
 SELECT tracked FROM tx_track('app');
 SELECT tx_export('errors_ascii');
+-- The HINT shows that row and others like it, and none that is UTF-8.
+INSERT INTO app VALUES (2, E'caf\xc3\xa9'), (3, E'\xe2\x82\xac \xf0\x9f\x98\x80'), (4, E'\xed\xa0\x80'), (5, E'\xc3\xa9\xe9');
+CREATE FUNCTION hinted() RETURNS SETOF integer LANGUAGE plpgsql AS $$
+DECLARE hint text;
+BEGIN
+    PERFORM tx_export('errors_ascii');
+EXCEPTION WHEN character_not_in_repertoire THEN
+    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+    RETURN QUERY EXECUTE split_part(hint, ' run: ', 2);
+END
+$$;
+SELECT hinted();
+-- They are written anew, from the encoding that they are in.
+DELETE FROM app WHERE id > 3;
+UPDATE app SET note = convert_from(convert(convert_to(note, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'UTF8') WHERE id = 1;
+SELECT kind, records FROM tx_export('errors_ascii');
 
 \echo An export: the owner of the table may not use its schema.
 \c errors_source
