@@ -174,6 +174,7 @@ CREATE TABLE table_export.copy (
     since          bigint,
     adopted        boolean  NOT NULL DEFAULT false,
     number         bigint   NOT NULL,
+    unlogged       boolean  NOT NULL DEFAULT false,
     not_sent_since bigint,
     shows          timestamptz,
     columns        jsonb,
@@ -191,6 +192,7 @@ COMMENT ON COLUMN table_export.copy.since          IS
 COMMENT ON COLUMN table_export.copy.adopted        IS
     'it was adopted with the rows that it had, by a baseline, and no full part has come since';
 COMMENT ON COLUMN table_export.copy.number         IS 'the last batch that held something of it';
+COMMENT ON COLUMN table_export.copy.unlogged       IS 'the table was unlogged at its last import';
 COMMENT ON COLUMN table_export.copy.not_sent_since IS
     'the first batch that does not name the source''s table any more; null: the target gets it';
 COMMENT ON COLUMN table_export.copy.shows          IS 'the instant of the last batch before that';

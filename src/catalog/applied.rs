@@ -225,17 +225,23 @@ pub fn advance_copy(target: &str, relation: Oid, is_unlogged: bool, number: u64)
                    ON CONFLICT DO NOTHING";
         in_transaction(sql, &[&target, &relation])?;
     }
-    in_transaction("UPDATE table_export.copy SET number = $2 WHERE relation = $1", &[&relation, &number])?;
+    let sql = "UPDATE table_export.copy SET number = $2, unlogged = $3 WHERE relation = $1";
+    in_transaction(sql, &[&relation, &number, &is_unlogged])?;
     Ok(())
 }
 
 /// Records which copies of a target a batch does not name any more, and forgets this of those that it names
-/// again. `named` are the schemas and names of its tables, changed or not.
+/// again, and which are unlogged no longer. `named` are the schemas and names of its tables, changed or not.
 pub fn mark_not_sent<'a>(
     target: &str,
     number: u64,
     named: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<()> {
+    // It has not been emptied, or the import had been refused.
+    let logged = "UPDATE table_export.copy AS c SET unlogged = false
+                   WHERE c.target = $1 AND c.unlogged
+                     AND EXISTS (SELECT FROM pg_class AS r WHERE r.oid = c.relation AND r.relpersistence <> 'u')";
+    in_transaction(logged, &[&target])?;
     let named = to_json(&named.collect::<Vec<_>>())?;
     in_transaction(include_str!("mark_not_sent.sql"), &[&target, &number, &named])?;
     Ok(())
@@ -257,11 +263,12 @@ impl EmptiedCopy {
     }
 }
 
-/// Selects the unlogged tables `r` that hold a copy `c`, and that a crash may have emptied since.
+/// Selects the tables `r` that are unlogged, or were at their last import, that hold a copy `c`, and that a
+/// crash may have emptied since.
 pub(super) const EMPTIED_COPIES: &str = "
   SELECT c.relation, c.target, pg_relation_size(c.relation) > 0
     FROM table_export.copy AS c JOIN pg_class AS r ON r.oid = c.relation
-   WHERE r.relpersistence = 'u'
+   WHERE (r.relpersistence = 'u' OR c.unlogged)
      AND NOT EXISTS (SELECT FROM table_export.unlogged_copy AS u
                       WHERE u.target = c.target AND u.relation = c.relation)";
 
@@ -301,6 +308,9 @@ pub fn remove_copies(target: &str) -> Result<()> {
 /// Removes copies, and remembers that imports have written their tables. Returns the names of these, quoted;
 /// null for one that has been dropped.
 fn remove(condition: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>> {
+    let gone = "DELETE FROM table_export.former_copy AS f
+                 WHERE NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = f.relation)";
+    in_transaction(gone, &[])?;
     let sql = format!(
         "WITH gone AS (DELETE FROM table_export.copy WHERE {condition} RETURNING relation),
               tables AS (SELECT g.relation, c.oid FROM gone AS g LEFT JOIN pg_class AS c ON c.oid = g.relation),
@@ -311,9 +321,14 @@ fn remove(condition: &str, parameters: &[&dyn Parameter]) -> Result<Vec<Row>> {
     Ok(in_transaction(&sql, parameters)?)
 }
 
-/// Says whether a table has been a copy, and has received no full part since.
+/// Says whether a table, a partition of it or one that it is a partition of has been a copy, and has received
+/// no full part since.
 pub fn was_copy(relation: Oid) -> Result<bool> {
-    let sql = "SELECT FROM table_export.former_copy WHERE relation = $1";
+    let sql = "SELECT FROM table_export.former_copy
+                WHERE relation = $1
+                   OR relation IN (SELECT relid FROM pg_partition_ancestors($1)
+                                    UNION ALL
+                                   SELECT relid FROM pg_partition_tree($1))";
     Ok(!in_transaction(sql, &[&relation])?.is_empty())
 }
 

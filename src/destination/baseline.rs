@@ -12,7 +12,7 @@ use crate::catalog;
 use crate::destination::error::{BaselineError, OfTable};
 use crate::destination::retyped::Retyped;
 use crate::error::{Result, TableName};
-use crate::pg::Oid;
+use crate::pg::{Oid, transaction};
 use crate::table::shape::Shape;
 use batch::{Kind, Manifest, Part};
 
@@ -26,6 +26,8 @@ pub fn require_adoptable(
     adopt: bool,
     has_rows: impl FnOnce() -> Result<bool>,
 ) -> Result<()> {
+    // Rows that a load commits while its table is waited for must be seen.
+    transaction::require_read_committed("tx_import() of a baseline")?;
     let of = || of_table(shape, part, manifest);
     if catalog::target(&manifest.target)?.is_some() {
         return Err(BaselineError::Publishes { of: of() }.into());

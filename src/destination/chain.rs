@@ -51,11 +51,9 @@ impl Next {
     /// baseline is what changed after it.
     fn following(compacted: Compacted) -> Next {
         let mut next = Next::from(compacted);
-        if next.manifest.kind == Kind::Baseline {
-            next.manifest.kind = Kind::Changes;
-            let parts = next.manifest.parts.iter_mut().filter(|part| part.kind == Kind::Baseline);
-            parts.for_each(|part| part.kind = Kind::Changes);
-        }
+        let Manifest { kind, parts, .. } = &mut next.manifest;
+        let kinds = parts.iter_mut().map(|part| &mut part.kind).chain([kind]);
+        kinds.filter(|kind| **kind == Kind::Baseline).for_each(|kind| *kind = Kind::Changes);
         next
     }
 }

@@ -135,9 +135,12 @@ impl Demands<'_> {
                 create::create_table(&shape, &place.part.key, self.caller)?
             }
         };
-        // A load that has not ended is waited for.
         let lock = if place.part.kind == Kind::Baseline { Lock::Alter } else { Lock::Write };
         let (table, shape) = self.open(oid, &place, lock)?;
+        if lock == Lock::Alter {
+            // A load that has not ended is waited for, also one into partitions.
+            table::lock_with_descendants(oid, lock);
+        }
         let (table, shape) = self.complete(table, shape, &place)?;
         let mut part = place.part;
         let ignored = self.ignore(&mut part, &shape, obstacles)?;

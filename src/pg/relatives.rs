@@ -23,6 +23,8 @@ pub struct Facts {
     pub kind: char,
     /// pg_class.relpersistence
     pub persistence: char,
+    /// pg_class.relowner
+    pub owner: Oid,
     /// It is a partition.
     pub is_partition: bool,
     /// It has triggers, or had some.
@@ -44,6 +46,7 @@ pub fn facts(table: Oid) -> Option<Facts> {
         let facts = Facts {
             kind: char::from(class.relkind as u8),
             persistence: char::from(class.relpersistence as u8),
+            owner: class.relowner,
             is_partition: class.relispartition,
             has_triggers: class.relhastriggers,
             has_children: class.relhassubclass,

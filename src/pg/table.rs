@@ -19,7 +19,7 @@ unsafe extern "C-unwind" {
 }
 
 /// The lock modes that we use, by what they are for (lockdefs.h).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
     /// ACCESS SHARE: keeps TRUNCATE and DROP away from a reader.
     Read,
@@ -263,7 +263,8 @@ pub fn with_descendants(table: Oid) -> Vec<Oid> {
     inheritors(table, pg_sys::NoLock as i32)
 }
 
-/// Locks a table and all that inherit from it, in the order in which PostgreSQL does, and returns them.
+/// Locks all that inherit from a table, in the order in which PostgreSQL does, and returns them with the
+/// table itself, which must be locked already.
 pub fn lock_with_descendants(table: Oid, lock: Lock) -> Vec<Oid> {
     inheritors(table, lock.mode())
 }

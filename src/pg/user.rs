@@ -90,7 +90,8 @@ impl Caller {
         run()
     }
 
-    fn has_rights_of(&self, role: Oid) -> bool {
+    /// Says whether the caller has the rights of a role.
+    pub fn has_rights_of(&self, role: Oid) -> bool {
         // SAFETY: both are ids of roles.
         unsafe { pg_sys::has_privs_of_role(self.role, role) }
     }

@@ -104,7 +104,7 @@ impl Step {
                 let Some(compacted) = if_held(reader::compacted(store, target, run))? else {
                     return Ok(None);
                 };
-                let before = compacted.follows.first();
+                let before = compacted.before();
                 let reached = Reached {
                     before: before.map_or(0, |link| link.number),
                     before_id: before.map(|link| link.id),

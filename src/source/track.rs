@@ -1,5 +1,7 @@
 //! Tracking: from a plain table to one whose changes are captured, and back.
 
+use std::collections::HashSet;
+
 use crate::catalog::{self, Member, Tracked};
 use crate::error::Result;
 use crate::pg::relatives::{self, Facts};
@@ -62,15 +64,11 @@ pub fn track(relation: Oid, key_index: Option<&str>, caller: &Caller) -> Result<
 /// Stops capturing, and removes the shadow, the triggers and what targets know of the table. The table itself
 /// may be gone already; then only the owner of the extension may.
 pub fn untrack(relation: Oid, caller: &Caller) -> Result<String> {
-    // All with the lock of DROP TRIGGER from the beginning, and those above others first: so no writer is met
-    // in a deadlock.
-    if Table::open(relation, Lock::Read).is_some_and(|table| caller.owns(&table)) {
-        relatives::from_above(relation)
-            .into_iter()
-            .for_each(|above| drop(Table::open(above, Lock::Exclusive)));
-        table::lock_with_descendants(relation, Lock::Exclusive);
+    let tracked = snapshot::latest(|| catalog::tracked_table(relation))?;
+    if let (true, Some(tracked)) = (owns(relation, caller), tracked) {
+        lock_members(&tracked)?;
     }
-    let table = lock_own(relation, Lock::Exclusive, caller)?;
+    let table = lock_own(relation, Lock::Alter, caller)?;
     let shape = snapshot::latest(|| Shape::of(relation))?;
     let name = shape.as_ref().map_or_else(|| relation.to_u32().to_string(), Shape::qualified);
     if table.is_none() && !caller.is_extension_owner() {
@@ -189,9 +187,8 @@ fn same_key(
 /// first, tracking and a writer could wait for each other.
 fn lock_above(relation: Oid, caller: &Caller) -> Result<()> {
     let above = relatives::from_above(relation);
-    let owns = |table: Oid| Table::open(table, Lock::Read).is_some_and(|table| caller.owns(&table));
     // Whoever does not own all of them gets an error soon.
-    if above.is_empty() || !owns(relation) || !above.iter().all(|&table| owns(table)) {
+    if above.is_empty() || !owns(relation, caller) || !above.iter().all(|&table| owns(table, caller)) {
         return Ok(());
     }
     let is_intact = |tracked: Tracked| catalog::is_intact(tracked.id);
@@ -200,6 +197,22 @@ fn lock_above(relation: Oid, caller: &Caller) -> Result<()> {
         above.into_iter().for_each(|table| drop(Table::open(table, Lock::Alter)));
     }
     Ok(())
+}
+
+/// Locks the members of a tracked table as DROP TRIGGER does, those above others first, as statements on them
+/// do. With a weaker lock first, or in another order, a writer could be met in a deadlock.
+fn lock_members(tracked: &Tracked) -> Result<()> {
+    let members = snapshot::latest(|| catalog::members(tracked.id))?;
+    let members = members.iter().map(|member| member.relation).collect::<HashSet<_>>();
+    let above = relatives::from_above(tracked.relation).into_iter().filter(|table| members.contains(table));
+    above.chain([tracked.relation]).for_each(|table| drop(Table::open(table, Lock::Exclusive)));
+    table::lock_with_descendants(tracked.relation, Lock::Exclusive);
+    Ok(())
+}
+
+/// Says whether the caller owns a table, without a lock.
+fn owns(table: Oid, caller: &Caller) -> bool {
+    relatives::facts(table).is_some_and(|facts| caller.has_rights_of(facts.owner))
 }
 
 fn create_triggers(id: i32, relation: Oid, caller: &Caller) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Tables that the caller must own, and their locks; and the error for a table that is not tracked.
 
 use crate::error::Result;
-use crate::pg::Oid;
 use crate::pg::table::{Lock, Table};
 use crate::pg::user::Caller;
+use crate::pg::{Oid, relatives};
 use crate::table::error::TableError;
 use crate::table::shape::Shape;
 
@@ -38,11 +38,16 @@ pub fn open_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
 }
 
 /// Locks a table if the caller owns it; `None` if it does not exist. A caller who does not own it gets an
-/// error before the lock is taken, because such a caller must not make writers wait.
+/// error before the lock is taken, because such a caller must not make writers wait. No other lock is taken
+/// before: it would have to be raised, which others can be in the way of.
 pub fn lock_own(relation: Oid, lock: Lock, caller: &Caller) -> Result<Option<Table>> {
-    let Some(table) = Table::open(relation, Lock::Read) else { return Ok(None) };
-    if !caller.owns(&table) {
+    if relatives::facts(relation).is_some_and(|facts| !caller.has_rights_of(facts.owner)) {
         return Err(not_owner(relation)?.into());
     }
-    Ok(Table::open(relation, lock))
+    let table = Table::open(relation, lock);
+    // Its owner may have changed meanwhile.
+    if table.as_ref().is_some_and(|table| !caller.owns(table)) {
+        return Err(not_owner(relation)?.into());
+    }
+    Ok(table)
 }

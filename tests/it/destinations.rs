@@ -254,8 +254,33 @@ fn an_unlogged_copy_that_a_crash_has_emptied_is_noticed() {
     let may_have = "unlogged table \"public.t\" may have lost what was imported into it";
     mirror.copy.run("INSERT INTO t VALUES (7, 7)");
     mirror.copy.refused(&import).expect("55000", &[may_have, "its rows came afterwards"]);
-    mirror.copy.run(&format!("SELECT tx_reset{}; {import}", mirror.arguments("copy", "")));
+    let again = format!("SELECT tx_reset{}; {import}", mirror.arguments("copy", ""));
+    mirror.copy.run(&again);
     mirror.assert_same_tables(&["t"]);
+    // It stays so when the table is logged afterwards.
+    server.kill();
+    server.restart();
+    mirror.copy.run("ALTER TABLE t SET LOGGED");
+    mirror.copy.refused(&import).expect("55000", &["\"public.t\" has lost what was imported into it"]);
+    mirror.copy.run(&again);
+    mirror.assert_same_tables(&["t"]);
+    // Not if it was logged before the crash, and any batch was imported between them.
+    mirror.source.run("CREATE TABLE other (id int PRIMARY KEY)");
+    mirror.track(&["other"]);
+    for (persistence, change) in
+        [("UNLOGGED", "INSERT INTO t VALUES (4, 4)"), ("LOGGED", "INSERT INTO other VALUES (4)")]
+    {
+        mirror.copy.run(&format!("ALTER TABLE t SET {persistence}"));
+        if persistence == "UNLOGGED" {
+            mirror.copy.run(&format!("SELECT tx_reset{}", mirror.arguments("copy", "")));
+            mirror.source.run("SELECT tx_reset('copy')");
+        }
+        follow(&mirror, "merge", change);
+    }
+    server.kill();
+    server.restart();
+    follow(&mirror, "merge", "INSERT INTO t VALUES (5, 5)");
+    mirror.assert_same_tables(&["t", "other"]);
 }
 
 #[test]

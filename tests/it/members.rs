@@ -219,14 +219,19 @@ fn no_writer_is_in_the_way_of_tracking_and_its_end() {
     let ddl = "CREATE TABLE base (id int PRIMARY KEY, body text); INSERT INTO base VALUES (1, 'first');
                CREATE TABLE child (PRIMARY KEY (id)) INHERITS (base); INSERT INTO child VALUES (2, 'first')";
     let mirror = mirror("member_deadlock", ddl);
-    for call in ["SELECT tx_track('child')", "SELECT tx_untrack('child')"] {
-        let mut writer = mirror.source.client();
-        writer.batch_execute("BEGIN; UPDATE ONLY base SET body = 'writer'").unwrap();
-        let source = mirror.source.clone();
-        let calling = std::thread::spawn(move || source.run(call));
-        mirror.source.wait_until_blocked();
-        writer.batch_execute("UPDATE base SET body = 'all'; COMMIT").unwrap();
-        calling.join().unwrap();
+    for (one, all) in [
+        ("UPDATE ONLY base SET body = 'writer'", "UPDATE base SET body = 'all'"),
+        ("TRUNCATE ONLY base", "TRUNCATE base"),
+    ] {
+        for call in ["SELECT tx_track('child')", "SELECT tx_untrack('child')"] {
+            let mut writer = mirror.source.client();
+            writer.batch_execute(&format!("BEGIN; {one}")).unwrap();
+            let source = mirror.source.clone();
+            let calling = std::thread::spawn(move || source.run(call));
+            mirror.source.wait_until_blocked();
+            writer.batch_execute(&format!("{all}; COMMIT")).unwrap();
+            calling.join().unwrap();
+        }
     }
 }
 

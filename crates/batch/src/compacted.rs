@@ -49,8 +49,12 @@ pub fn put_cumulative(store: &dyn Store, manifest: Manifest, follows: Vec<Link>)
 impl Compacted {
     /// Returns which batches it stands for.
     pub fn run(&self) -> BatchRange {
-        let first = self.follows.first().filter(|_| !self.batch.kind.begins());
-        BatchRange { last: self.batch.number, after: first.map_or(0, |link| link.number) }
+        BatchRange { last: self.batch.number, after: self.before().map_or(0, |link| link.number) }
+    }
+
+    /// Returns the batch before the run; `None` if it can be the first.
+    pub fn before(&self) -> Option<&Link> {
+        self.follows.first().filter(|_| !self.batch.kind.begins())
     }
 
     /// Reads what was found at `path` where the batch that stands for `run` is expected.
@@ -79,8 +83,7 @@ impl Compacted {
         if (self.batch.kind == Kind::Full) != self.follows.is_empty() {
             return Err("it is full and follows on others, or neither".into());
         }
-        let first = self.follows.first().filter(|_| !self.batch.kind.begins());
-        if self.batch.previous != first.map(|link| link.id) {
+        if self.batch.previous != self.before().map(|link| link.id) {
             return Err("the batch before it is not the first that it follows".into());
         }
         let numbers = self.follows.iter().map(|link| link.number);

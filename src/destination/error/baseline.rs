@@ -83,10 +83,10 @@ impl Report for BaselineError {
                     of.send()
                 )),
             BaselineError::Publishes { of } => refused
-                .detail("It came here with a copy of the source: both would publish the target's batches.")
+                .detail("Two databases would publish its batches.")
                 .hint(format!(
-                    "If this is not the source, run here: SELECT tx_forget({}); and SELECT tx_untrack(table_name) \
-                     FROM tx_tracked;",
+                    "If this one is a copy of the source, run here: SELECT tx_forget({}); and untrack what it is not \
+                     to export: SELECT tx_untrack('…'); Otherwise begin the target anew under another name.",
                     literal(&of.target)
                 )),
             BaselineError::NoColumn { of, .. } => refused.detail(of.is_for()).hint(format!(

@@ -68,8 +68,8 @@ impl Report for ChainError {
                     .hint(find_batches(target, store, last, newest.is_some()))
             }
             ChainError::OwnDatabase { target, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(format!(
-                "Import in another database. If this one is a copy of the source, and is to import, run: SELECT \
-                 tx_forget({});",
+                "Import in another database. If this one is a copy of the source, put its name for … and run: ALTER \
+                 DATABASE … SET pg_table_export.publish = off; SELECT tx_forget({});",
                 literal(target)
             )),
             ChainError::OtherSource { target, publisher, last, .. } => {
