@@ -14,7 +14,7 @@ use crate::pg::text::Text;
 use crate::pg::trigger::Firing;
 use crate::pg::{commands, message};
 use crate::source::shadow::size;
-use crate::source::{capture, ddl, export, follow, prune, restriction, track};
+use crate::source::{capture, ddl, dropped, export, follow, prune, restriction, track};
 
 /// Begins to capture the changes of a table.
 #[pg_extern(sql = false)]
@@ -73,6 +73,20 @@ fn follow_members() -> Result<(), ErrorReport> {
         if is_about_partitions {
             protect::follow_command();
         }
+    }
+    Ok(())
+}
+
+/// The event trigger for what a command has dropped.
+#[pg_extern(sql = false)]
+fn follow_drops() -> Result<(), ErrorReport> {
+    if follow::is_own_ddl() {
+        return Ok(());
+    }
+    let tracked = dropped::tracked(commands::dropped());
+    if !tracked.is_empty() {
+        let _call = Call::enter()?;
+        dropped::untrack(&tracked);
     }
     Ok(())
 }

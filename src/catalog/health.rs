@@ -33,10 +33,8 @@ pub fn here() -> Result<Here> {
 pub struct Unexportable {
     /// The id of the tracked table.
     pub id: i32,
-    /// Its OID.
-    pub oid: u32,
-    /// Its schema and its name, unless it has been dropped.
-    pub name: Option<(String, String)>,
+    /// Its schema and its name.
+    pub name: (String, String),
     /// Why, in a word of `unexportable.sql`.
     pub reason: String,
     /// What differs in its shadow.
@@ -54,9 +52,14 @@ pub fn unexportable() -> Result<Vec<Unexportable>> {
         include_str!("unexportable.sql")
     );
     let table = |row: &Row| {
-        let name = row.optional(2)?.zip(row.optional(3)?);
-        let (id, oid, reason, difference) = (row.get(0)?, row.get(1)?, row.get(4)?, row.optional(5)?);
-        Ok(Unexportable { id, oid, name, reason, difference, owner: row.optional(6)? })
+        let (id, name) = (row.get(0)?, (row.get(1)?, row.get(2)?));
+        Ok(Unexportable {
+            id,
+            name,
+            reason: row.get(3)?,
+            difference: row.optional(4)?,
+            owner: row.optional(5)?,
+        })
     };
     in_snapshot(sql, &[])?.iter().map(table).collect()
 }

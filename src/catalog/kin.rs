@@ -318,7 +318,8 @@ impl Look {
         }
     }
 
-    fn id(&self, table: Oid) -> Option<i32> {
+    /// Returns the id of a table, if it is tracked.
+    pub fn id(&self, table: Oid) -> Option<i32> {
         let (tracked, index, column) = (self.tracked, self.by_relation, tracked_column::RELATION as i16);
         scan::by_oid(tracked, index, column, table, |row| row.integer(tracked_column::ID)).pop().flatten()
     }

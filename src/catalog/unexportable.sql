@@ -1,12 +1,12 @@
 -- The tracked tables that cannot be exported any more, and why: the first reason that an export would give. A
 -- query "altered" comes before, with what differs in shadows.
-SELECT t.id, t.relation::oid, n.nspname, c.relname, w.reason, a.difference, o.rolname
+SELECT t.id, n.nspname, c.relname, w.reason, a.difference, o.rolname
   FROM table_export.tracked AS t
   JOIN (SELECT m.tracked, bool_and(m.is_intact) AS is_intact, bool_or(k.relpersistence = 'u') AS has_unlogged
           FROM table_export.member AS m LEFT JOIN pg_class AS k ON k.oid = m.relation
          GROUP BY m.tracked) AS m ON m.tracked = t.id
-  LEFT JOIN pg_class AS c ON c.oid = t.relation
-  LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  JOIN pg_class AS c ON c.oid = t.relation
+  JOIN pg_namespace AS n ON n.oid = c.relnamespace
   LEFT JOIN pg_roles AS o ON o.oid = c.relowner
   LEFT JOIN (SELECT id, min(difference) AS difference FROM altered GROUP BY id) AS a ON a.id = t.id
  CROSS JOIN LATERAL (
@@ -40,8 +40,7 @@ SELECT t.id, t.relation::oid, n.nspname, c.relname, w.reason, a.difference, o.ro
               SELECT base.oid FROM base WHERE base.typtype <> 'd') AS b
          LEFT JOIN pg_attribute AS sa ON sa.attrelid = s.first AND sa.attnum = 3 + u.position) AS k
  CROSS JOIN LATERAL (
-       SELECT CASE WHEN c.oid IS NULL THEN 'dropped'
-                   WHEN s.first IS NULL OR s.second IS NULL THEN 'no shadow'
+       SELECT CASE WHEN s.first IS NULL OR s.second IS NULL THEN 'no shadow'
                    WHEN c.relpersistence <> 'p' THEN 'unlogged'
                    WHEN c.relkind = 'p' AND m.has_unlogged THEN 'unlogged partition'
                    WHEN NOT has_schema_privilege(c.relowner, n.oid, 'USAGE')

@@ -1,10 +1,13 @@
-//! What the DDL command has done for which an event trigger fires.
+//! What the DDL command has done, or dropped, for which an event trigger fires.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
 
 use pgrx::pg_sys::AlterTableType as Kind;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{PgList, is_a};
 
-use crate::pg::{installed, relatives};
+use crate::pg::{encoding, installed, relatives};
 
 /// pg_subscription (pg_subscription.h).
 const SUBSCRIPTION: u32 = 6100;
@@ -164,50 +167,112 @@ fn enables_triggers(command: &pg_sys::AlterTableCmd) -> bool {
     )
 }
 
-/// Returns the commands that pg_event_trigger_ddl_commands() describes, which is the only way to them. It is
-/// called as the executor would call it (execSRF.c), without SQL: planning takes longer.
+/// What a command has dropped.
+#[derive(Default)]
+pub struct Dropped {
+    /// Tables, each with its qualified name, quoted where it must be.
+    pub tables: Vec<(Oid, String)>,
+    /// What may be the names of the tables of triggers.
+    pub with_triggers: HashSet<String>,
+}
+
+/// Returns what the command has dropped. To be called by an event trigger ON sql_drop.
+pub fn dropped() -> Dropped {
+    let mut dropped = Dropped::default();
+    let function = pg_sys::F_PG_EVENT_TRIGGER_DROPPED_OBJECTS.into();
+    rows_of(function, pg_sys::pg_event_trigger_dropped_objects, |row| {
+        let (class, is_column) = (row.oid(1), row.integer(3) != 0);
+        if class == pg_sys::RelationRelationId && !is_column && row.text(7) == "table" {
+            dropped.tables.push((row.oid(2), row.text(10)));
+        }
+        if class == pg_sys::TriggerRelationId {
+            // "name on table" (objectaddress.c, getObjectIdentityParts); either can have an " on " in it.
+            let identity = row.text(10);
+            let tables = identity.match_indices(" on ").map(|(at, on)| identity[at + on.len()..].to_owned());
+            dropped.with_triggers.extend(tables);
+        }
+    });
+    dropped
+}
+
+/// Returns the commands that pg_event_trigger_ddl_commands() describes, which is the only way to them. The
+/// last column is the address of the command, passed by value (event_trigger.c).
 fn collected() -> Vec<*const pg_sys::CollectedCommand> {
-    let mut commands = Vec::new();
+    let function = pg_sys::F_PG_EVENT_TRIGGER_DDL_COMMANDS.into();
+    rows_of(function, pg_sys::pg_event_trigger_ddl_commands, |row| {
+        row.value(row.columns()).cast_mut_ptr::<pg_sys::CollectedCommand>().cast_const()
+    })
+}
+
+/// A row of a function that returns its rows in a tuplestore.
+struct Row(*mut pg_sys::TupleTableSlot);
+
+impl Row {
+    fn columns(&self) -> i32 {
+        // SAFETY: a slot that holds a row.
+        unsafe { (*(*self.0).tts_tupleDescriptor).natts }
+    }
+
+    /// A column, counted from 1, which is not null.
+    fn value(&self, column: i32) -> Datum {
+        // SAFETY: as above; the row has so many columns.
+        unsafe {
+            pg_sys::slot_getsomeattrs(self.0, column);
+            *(*self.0).tts_values.add(column as usize - 1)
+        }
+    }
+
+    fn oid(&self, column: i32) -> Oid {
+        Oid::from(self.value(column).value() as u32)
+    }
+
+    fn integer(&self, column: i32) -> i32 {
+        self.value(column).value() as i32
+    }
+
+    fn text(&self, column: i32) -> String {
+        // SAFETY: a text that is not null; the copy is a C string (varlena.c).
+        let text = unsafe { CStr::from_ptr(pg_sys::text_to_cstring(self.value(column).cast_mut_ptr())) };
+        encoding::from_server(text).unwrap_or_else(|_| text.to_string_lossy().into_owned())
+    }
+}
+
+/// Looks at the rows of a function that only event triggers can call. It is called as the executor would call
+/// it (execSRF.c), without SQL: planning takes longer.
+fn rows_of<T>(
+    function: Oid,
+    call: unsafe fn(pg_sys::FunctionCallInfo) -> Datum,
+    mut look: impl FnMut(&Row) -> T,
+) -> Vec<T> {
+    let mut found = Vec::new();
     // SAFETY: a function that returns its rows in a tuplestore, which is ended here; their descriptor stays
-    // until the memory of the event trigger is reset. The last column is the address of the command, passed
-    // by value (event_trigger.c).
+    // until the memory of the event trigger is reset.
     unsafe {
         let context = pg_sys::CreateStandaloneExprContext();
-        let mut function = pg_sys::FmgrInfo::default();
-        pg_sys::fmgr_info(pg_sys::F_PG_EVENT_TRIGGER_DDL_COMMANDS.into(), &raw mut function);
+        let mut info = pg_sys::FmgrInfo::default();
+        pg_sys::fmgr_info(function, &raw mut info);
         let mut result = pg_sys::ReturnSetInfo {
             type_: pg_sys::NodeTag::T_ReturnSetInfo,
             econtext: context,
             allowedModes: pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32,
             ..Default::default()
         };
-        let mut call = pg_sys::FunctionCallInfoBaseData {
-            flinfo: &raw mut function,
+        let mut arguments = pg_sys::FunctionCallInfoBaseData {
+            flinfo: &raw mut info,
             resultinfo: (&raw mut result).cast(),
             ..Default::default()
         };
-        pg_sys::pg_event_trigger_ddl_commands(&raw mut call);
+        call(&raw mut arguments);
         if !result.setResult.is_null() {
             let operations = &raw const pg_sys::TTSOpsMinimalTuple;
             let slot = pg_sys::MakeSingleTupleTableSlot(result.setDesc, operations);
             while pg_sys::tuplestore_gettupleslot(result.setResult, true, false, slot) {
-                commands.push(last_column(slot).cast_mut_ptr::<pg_sys::CollectedCommand>().cast_const());
+                found.push(look(&Row(slot)));
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
             pg_sys::tuplestore_end(result.setResult);
         }
         pg_sys::FreeExprContext(context, true);
     }
-    commands
-}
-
-/// # Safety
-/// A slot that holds a row.
-unsafe fn last_column(slot: *mut pg_sys::TupleTableSlot) -> Datum {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let columns = (*(*slot).tts_tupleDescriptor).natts;
-        pg_sys::slot_getsomeattrs(slot, columns);
-        *(*slot).tts_values.add(columns as usize - 1)
-    }
+    found
 }

@@ -59,10 +59,7 @@ fn event_triggers(targets: &[TargetHealth]) -> Result<Option<Problem>> {
 }
 
 fn unexportable(table: Unexportable) -> Result<Problem> {
-    let Unexportable { id, oid, name, reason, difference, owner } = table;
-    let Some((schema, name)) = name else {
-        return Ok(Problem::ahead_of(oid.to_string(), lost::table_gone(id, oid)));
-    };
+    let Unexportable { id, name: (schema, name), reason, difference, owner } = table;
     let table = TableName::new(&schema, &name);
     let object = table.quoted().to_owned();
     let owner = owner.unwrap_or_default();

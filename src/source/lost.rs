@@ -5,16 +5,7 @@ use crate::catalog;
 use crate::catalog::kin::Look;
 use crate::error::{Error, Result, TableName};
 use crate::pg::query::quote_identifier;
-use crate::pg::user;
 use crate::source::error::TrackError;
-
-/// Returns the error for a tracked table that has been dropped, by its id.
-pub fn table_gone(id: i32, oid: u32) -> Error {
-    raised(|| {
-        let owner = user::name(user::extension_owner()?)?;
-        Ok(TrackError::TableGone { oid, name: catalog::name_as_sent(id)?, owner })
-    })
-}
 
 /// Returns the error for a tracked table, by its id, whose key is none any more.
 pub fn key_changed(id: i32, table: &TableName) -> Error {

@@ -8,6 +8,7 @@ pub mod track;
 pub mod capture;
 pub mod shadow;
 pub mod export;
+pub mod dropped;
 pub mod follow;
 pub mod fork;
 pub mod restriction;

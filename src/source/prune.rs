@@ -3,7 +3,8 @@
 use crate::catalog;
 use crate::error::Result;
 use crate::pg::table::{Lock, Table};
-use crate::pg::{snapshot, transaction};
+use crate::pg::{relatives, snapshot, transaction};
+use crate::source::dropped;
 use crate::source::error::ExportError;
 use crate::source::shadow::rotate::rotate;
 use crate::table::shape::Shape;
@@ -29,8 +30,11 @@ pub fn prune() -> Result<Vec<Pruned>> {
         return Err(ExportError::NotAlone { function: "tx_prune()" }.into());
     }
     transaction::refuse_prepare();
-    let mut pruned = Vec::new();
+    let (mut pruned, mut dropped) = (Vec::new(), Vec::new());
     for tracked in snapshot::latest(catalog::tracked)? {
+        if relatives::facts(tracked.relation).is_none() {
+            dropped.push(tracked.id);
+        }
         let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
         let Some(shape) = snapshot::latest(|| Shape::of(tracked.relation))? else { continue };
         let rotation = rotate(tracked.id, tracked.relation)?;
@@ -41,5 +45,6 @@ pub fn prune() -> Result<Vec<Pruned>> {
             in_use_by: rotation.in_use_by,
         });
     }
+    dropped::forget(&dropped);
     Ok(pruned)
 }

@@ -53,9 +53,9 @@ fn lock(request: &Request, caller: &Caller) -> Result<Vec<(Candidate, Option<Tab
     }
     let lock = |(tracked, view)| {
         let candidate = lock_table(tracked, view, caller)?;
-        Ok((candidate, view.and_then(|view| Table::open(view, Lock::Read))))
+        Ok(candidate.map(|candidate| (candidate, view.and_then(|view| Table::open(view, Lock::Read)))))
     };
-    given.into_iter().map(lock).collect()
+    given.into_iter().filter_map(|table| lock(table).transpose()).collect()
 }
 
 /// Compares the tables in the active snapshot.

@@ -182,16 +182,17 @@ fn what_an_export_would_fail_with_is_foretold() {
         "table \"public.lines\" cannot be exported any more",
     );
     pair.source.export();
-    pair.source.run("CREATE TABLE more (id int PRIMARY KEY); SELECT tx_track('more'); DROP TABLE more");
-    let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
-    pair.foretells("", &oid, &format!("table with OID {oid} is tracked, but has been dropped"));
+    // Unseen by the event trigger.
+    let drop = |table| {
+        let [off, on] = ["DISABLE", "ENABLE ALWAYS"]
+            .map(|state| format!("ALTER EVENT TRIGGER pg_table_export_drops {state}"));
+        pair.source.run(&format!("{off}; DROP TABLE {table}; {on}"));
+    };
+    pair.source.run("CREATE TABLE more (id int PRIMARY KEY); SELECT tx_track('more')");
+    drop("more");
     well(&pair.source);
-    pair.source.run("CREATE TABLE \"m o\" (id int PRIMARY KEY); SELECT tx_track('\"m o\"')");
     pair.source.export();
-    pair.source.run("DROP TABLE \"m o\"");
-    let oid = pair.source.text("SELECT relation::oid FROM table_export.tracked ORDER BY id DESC LIMIT 1");
-    pair.foretells("", &oid, "table \"public.m o\" is tracked, but has been dropped");
-    well(&pair.source);
+    assert_eq!(pair.source.text("SELECT count(*) FROM tx_tracked WHERE table_name::text ~ '^[0-9]'"), "0");
 }
 
 #[test]

@@ -76,14 +76,6 @@ pub enum TrackError {
     ShadowAltered { table: TableName, id: i32, difference: String },
     #[error("table \"{table}\" has another owner than when it was tracked")]
     OwnerChanged { table: TableName },
-    #[error("table {} is tracked, but has been dropped", name_or_oid(name.as_deref(), *oid))]
-    TableGone {
-        oid: u32,
-        /// Its name, as it was sent last.
-        name: Option<String>,
-        /// The owner of the extension.
-        owner: String,
-    },
 }
 
 impl Report for TrackError {
@@ -139,12 +131,6 @@ impl Report for TrackError {
             TrackError::OwnerChanged { table } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE).hint(
                 format!("To let the new owner read the shadow, run: SELECT tx_track({});", table.literal()),
             ),
-            TrackError::TableGone { oid, owner, .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-                .detail("Nothing is exported to the targets that would get it.")
-                .hint(format!(
-                    "If the table was made again, track the new one. \
-                     As role \"{owner}\", the owner of the extension, run: SELECT tx_untrack({oid});"
-                )),
         }
     }
 }
@@ -158,10 +144,6 @@ fn all_owners(owner: &str, table: &TableName, of_table: &str) -> Facts {
         .hint(format!(
             "Call it as a superuser, or as a role that has the rights of roles \"{of_table}\" and \"{owner}\"."
         ))
-}
-
-fn name_or_oid(name: Option<&str>, oid: u32) -> String {
-    name.map_or_else(|| format!("with OID {oid}"), |name| format!("\"{name}\""))
 }
 
 fn no_key(table: &TableName, index: Option<&str>, usable: &[String]) -> Facts {
@@ -237,6 +219,8 @@ pub enum ExportError {
     NotAlone { function: &'static str },
     #[error("no table is tracked in this database")]
     NothingTracked,
+    #[error("all tables that target \"{target}\" would get have been dropped")]
+    AllDropped { target: String },
     #[error("target \"{target}\" cannot begin with a baseline, because it has {last} batches already")]
     BaselineNotFirst { target: String, last: u64 },
 }
@@ -265,7 +249,7 @@ impl Report for ExportError {
             ),
             ExportError::NotAlone { .. } => plain(ERRCODE_ACTIVE_SQL_TRANSACTION)
                 .hint("Call it alone: its locks last until the transaction ends."),
-            ExportError::NothingTracked => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+            ExportError::NothingTracked | ExportError::AllDropped { .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .hint("For each table that is to be exported, run: SELECT tx_track('…');"),
             ExportError::BaselineNotFirst { .. } => plain(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
                 .detail("Destinations that follow it would miss what has changed since its last batch.")

@@ -87,9 +87,9 @@ impl Candidate {
 
 /// Locks the tracked tables and their shadows in the order of their ids, and checks them.
 ///
-/// Before the snapshot is taken: TRUNCATE is not MVCC-safe, so none may come between the snapshot and the
-/// reading.
-pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate>> {
+/// Those that have been dropped are left out, and told by their ids. It is done before the snapshot is taken:
+/// TRUNCATE is not MVCC-safe, so none may come between the snapshot and the reading.
+pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<(Vec<Candidate>, Vec<i32>)> {
     let tracked = catalog::tracked()?;
     if tracked.is_empty() {
         return Err(ExportError::NothingTracked.into());
@@ -100,16 +100,27 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<Vec<Candidate
     }
     let relations = given.iter().map(|(tracked, _)| tracked.relation).collect::<Vec<_>>();
     catalog::require_room(Locker::Export, target, &relations)?;
-    given.into_iter().map(|(tracked, view)| lock_table(tracked, view, caller)).collect()
+    let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
+    for (tracked, view) in given {
+        let id = tracked.id;
+        match lock_table(tracked, view, caller)? {
+            Some(candidate) => candidates.push(candidate),
+            None => dropped.push(id),
+        }
+    }
+    if candidates.is_empty() {
+        return Err(ExportError::AllDropped { target: target.to_owned() }.into());
+    }
+    Ok((candidates, dropped))
 }
 
-/// Locks one table and its shadow, and checks it. With `view`, what is sent is read through that.
-pub fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Candidate> {
-    let gone = || lost::table_gone(tracked.id, tracked.relation.to_u32());
-    let table = Table::open(tracked.relation, Lock::Read).ok_or_else(gone)?;
+/// Locks one table and its shadow, and checks it; `None` if it has been dropped. With `view`, what is sent is
+/// read through that.
+pub fn lock_table(tracked: Tracked, view: Option<Oid>, caller: &Caller) -> Result<Option<Candidate>> {
+    let Some(table) = Table::open(tracked.relation, Lock::Read) else { return Ok(None) };
     let shadow = shadow::hold_segments(tracked.id)?;
-    let shape = Shape::of(tracked.relation)?.ok_or_else(gone)?;
-    snapshot::latest(|| check(tracked, table, shadow, shape, view, caller))
+    let Some(shape) = Shape::of(tracked.relation)? else { return Ok(None) };
+    snapshot::latest(|| check(tracked, table, shadow, shape, view, caller)).map(Some)
 }
 
 /// Makes a candidate of a locked table, if it can still be exported.

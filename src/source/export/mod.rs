@@ -27,6 +27,7 @@ use crate::guc;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, encoding, message, report, snapshot};
+use crate::source::dropped;
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, decide_healing, lock_tables, visible};
 use crate::source::export::plan::{Moment, Replay, current_moment, plan, renewed, usable_position};
@@ -68,7 +69,8 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     fault::point(Point::ExportTargetLocked);
 
     // A fresh snapshot, because the caller's was taken before the lock of the target.
-    let (target, continuation, candidates) = snapshot::latest(|| prepare(request, &source, store, caller))?;
+    let prepared = snapshot::latest(|| prepare(request, &source, store, caller))?;
+    let Prepared { target, continuation, candidates, dropped } = prepared;
 
     let is_new = target.is_none();
     let outcome = snapshot::latest(|| {
@@ -80,6 +82,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
             catalog::move_position(request.target, &outcome.moment.position, &outcome.moment.time)?;
             catalog::renew_witnesses(request.target, &outcome.renewed)?;
         }
+        dropped::forget(&dropped);
         rotate_at_commit(outcome.shadows);
         return Ok(Vec::new());
     };
@@ -89,6 +92,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
     publish(request.target, store, &source, written)?;
     outcome.advice.into_iter().for_each(message::notice);
+    dropped::forget(&dropped);
     rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
@@ -101,6 +105,16 @@ fn tell_new(target: &str) -> Result<()> {
         message::notice(format!("target \"{target}\" is new; known are {known}"));
     }
     Ok(())
+}
+
+/// What an export needs before its snapshot is taken.
+struct Prepared {
+    target: Option<Target>,
+    continuation: Continuation,
+    /// The tables that the target gets, locked.
+    candidates: Vec<Candidate>,
+    /// The ids of those that have been dropped.
+    dropped: Vec<i32>,
 }
 
 /// What has come of the work in the snapshot.
@@ -134,11 +148,7 @@ fn read_and_write(
     let position = usable_position(target, &moment.position);
     let replay = request.since.map(|number| Replay::since(request.target, number)).transpose()?;
     let since = position.map(|position| replay.as_ref().map_or(position, |replay| &replay.position));
-    let names = catalog::disabled_event_triggers()?;
-    if !names.is_empty() {
-        let targets = vec![request.target.to_owned()];
-        return Err(ExportError::EventTriggersDisabled { names, targets }.into());
-    }
+    require_event_triggers(request.target)?;
     let candidates = visible(candidates)?;
     let shadows = candidates.iter().filter(|one| one.has_changes);
     let shadows = shadows.map(|one| (one.tracked.id, one.tracked.relation)).collect::<Vec<_>>();
@@ -182,6 +192,15 @@ fn read_and_write(
     Ok(Outcome { moment, shadows, moves, renewed, advice, written })
 }
 
+/// Requires that DDL has been followed.
+fn require_event_triggers(target: &str) -> Result<()> {
+    let names = catalog::disabled_event_triggers()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(ExportError::EventTriggersDisabled { names, targets: vec![target.to_owned()] }.into())
+}
+
 /// Returns the tables that the batch names, changed or not: the id and the name of each.
 fn named(candidates: &[Candidate]) -> Vec<(i32, batch::Table)> {
     let named = candidates.iter().map(|Candidate { tracked, shape, .. }| {
@@ -217,7 +236,7 @@ fn prepare(
     source: &DatabaseIdentity,
     store: &Arc<dyn Store>,
     caller: &Caller,
-) -> Result<(Option<Target>, Continuation, Vec<Candidate>)> {
+) -> Result<Prepared> {
     let target = catalog::target(request.target)?;
     let continuation = fork::inspect(store.as_ref(), request.target, target.as_ref(), source)?;
     if request.baseline {
@@ -226,13 +245,13 @@ fn prepare(
     if request.since.is_none() {
         fork::require_last_batch(store.as_ref(), request.target, target.as_ref())?;
     }
-    let mut candidates = lock_tables(request.target, caller)?;
+    let (mut candidates, dropped) = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
         decide_healing(&mut candidates, &continuation, store, caller)?;
         fault::point(Point::ExportHealed);
     }
-    Ok((target, continuation, candidates))
+    Ok(Prepared { target, continuation, candidates, dropped })
 }
 
 /// Writes the files of all planned tables.

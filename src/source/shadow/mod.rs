@@ -96,14 +96,21 @@ pub fn grant(id: i32, owner: &str) -> Result<()> {
     former.iter().try_for_each(|role| revoke_unused(role))
 }
 
-/// Drops the shadow of a table, and revokes what its reader was granted for it.
+/// Drops the shadow of a table, with the views that anybody may have made on it.
 pub fn drop_tables(id: i32) -> Result<()> {
+    drop_segments(id, "CASCADE")
+}
+
+/// Drops the shadow of a table. Fails if there is a view on it.
+pub fn drop_unused(id: i32) -> Result<()> {
+    drop_segments(id, "RESTRICT")
+}
+
+/// Drops both segments, and revokes what their reader was granted for them.
+fn drop_segments(id: i32, behavior: &str) -> Result<()> {
     let readers = readers(id)?;
-    // Anybody may have made a view on them.
-    query::in_transaction(
-        &format!("DROP TABLE IF EXISTS {}, {} CASCADE", segment(id, 0), segment(id, 1)),
-        &[],
-    )?;
+    let sql = format!("DROP TABLE IF EXISTS {}, {} {behavior}", segment(id, 0), segment(id, 1));
+    query::in_transaction(&sql, &[])?;
     readers.iter().try_for_each(|role| revoke_unused(role))
 }
 
