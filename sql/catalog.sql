@@ -223,7 +223,7 @@ CREATE TABLE table_export.mapping (
     target   text     NOT NULL,
     schema   text     NOT NULL,
     name     text     NOT NULL,
-    relation regclass NOT NULL,
+    relation regclass,
     columns  jsonb    NOT NULL,
     PRIMARY KEY (target, schema, name)
 );
@@ -232,7 +232,7 @@ COMMENT ON TABLE  table_export.mapping          IS
 COMMENT ON COLUMN table_export.mapping.target   IS 'the target';
 COMMENT ON COLUMN table_export.mapping.schema   IS 'the schema of the table at the source';
 COMMENT ON COLUMN table_export.mapping.name     IS 'its name there';
-COMMENT ON COLUMN table_export.mapping.relation IS 'the table here';
+COMMENT ON COLUMN table_export.mapping.relation IS 'the table here; null: imports leave it out';
 COMMENT ON COLUMN table_export.mapping.columns  IS 'names of columns here, by those at the source';
 
 CREATE TABLE table_export.proof (

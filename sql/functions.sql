@@ -89,7 +89,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_map_wrapper';
 COMMENT ON FUNCTION tx_map(text, text, regclass, text) IS
 'has imports write a table of the source into another one here, with other names of columns if a '
-'JSON object gives them; the caller must own the table here';
+'JSON object gives them; the caller must own the table here; null leaves the table out';
 
 CREATE FUNCTION tx_unmap(target text, source_table text)
 RETURNS text

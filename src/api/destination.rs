@@ -212,11 +212,15 @@ fn tx_map(
     source_table: Option<Text>,
     relation: Option<Oid>,
     columns: Option<Text>,
-) -> Result<Text, ErrorReport> {
+) -> Result<Option<Text>, ErrorReport> {
     let call = Call::writable("tx_map()")?;
-    let (target, relation) = (target_name(target.as_deref())?, required("relation", relation)?);
+    let target = target_name(target.as_deref())?;
     let source_table = required("source_table", source_table.as_deref())?;
-    Ok(mapping::map(target, source_table, relation, columns.as_deref(), &call.caller)?.into())
+    let Some(relation) = relation else {
+        mapping::leave_out(target, source_table, &call.caller)?;
+        return Ok(None);
+    };
+    Ok(Some(mapping::map(target, source_table, relation, columns.as_deref(), &call.caller)?.into()))
 }
 
 /// Makes imports write a table of the source into the table of the same name again.

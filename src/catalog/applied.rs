@@ -335,8 +335,8 @@ pub fn was_copy(relation: Oid) -> Result<bool> {
 /// The table into which a table of the source is imported, if its name or its columns have other names here.
 #[derive(PartialEq, Eq)]
 pub struct Mapping {
-    /// The table here.
-    pub relation: Oid,
+    /// The table here; `None` if imports leave it out.
+    pub relation: Option<Oid>,
     /// The names of columns here, by those at the source.
     pub columns: BTreeMap<String, String>,
 }
@@ -345,7 +345,8 @@ pub struct Mapping {
 pub fn mapping(target: &str, schema: &str, name: &str) -> Result<Option<Mapping>> {
     let sql = "SELECT relation::oid, columns FROM table_export.mapping
                 WHERE target = $1 AND schema = $2 AND name = $3";
-    let mapping = |row: &Row| Ok(Mapping { relation: Oid::from(row.get::<u32>(0)?), columns: row.json(1)? });
+    let mapping =
+        |row: &Row| Ok(Mapping { relation: row.optional::<u32>(0)?.map(Oid::from), columns: row.json(1)? });
     in_snapshot(sql, &[&target, &schema, &name])?.first().map(mapping).transpose()
 }
 

@@ -43,8 +43,9 @@ pub use target::{
 };
 pub use tracked::{
     Segments, Tracked, TrackedKey, altered_shadows, create_protection, drop_protection, is_intact, key_now,
-    lock_segments, only_not_always, protect_new_partitions, put_tracked, remove_tracked, seal_segment,
-    set_segment, shadow_missing, tracked, tracked_column, tracked_name, tracked_table, truncate_segment,
+    lock_segments, name_as_sent, only_not_always, protect_new_partitions, put_tracked, remove_tracked,
+    seal_segment, set_segment, shadow_missing, tracked, tracked_column, tracked_name, tracked_table,
+    truncate_segment,
 };
 pub use values::{columns_of_copy, remember_columns};
 pub use witness::{Partitions, Seen, Witness, witnesses};

@@ -157,6 +157,14 @@ pub fn shadow_missing(id: i32) -> Result<CatalogError> {
     Ok(CatalogError::ShadowMissing { id, table })
 }
 
+/// Returns the qualified name under which a tracked table was sent in full last; `None` if it never was. A
+/// table that is sent through a view is described by the digest of that as well.
+pub fn name_as_sent(id: i32) -> Result<Option<String>> {
+    let sql = "SELECT regexp_replace(description, '^[^ ]* [^ ]* (.*?)( [0-9a-f]{32,})?$', '\\1')
+                 FROM table_export.target_table WHERE tracked = $1 ORDER BY number DESC LIMIT 1";
+    Ok(latest(sql, &[&id])?.first().map(|row| row.get(0)).transpose()?)
+}
+
 /// What a tracked table has of a key now.
 pub struct KeyNow {
     /// The names of the columns that are left of the key it is tracked by.

@@ -89,7 +89,7 @@ pub struct AppliedPart {
 pub fn places(manifest: &Manifest) -> Result<Vec<Place>> {
     let mut parts = manifest.parts.iter().collect::<Vec<_>>();
     parts.sort_by_key(|part| (&part.schema, &part.name));
-    parts.into_iter().map(|part| resolve::place(&manifest.target, part)).collect()
+    parts.into_iter().filter_map(|part| resolve::place(&manifest.target, part).transpose()).collect()
 }
 
 /// Returns what a batch asks of its tables.

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::catalog::{self, Mapping, SourceTable};
+use crate::catalog::{self, Copy, Mapping, SourceTable};
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::error::{Result, Shared, TableName, literal};
 use crate::pg::error::qualified;
@@ -59,12 +59,33 @@ pub fn map(
             let (table, relative) = (shape.name_for_errors(), shape.qualified());
             return Err(OwnershipError::copy_of_another(table, relative, &other, target).into());
         }
-        let mapping = Mapping { relation, columns };
+        let mapping = Mapping { relation: Some(relation), columns };
         let former =
             catalog::mapping(target, &of.schema, &of.name)?.map_or_else(|| unmapped(&of), |m| Ok(Some(m)))?;
         move_copy(&of, former.as_ref(), Some(&mapping), caller)?;
         catalog::put_mapping(target, &of.schema, &of.name, &mapping)?;
         Ok(shape.qualified())
+    })
+}
+
+/// Makes imports of a target leave out a table of the source.
+pub fn leave_out(target: &str, source_table: &str, caller: &Caller) -> Result<()> {
+    transaction::require_read_committed("tx_map()")?;
+    catalog::lock_target("import", target)?;
+    if !catalog::may_import(caller.role())? {
+        return Err(ImportError::MayNotImport.into());
+    }
+    snapshot::latest(|| {
+        let (schema, name) = parse(source_table)?;
+        let mut copies = catalog::copies(target)?.into_iter();
+        let copy = copies.find(|copy| copy.schema == schema && copy.name == name);
+        let of = SourceTable { target: target.to_owned(), schema, name };
+        let nowhere = Mapping { relation: None, columns: BTreeMap::new() };
+        if let Some(Copy { relation, .. }) = copy {
+            let from = Mapping { relation: Some(relation), columns: BTreeMap::new() };
+            move_copy(&of, Some(&from), Some(&nowhere), caller)?;
+        }
+        catalog::put_mapping(target, &of.schema, &of.name, &nowhere)
     })
 }
 
@@ -87,15 +108,15 @@ pub fn unmap(target: &str, source_table: &str, caller: &Caller) -> Result<String
 /// Returns where the rows of a table of the source are written to without a mapping.
 fn unmapped(of: &SourceTable) -> Result<Option<Mapping>> {
     let relation = table::find_named(&of.schema, &of.name)?;
-    Ok(relation.map(|relation| Mapping { relation, columns: BTreeMap::new() }))
+    Ok(relation.map(|relation| Mapping { relation: Some(relation), columns: BTreeMap::new() }))
 }
 
 /// Records that the rows of a table of the source are written to another place. The table that they were
 /// written to must be the caller's own, as it receives nothing any more.
 fn move_copy(of: &SourceTable, from: Option<&Mapping>, to: Option<&Mapping>, caller: &Caller) -> Result<()> {
-    let Some(from) = from else { return Ok(()) };
-    own::open_own(from.relation, caller)?;
-    own::lock_own(from.relation, Lock::Alter, caller)?;
+    let Some((from, relation)) = from.and_then(|from| Some((from, from.relation?))) else { return Ok(()) };
+    own::open_own(relation, caller)?;
+    own::lock_own(relation, Lock::Alter, caller)?;
     if Some(from) == to {
         return Ok(());
     }
@@ -104,22 +125,27 @@ fn move_copy(of: &SourceTable, from: Option<&Mapping>, to: Option<&Mapping>, cal
         return catalog::require_full_part(of);
     }
     if let Some(table) = catalog::remove_copy(of)? {
-        tell_no_copy(&table, of);
+        tell_no_copy(&table, of, to.is_some_and(|to| to.relation.is_none()));
     }
     Ok(())
 }
 
 /// Tells that a table is not a copy any more: its rows look as before, and do not follow the source.
-fn tell_no_copy(table: &str, of: &SourceTable) {
+fn tell_no_copy(table: &str, of: &SourceTable, is_left_out: bool) {
     let source_table = TableName::new(&of.schema, &of.name);
     message::notice_with(
         format!(
             "table \"{table}\" is not the copy of table \"{source_table}\" of target \"{}\" any more",
             of.target
         ),
-        "Its rows stay, and imports do not change them any more. An import of changes is refused until \
-         another table has become the copy by a full part."
-            .to_owned(),
+        match is_left_out {
+            true => "Its rows stay, and imports leave it out.",
+            false => {
+                "Its rows stay, and imports do not change them any more. An import of changes is refused until \
+                 another table has become the copy by a full part."
+            }
+        }
+        .to_owned(),
         qualified(&format!(
             "To have all rows sent again, run at the source: SELECT tx_reset({}, {});",
             literal(&of.target),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::catalog;
+use crate::catalog::{self, Mapping};
 use crate::destination::baseline;
 use crate::destination::error::{ImportError, OwnershipError};
 use crate::destination::missing::{ByHand, Former, MissingTable};
@@ -93,19 +93,19 @@ pub struct Place {
     is_mapped: bool,
 }
 
-/// Finds the place of a part by its mapping or its name.
-pub fn place(target: &str, part: &Part) -> Result<Place> {
+/// Finds the place of a part by its mapping or its name; `None` if it is left out here.
+pub fn place(target: &str, part: &Part) -> Result<Option<Place>> {
     // Not as the transaction's snapshot has it, which may be older than the last tx_map().
-    match snapshot::latest(|| catalog::mapping(target, &part.schema, &part.name))? {
-        Some(mapping) => {
-            let part = renamed(part, &mapping.columns);
-            Ok(Place { part, oid: Some(mapping.relation), is_mapped: true })
+    Ok(match snapshot::latest(|| catalog::mapping(target, &part.schema, &part.name))? {
+        Some(Mapping { relation: Some(relation), columns }) => {
+            Some(Place { part: renamed(part, &columns), oid: Some(relation), is_mapped: true })
         }
+        Some(Mapping { relation: None, .. }) => None,
         None => {
             let oid = table::find_named(&part.schema, &part.name)?;
-            Ok(Place { part: part.clone(), oid, is_mapped: false })
+            Some(Place { part: part.clone(), oid, is_mapped: false })
         }
-    }
+    })
 }
 
 /// Returns the place of a part in a table that is known to be its copy.

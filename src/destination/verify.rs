@@ -89,10 +89,13 @@ fn look(request: &Request, store: &dyn Store, caller: &Caller, locked: &Locked) 
         let is_known = |(schema, name): &(&str, &str)| {
             copies.iter().any(|copy| copy.schema == *schema && copy.name == *name)
         };
-        proofs.extend(held.tables().filter(|table| !is_known(table)).map(|(schema, name)| {
-            let gap = format!("no table here is its copy. {}", send_again(target, schema, name));
-            Proof::of_nothing(number, None, format!("{schema}.{name}"), gap)
-        }));
+        for (schema, name) in held.tables().filter(|table| !is_known(table)) {
+            let mapping = catalog::mapping(target, schema, name)?;
+            if mapping.is_none_or(|mapping| mapping.relation.is_some()) {
+                let gap = format!("no table here is its copy. {}", send_again(target, schema, name));
+                proofs.push(Proof::of_nothing(number, None, format!("{schema}.{name}"), gap));
+            }
+        }
     }
     Ok(Look::Done(Some(proofs)))
 }

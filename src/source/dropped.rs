@@ -41,9 +41,24 @@ pub fn untrack(tables: &[DroppedTable]) {
     }
 }
 
-/// Removes what is left of the tracking of tables that are gone: of up to [`MOST`], and of none after the
-/// first that somebody is in the way of.
-pub fn forget(ids: &[i32]) {
+/// Ends the tracking of tables that an export or tx_prune has found gone, and says so: nobody may have heard
+/// of it at the DROP.
+pub fn untrack_gone(ids: &[i32]) -> Result<()> {
+    for &id in ids {
+        let table = catalog::name_as_sent(id)?.map(|name| format!("table \"{name}\""));
+        let table = table.unwrap_or_else(|| "a tracked table that was never sent".to_owned());
+        message::warning(format!(
+            "{table} has been dropped, and is not sent any more: if it was made again, run: SELECT \
+             tx_track('…');"
+        ));
+    }
+    forget(ids);
+    Ok(())
+}
+
+/// Removes what is left of the tracking of tables: of up to [`MOST`], and of none after the first that
+/// somebody is in the way of.
+fn forget(ids: &[i32]) {
     ids.iter().take(MOST).map(|id| transaction::attempt(|| forget_one(*id))).find(Option::is_some);
 }
 

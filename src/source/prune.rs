@@ -45,6 +45,6 @@ pub fn prune() -> Result<Vec<Pruned>> {
             in_use_by: rotation.in_use_by,
         });
     }
-    dropped::forget(&dropped);
+    dropped::untrack_gone(&dropped)?;
     Ok(pruned)
 }

@@ -268,6 +268,48 @@ fn two_first_imports_of_one_table_do_not_both_write() {
 }
 
 #[test]
+fn a_table_that_is_left_out_here_stays_so() {
+    let mirror = Mirror::shared("left_out_here");
+    mirror.source.run(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY);
+         INSERT INTO a VALUES (1); INSERT INTO b VALUES (1); SELECT tx_track('a'); SELECT tx_track('b')",
+    );
+    mirror.copy.run("SELECT tx_map('copy', 'public.b', NULL)");
+    let import = |further: &str| {
+        format!("SELECT table_name, kind FROM tx_import{}", mirror.arguments("copy", further))
+    };
+    mirror.export("");
+    assert_eq!(mirror.copy.text(&import(", create_tables => true")), "public.a|full");
+    mirror.source.run("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)");
+    mirror.export("");
+    let plan = format!("SELECT table_name, obstacle FROM tx_plan{}", mirror.arguments("copy", ""));
+    assert_eq!(mirror.copy.text(&plan), "public.a|");
+    assert_eq!(mirror.copy.text(&import("")), "public.a|changes");
+    assert_eq!(mirror.copy.text("SELECT to_regclass('b')"), "");
+    let verify = format!("SELECT table_name, equal, complete FROM tx_verify{}", mirror.arguments("copy", ""));
+    assert_eq!(mirror.copy.text(&verify), "public.a|t|t");
+    assert_eq!(mirror.copy.text("SELECT table_name FROM tx_freshness"), "a");
+    assert_eq!(mirror.copy.text("SELECT count(*) FROM tx_health(false)"), "0");
+    // A copy that is left out is none any more.
+    let (mut client, messages) = mirror.copy.watched();
+    client.batch_execute("SELECT tx_map('copy', 'public.a', NULL)").unwrap();
+    let said = "table \"public.a\" is not the copy of table \"public.a\" of target \"copy\" any more";
+    assert!(messages.lock().unwrap().join("\n").contains(said));
+    mirror.publish("UPDATE a SET id = id + 10");
+    mirror.copy.run(&import(""));
+    assert_eq!(mirror.copy.text("SELECT string_agg(id::text, ' ' ORDER BY id) FROM a"), "1 2");
+    // Without the mapping it needs its rows again.
+    mirror.copy.run("SELECT tx_unmap('copy', 'public.a'); SELECT tx_unmap('copy', 'public.b')");
+    mirror.source.run("INSERT INTO a VALUES (3); INSERT INTO b VALUES (3)");
+    mirror.export("");
+    mirror.copy.refused(&import("")).expect("42P01", &["public.b"]);
+    mirror.source.run("SELECT tx_reset('copy')");
+    mirror.export("");
+    mirror.copy.run(&import(", create_tables => true, adopt => true"));
+    mirror.assert_same_tables(&["a", "b"]);
+}
+
+#[test]
 fn several_sources_fill_one_table_by_its_partitions() {
     let mirror = copied("several_sources");
     mirror.copy.run(

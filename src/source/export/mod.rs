@@ -82,7 +82,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
             catalog::move_position(request.target, &outcome.moment.position, &outcome.moment.time)?;
             catalog::renew_witnesses(request.target, &outcome.renewed)?;
         }
-        dropped::forget(&dropped);
+        dropped::untrack_gone(&dropped)?;
         rotate_at_commit(outcome.shadows);
         return Ok(Vec::new());
     };
@@ -92,7 +92,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
     publish(request.target, store, &source, written)?;
     outcome.advice.into_iter().for_each(message::notice);
-    dropped::forget(&dropped);
+    dropped::untrack_gone(&dropped)?;
     rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
