@@ -441,6 +441,33 @@ fn a_drop_does_not_fail_where_the_table_cannot_be_untracked() {
 }
 
 #[test]
+fn an_event_trigger_of_others_that_cannot_find_its_table_fails_nobody() {
+    let ddl = "CREATE TABLE root (id int PRIMARY KEY) PARTITION BY RANGE (id);
+               CREATE TABLE part (id int PRIMARY KEY); CREATE TABLE ddl_log (tag text)";
+    let mirror = Mirror::tracking("others_event_trigger", ddl, &["root"]);
+    mirror.source.run(
+        "CREATE FUNCTION log_ddl() RETURNS event_trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO ddl_log VALUES (tg_tag); END $$;
+         CREATE EVENT TRIGGER log_ddl ON ddl_command_end EXECUTE FUNCTION log_ddl()",
+    );
+    let (mut client, said) = mirror.source.watched();
+    client.batch_execute("ALTER TABLE root ATTACH PARTITION part FOR VALUES FROM (1) TO (10)").unwrap();
+    let said = said.lock().unwrap().join("\n");
+    for part in
+        ["this command could not be followed for tracked table", "relation \"ddl_log\" does not exist"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    mirror.source.run("INSERT INTO root VALUES (1)");
+    let export = format!("SELECT FROM tx_export{}", mirror.arguments("copy", ""));
+    mirror.source.refused(&export).expect("55000", &["missing or disabled"]);
+    mirror.source.run("ALTER FUNCTION log_ddl() SET search_path = public");
+    mirror.source.run("SELECT tx_track('root')");
+    mirror.follow("");
+    mirror.assert_same_tables(&["root"]);
+}
+
+#[test]
 fn a_drop_does_not_wait_for_those_who_use_a_parent_and_they_go_on() {
     let ddl = "CREATE TABLE kept (id int PRIMARY KEY); CREATE TABLE base (id int PRIMARY KEY);
                CREATE TABLE child (PRIMARY KEY (id)) INHERITS (base)";
