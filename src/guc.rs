@@ -3,6 +3,7 @@
 //! Invariant: PostgreSQL refuses values out of range, so a value that is read here is valid.
 
 use std::ffi::CString;
+use std::num::NonZeroU64;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
@@ -31,15 +32,19 @@ static RESTART_WHEN_BEHIND: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// Whether this database may publish batches: off in copies of a database that publishes.
 static PUBLISH: GucSetting<bool> = GucSetting::<bool>::new(true);
 
+/// How fast one call reads and writes the files of batches, in kB per second; 0 for any speed.
+static MAX_RATE: GucSetting<i32> = GucSetting::<i32>::new(0);
+
 /// Defines the settings. Must be called once, when a backend loads the library.
 pub fn define() {
+    define_settings_of_both();
     define_settings_of_sources();
     define_settings_of_destinations();
     crate::pg::compat::reserve_settings(c"pg_table_export");
 }
 
-/// Defines the store, and what sources use.
-fn define_settings_of_sources() {
+/// Defines what both sides use.
+fn define_settings_of_both() {
     GucRegistry::define_string_guc(
         c"pg_table_export.store",
         c"Directory, or URL, where batches are published and found.",
@@ -48,6 +53,20 @@ fn define_settings_of_sources() {
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
+    GucRegistry::define_int_guc(
+        c"pg_table_export.max_rate",
+        c"Number of kB per second that a call reads and writes of the files of batches, on average.",
+        c"0: no limit.",
+        &MAX_RATE,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_KB,
+    );
+}
+
+/// Defines what sources use.
+fn define_settings_of_sources() {
     GucRegistry::define_int_guc(
         c"pg_table_export.shadow_limit",
         c"Size of a table's shadow beyond which targets that still need it are sent the table in full instead.",
@@ -111,6 +130,11 @@ fn define_settings_of_destinations() {
 /// Returns `pg_table_export.store`; `None` if it is empty.
 pub fn store() -> Option<String> {
     STORE.get().map(|store| store.to_string_lossy().into_owned()).filter(|store| !store.is_empty())
+}
+
+/// Returns `pg_table_export.max_rate` in bytes per second; `None` if there is no limit.
+pub fn max_rate() -> Option<NonZeroU64> {
+    NonZeroU64::new(u64::from(MAX_RATE.get().unsigned_abs()) << 10)
 }
 
 /// Where the default store is, below the data directory.

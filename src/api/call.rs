@@ -73,10 +73,14 @@ impl Call {
             }
             .into());
         }
-        match named.map(str::to_owned).or(configured) {
-            Some(location) => Ok(store::open(&location, interrupts::pending)?),
-            None => default_store(),
-        }
+        let store = match named.map(str::to_owned).or(configured) {
+            Some(location) => store::open(&location, interrupts::pending)?,
+            None => default_store()?,
+        };
+        Ok(match guc::max_rate() {
+            Some(rate) => store::limited(store, rate, interrupts::pending),
+            None => store,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::database::{Database, query, refusal, wait_until};
 use crate::cluster::proxy::{Fault, Proxy};
 use crate::cluster::servers::Server;
-use crate::cluster::{Cluster, program};
+use crate::cluster::{COPY, Cluster, SOURCE, Store, program};
 use crate::stores::{LARGE, Pair, REPEAT_RANDOM};
 
 /// How a call is told to end.
@@ -217,4 +217,41 @@ fn a_call_that_waits_for_webdav_ends_when_it_is_told_to() {
     };
     let pair = Pair::at(&[], &format!("http://{}/open/slow", proxy.address()));
     calls_end(&pair, &proxy, &words);
+}
+
+/// Both threads wait in it: that of an export which writes, and the backend's own.
+#[test]
+fn a_call_that_is_limited_ends_when_it_is_told_to() {
+    let store = Store::new();
+    let source = Database::source(&SOURCE, "limited", &store);
+    let destination = Database::destination(&COPY, "limited", &store);
+    source.run(REPEAT_RANDOM);
+    source.run(LARGE);
+    source.export();
+    let import = destination.import_sql();
+    let limit = |database: &Database, rate: &str| {
+        database.run(&format!("ALTER DATABASE limited SET pg_table_export.max_rate = {rate}"));
+    };
+    let ends = |cluster: &Cluster, database: &Database, call: &str| {
+        limit(database, "1");
+        for way in End::ALL {
+            let running = "SELECT count(*) FROM pg_stat_activity
+                            WHERE datname = 'limited' AND state = 'active' AND query LIKE '%tx_%'
+                              AND pid <> pg_backend_pid()";
+            let is_waiting = || matches!(way, End::Timeout) || database.text(running) != "0";
+            end(cluster, database, call, is_waiting, way);
+        }
+        limit(database, "0");
+    };
+    ends(&COPY, &destination, &import);
+    destination.import();
+    ends(&SOURCE, &source, &source.call("tx_verify", ""));
+    source.reset();
+    ends(&SOURCE, &source, &source.export_sql());
+    source.insert([50_000]);
+    source.feed(&destination);
+    ends(&COPY, &destination, &destination.call("tx_verify", ""));
+    ends(&COPY, &destination, &destination.call("tx_repair", ""));
+    ends(&COPY, &destination, &destination.call("tx_compact", ""));
+    source.feed(&destination);
 }

@@ -36,6 +36,7 @@ mod ownership;
 mod plan;
 mod protection;
 mod random;
+mod rate;
 mod repair;
 mod restrictions;
 mod retention;

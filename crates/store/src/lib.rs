@@ -8,6 +8,7 @@
 #![warn(clippy::unwrap_used, clippy::panic)]
 
 mod directory;
+mod limited;
 #[cfg(feature = "network")]
 mod object;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use directory::Directory;
+pub use limited::limited;
 
 /// A place for files, addressed by relative paths with `/` between the components.
 pub trait Store: Send + Sync {
