@@ -58,10 +58,20 @@ fn all_sql_in_the_documentation_runs() {
     }
     assert!(run("README.md", &source, &destination) >= 7);
     assert!(run("docs/operations.md", &source, &destination) >= 4);
+    assert!(run("docs/masks.md", &source, &destination) >= 7);
     assert_eq!(run("docs/design.md", &source, &destination), 0);
     assert_eq!(run("docs/format.md", &source, &destination), 0);
     let copied = destination.psql("postgres", "SELECT id FROM users");
     assert_eq!(copied.trim(), "1", "the README deletes one of two users");
+    let masked = "SELECT string_agg(to_json(c)::text, ' ') || string_agg(to_json(o)::text, ' ')
+                    FROM customers AS c, orders AS o";
+    let masked = destination.psql("postgres", masked);
+    assert!(masked.contains("1098\""), "what the view shows: {masked}");
+    for original in ["anna", "ben@", "4929", "07-14", "99.90"] {
+        assert!(!masked.contains(original), "{original}: {masked}");
+    }
+    let joined = "SELECT count(*) FROM orders AS o JOIN orders AS p USING (email) WHERE o.placed < p.placed";
+    assert_eq!(destination.psql("postgres", joined).trim(), "1", "shifted alike");
 }
 
 /// What tests expect: golden answers, and the sources of the others.
