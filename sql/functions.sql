@@ -231,12 +231,17 @@ AS 'MODULE_PATHNAME', 'tx_unprotect_wrapper';
 COMMENT ON FUNCTION tx_unprotect(regclass) IS
 'makes a protected copy writable again; the caller must own the table';
 
-CREATE FUNCTION tx_ddl(relation regclass)
+-- One function: of two, with an argument regclass and with one text, PostgreSQL would choose the second for
+-- tx_ddl('public.users').
+CREATE FUNCTION tx_ddl(relation regclass DEFAULT NULL, target text DEFAULT NULL,
+                       definitions boolean DEFAULT false)
 RETURNS text
-LANGUAGE c STRICT STABLE PARALLEL UNSAFE
+LANGUAGE c STABLE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'tx_ddl_wrapper';
-COMMENT ON FUNCTION tx_ddl(regclass) IS
-'returns the CREATE TABLE for a copy of a table: same columns, types, collations and key, no defaults';
+COMMENT ON FUNCTION tx_ddl(regclass, text, boolean) IS
+'returns the CREATE TABLE for a copy of a table: same columns, types, collations and key, no defaults; or, '
+'with a target, a script that makes all that the target gets, with the types that it needs; definitions adds '
+'generated columns, defaults, constraints, indexes, partitions and comments, as they are at the source';
 
 CREATE FUNCTION table_export.capture()
 RETURNS trigger
@@ -294,7 +299,7 @@ REVOKE ALL ON FUNCTION tx_track(regclass, text), tx_untrack(regclass),
     tx_compact(text, text, bigint, bigint), tx_expire(text, interval, integer, boolean, text),
     tx_status(text, text), tx_verify(text, regclass, text, integer, double precision, integer),
     tx_repair(text, regclass, text, integer), tx_resend(text, regclass, text[]), tx_health(boolean),
-    tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass),
+    tx_protect(regclass), tx_unprotect(regclass), tx_ddl(regclass, text, boolean),
     table_export.capture(), table_export.shadow_size(integer), table_export.pending_changes(text),
     table_export.pending_batches(text), table_export.series(integer, integer),
     table_export.series(bigint, bigint)

@@ -187,11 +187,20 @@ fn tx_unrestrict(target: Option<Text>, relation: Option<Oid>) -> Result<Text, Er
     Ok(restriction::unrestrict(target_name(target.as_deref())?, relation, &call.caller)?.into())
 }
 
-/// Returns the CREATE TABLE for a destination.
+/// Returns the DDL for a destination: that of a table, or of all that a target gets.
 #[pg_extern(sql = false)]
-fn tx_ddl(relation: Oid) -> Result<Text, ErrorReport> {
+fn tx_ddl(
+    relation: Option<Oid>,
+    target: Option<Text>,
+    definitions: Option<bool>,
+) -> Result<Text, ErrorReport> {
     let _call = Call::enter()?;
-    Ok(ddl::create_table(relation)?.into())
+    let definitions = definitions.unwrap_or(false);
+    let script = match target.as_deref() {
+        None => ddl::table(required("relation", relation)?, definitions)?,
+        target => ddl::target(target_name(target)?, relation, definitions)?,
+    };
+    Ok(script.into())
 }
 
 /// Counts the changes in the shadow of a tracked table, and its bytes.

@@ -45,6 +45,7 @@ mod rights_table;
 mod roundtrip;
 mod schedule;
 mod scratch;
+mod script;
 mod shadow;
 mod soak;
 mod stores;

@@ -38,6 +38,7 @@ const AT_THE_SOURCE: &[Call] = &[
     call(TRACK, "SELECT tx_track('w')", &["GRANT EXECUTE ON FUNCTION tx_track TO r", OWN_W]),
     call(TRACK, "SELECT tx_untrack('t')", &["GRANT EXECUTE ON FUNCTION tx_untrack TO r", OWN_T]),
     call("`tx_ddl`", "SELECT tx_ddl('t')", &["GRANT EXECUTE ON FUNCTION tx_ddl TO r"]),
+    call("`tx_ddl`", "SELECT tx_ddl(target => 'copy')", &["GRANT EXECUTE ON FUNCTION tx_ddl TO r"]),
     call(
         "`tx_export`",
         "SELECT FROM tx_export('copy')",
