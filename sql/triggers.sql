@@ -19,7 +19,7 @@ CREATE FUNCTION table_export.follow_drops()
 RETURNS event_trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'follow_drops_wrapper';
-COMMENT ON FUNCTION table_export.follow_drops() IS 'ends the tracking of tables that are dropped';
+COMMENT ON FUNCTION table_export.follow_drops() IS 'tells who drops a tracked table';
 
 CREATE EVENT TRIGGER pg_table_export_rewrite ON table_rewrite
     EXECUTE FUNCTION table_export.capture_rewrite();
@@ -38,7 +38,7 @@ COMMENT ON EVENT TRIGGER pg_table_export_rewrite IS 'records DDL that rewrites t
 COMMENT ON EVENT TRIGGER pg_table_export_members IS
     'follows DDL that makes tables members of tracked ones, or takes them away';
 
-COMMENT ON EVENT TRIGGER pg_table_export_drops IS 'ends the tracking of tables that are dropped';
+COMMENT ON EVENT TRIGGER pg_table_export_drops IS 'tells who drops a tracked table';
 
 REVOKE ALL ON FUNCTION table_export.capture_rewrite(), table_export.follow_members(),
     table_export.follow_drops() FROM PUBLIC;

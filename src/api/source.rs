@@ -80,13 +80,8 @@ fn follow_members() -> Result<(), ErrorReport> {
 /// The event trigger for what a command has dropped.
 #[pg_extern(sql = false)]
 fn follow_drops() -> Result<(), ErrorReport> {
-    if follow::is_own_ddl() {
-        return Ok(());
-    }
-    let tracked = dropped::tracked(commands::dropped());
-    if !tracked.is_empty() {
-        let _call = Call::enter()?;
-        dropped::untrack(&tracked);
+    if !follow::is_own_ddl() {
+        dropped::tell();
     }
     Ok(())
 }

@@ -87,6 +87,13 @@ pub fn enable_triggers(id: i32, relation: Oid, is_rehearsal: bool) -> Result<()>
     run_each(&in_snapshot(&sql, &[&id, &relation, &is_rehearsal])?)
 }
 
+/// Returns the tables that have triggers of a tracked table.
+pub fn tables_with_triggers(id: i32) -> Result<Vec<Oid>> {
+    let sql = format!("SELECT DISTINCT g.tgrelid FROM {CAPTURE_TRIGGERS} ORDER BY g.tgrelid");
+    let table = |row: &Row| Ok(Oid::from(row.get::<u32>(0)?));
+    latest(&sql, &[&id, &None::<Oid>])?.iter().map(table).collect()
+}
+
 /// Drops the triggers of all members and former members of a tracked table, or those of one.
 pub fn drop_triggers(id: i32, relation: Option<Oid>) -> Result<()> {
     let sql = format!(

@@ -33,7 +33,10 @@ pub use applied::{
     require_full_part, was_copy,
 };
 pub use locks::{Locker, require_room};
-pub use member::{Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key};
+pub use member::{
+    Captures, Member, create_triggers, drop_triggers, enable_triggers, members, renew_key,
+    tables_with_triggers,
+};
 pub use proof::{ProofRow, put_proof, remove_proofs, verified};
 pub use target::{
     Published, PublishedRow, Publishing, Received, Restriction, Target, add_batch, known_targets,

@@ -1,6 +1,5 @@
 //! What the DDL command has done, or dropped, for which an event trigger fires.
 
-use std::collections::HashSet;
 use std::ffi::CStr;
 
 use pgrx::pg_sys::AlterTableType as Kind;
@@ -167,32 +166,26 @@ fn enables_triggers(command: &pg_sys::AlterTableCmd) -> bool {
     )
 }
 
-/// What a command has dropped.
-#[derive(Default)]
-pub struct Dropped {
-    /// Tables, each with its qualified name, quoted where it must be.
-    pub tables: Vec<(Oid, String)>,
-    /// What may be the names of the tables of triggers.
-    pub with_triggers: HashSet<String>,
+/// Returns the relations that the command has dropped. To be called by an event trigger ON sql_drop.
+pub fn dropped() -> Vec<Oid> {
+    dropped_objects(|row| {
+        let is_relation = row.oid(1) == pg_sys::RelationRelationId && row.integer(3) == 0;
+        is_relation.then(|| row.oid(2))
+    })
 }
 
-/// Returns what the command has dropped. To be called by an event trigger ON sql_drop.
-pub fn dropped() -> Dropped {
-    let mut dropped = Dropped::default();
+/// Returns the qualified names of some of them, quoted where they must be. Raises an error for one that has
+/// no equivalent in UTF-8.
+pub fn names_of_dropped(relations: &[Oid]) -> Vec<String> {
+    dropped_objects(|row| {
+        let is_one = row.oid(1) == pg_sys::RelationRelationId && row.integer(3) == 0;
+        (is_one && relations.contains(&row.oid(2))).then(|| row.text(10))
+    })
+}
+
+fn dropped_objects<T>(look: impl FnMut(&Row) -> Option<T>) -> Vec<T> {
     let function = pg_sys::F_PG_EVENT_TRIGGER_DROPPED_OBJECTS.into();
-    rows_of(function, pg_sys::pg_event_trigger_dropped_objects, |row| {
-        let (class, is_column) = (row.oid(1), row.integer(3) != 0);
-        if class == pg_sys::RelationRelationId && !is_column && row.text(7) == "table" {
-            dropped.tables.push((row.oid(2), row.text(10)));
-        }
-        if class == pg_sys::TriggerRelationId {
-            // "name on table" (objectaddress.c, getObjectIdentityParts); either can have an " on " in it.
-            let identity = row.text(10);
-            let tables = identity.match_indices(" on ").map(|(at, on)| identity[at + on.len()..].to_owned());
-            dropped.with_triggers.extend(tables);
-        }
-    });
-    dropped
+    rows_of(function, pg_sys::pg_event_trigger_dropped_objects, look).into_iter().flatten().collect()
 }
 
 /// Returns the commands that pg_event_trigger_ddl_commands() describes, which is the only way to them. The

@@ -56,11 +56,6 @@ pub fn pin_tablespace() -> Settings {
     pin_to(&[(c"default_tablespace", c"")])
 }
 
-/// Makes a statement give up a lock that others have, before they could be met in a deadlock.
-pub fn pin_lock_timeout() -> Settings {
-    pin_to(&[(c"lock_timeout", c"100ms")])
-}
-
 fn pin_to(values: &[(&CStr, &CStr)]) -> Settings {
     // SAFETY: opens a nest level; `Drop` or the abort of the transaction closes it (guc.c).
     let settings = Settings { level: unsafe { pg_sys::NewGUCNestLevel() } };

@@ -4,7 +4,7 @@ use crate::catalog;
 use crate::error::Result;
 use crate::pg::table::{Lock, Table};
 use crate::pg::{relatives, snapshot, transaction};
-use crate::source::dropped;
+use crate::source::dropped::{self, Gone};
 use crate::source::error::ExportError;
 use crate::source::shadow::rotate::rotate;
 use crate::table::shape::Shape;
@@ -30,10 +30,10 @@ pub fn prune() -> Result<Vec<Pruned>> {
         return Err(ExportError::NotAlone { function: "tx_prune()" }.into());
     }
     transaction::refuse_prepare();
-    let (mut pruned, mut dropped) = (Vec::new(), Vec::new());
+    let (mut pruned, mut gone) = (Vec::new(), Vec::new());
     for tracked in snapshot::latest(catalog::tracked)? {
         if relatives::facts(tracked.relation).is_none() {
-            dropped.push(tracked.id);
+            gone.push(Gone { id: tracked.id, oid: tracked.relation });
         }
         let Some(_table) = Table::open_if_free(tracked.relation, Lock::Read) else { continue };
         let Some(shape) = snapshot::latest(|| Shape::of(tracked.relation))? else { continue };
@@ -45,6 +45,6 @@ pub fn prune() -> Result<Vec<Pruned>> {
             in_use_by: rotation.in_use_by,
         });
     }
-    dropped::untrack_gone(&dropped)?;
+    dropped::untrack(&gone);
     Ok(pruned)
 }

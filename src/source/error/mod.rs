@@ -76,11 +76,14 @@ pub enum TrackError {
     ShadowAltered { table: TableName, id: i32, difference: String },
     #[error("table \"{table}\" has another owner than when it was tracked")]
     OwnerChanged { table: TableName },
+    #[error("relation {relation} is in use")]
+    InUse { relation: u32 },
 }
 
 impl Report for TrackError {
     fn facts(&self) -> Facts {
         match self {
+            TrackError::InUse { .. } => plain(ERRCODE_OBJECT_IN_USE),
             TrackError::NotExtensionOwner => plain(ERRCODE_INSUFFICIENT_PRIVILEGE),
             TrackError::NotOwnerOfMember { owner, table, of_table, .. } => all_owners(owner, table, of_table),
             TrackError::NotAKey { .. } => plain(ERRCODE_INVALID_PARAMETER_VALUE).hint(

@@ -17,6 +17,7 @@ use crate::pg::snapshot;
 use crate::pg::table::{self, Lock, Right, Table};
 use crate::pg::user::Caller;
 use crate::pg::{Oid, transaction};
+use crate::source::dropped::Gone;
 use crate::source::error::{ExportError, RestrictError, TrackError};
 use crate::source::fork::{self, Continuation, Healing};
 use crate::source::restriction::{self, ViewOfTable};
@@ -87,31 +88,51 @@ impl Candidate {
 
 /// Locks the tracked tables and their shadows in the order of their ids, and checks them.
 ///
-/// Those that have been dropped are left out, and told by their ids. It is done before the snapshot is taken:
+/// Those that have been dropped are left out, and returned beside. It is done before the snapshot is taken:
 /// TRUNCATE is not MVCC-safe, so none may come between the snapshot and the reading.
-pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<(Vec<Candidate>, Vec<i32>)> {
+pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<(Vec<Candidate>, Vec<Gone>)> {
     let tracked = catalog::tracked()?;
     if tracked.is_empty() {
         return Err(ExportError::NothingTracked.into());
     }
+    let tracked_last = tracked.iter().map(|tracked| tracked.id).max().unwrap_or_default();
     let given = restriction::tables_for(target, tracked)?;
     if given.is_empty() {
         return Err(RestrictError::NothingGiven { target: target.to_owned() }.into());
     }
     let relations = given.iter().map(|(tracked, _)| tracked.relation).collect::<Vec<_>>();
     catalog::require_room(Locker::Export, target, &relations)?;
-    let (mut candidates, mut dropped) = (Vec::new(), Vec::new());
-    for (tracked, view) in given {
-        let id = tracked.id;
-        match lock_table(tracked, view, caller)? {
-            Some(candidate) => candidates.push(candidate),
-            None => dropped.push(id),
-        }
+    let mut candidates = Vec::new();
+    let mut gone = lock_each(given, &mut candidates, caller)?;
+    if !gone.is_empty() {
+        // Whoever has dropped a table may have made and tracked it again. Ids rise, so the order of locks
+        // holds.
+        let (now, last) = (snapshot::latest(catalog::tracked)?, tracked_last);
+        gone.retain(|one| now.iter().any(|tracked| tracked.id == one.id));
+        let new = now.into_iter().filter(|tracked| tracked.id > last).collect();
+        gone.extend(lock_each(restriction::tables_for(target, new)?, &mut candidates, caller)?);
     }
     if candidates.is_empty() {
         return Err(ExportError::AllDropped { target: target.to_owned() }.into());
     }
-    Ok((candidates, dropped))
+    Ok((candidates, gone))
+}
+
+/// Locks tables, and returns those that have been dropped.
+fn lock_each(
+    given: Vec<(Tracked, Option<Oid>)>,
+    candidates: &mut Vec<Candidate>,
+    caller: &Caller,
+) -> Result<Vec<Gone>> {
+    let mut gone = Vec::new();
+    for (tracked, view) in given {
+        let (id, oid) = (tracked.id, tracked.relation);
+        match lock_table(tracked, view, caller)? {
+            Some(candidate) => candidates.push(candidate),
+            None => gone.push(Gone { id, oid }),
+        }
+    }
+    Ok(gone)
 }
 
 /// Locks one table and its shadow, and checks it; `None` if it has been dropped. With `view`, what is sent is

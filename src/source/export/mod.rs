@@ -27,7 +27,7 @@ use crate::guc;
 use crate::pg::transaction;
 use crate::pg::user::Caller;
 use crate::pg::{Oid, encoding, message, report, snapshot};
-use crate::source::dropped;
+use crate::source::dropped::{self, Gone};
 use crate::source::error::ExportError;
 use crate::source::export::candidate::{Candidate, decide_healing, lock_tables, visible};
 use crate::source::export::plan::{Moment, Replay, current_moment, plan, renewed, usable_position};
@@ -70,7 +70,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
 
     // A fresh snapshot, because the caller's was taken before the lock of the target.
     let prepared = snapshot::latest(|| prepare(request, &source, store, caller))?;
-    let Prepared { target, continuation, candidates, dropped } = prepared;
+    let Prepared { target, continuation, candidates, gone } = prepared;
 
     let is_new = target.is_none();
     let outcome = snapshot::latest(|| {
@@ -82,7 +82,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
             catalog::move_position(request.target, &outcome.moment.position, &outcome.moment.time)?;
             catalog::renew_witnesses(request.target, &outcome.renewed)?;
         }
-        dropped::untrack_gone(&dropped)?;
+        dropped::untrack(&gone);
         rotate_at_commit(outcome.shadows);
         return Ok(Vec::new());
     };
@@ -92,7 +92,7 @@ pub fn export(request: &Request, store: &Arc<dyn Store>, caller: &Caller) -> Res
     catalog::renew_witnesses(request.target, &outcome.renewed)?;
     publish(request.target, store, &source, written)?;
     outcome.advice.into_iter().for_each(message::notice);
-    dropped::untrack_gone(&dropped)?;
+    dropped::untrack(&gone);
     rotate_at_commit(outcome.shadows);
     Ok(exported)
 }
@@ -113,8 +113,8 @@ struct Prepared {
     continuation: Continuation,
     /// The tables that the target gets, locked.
     candidates: Vec<Candidate>,
-    /// The ids of those that have been dropped.
-    dropped: Vec<i32>,
+    /// Those that have been dropped.
+    gone: Vec<Gone>,
 }
 
 /// What has come of the work in the snapshot.
@@ -245,13 +245,13 @@ fn prepare(
     if request.since.is_none() {
         fork::require_last_batch(store.as_ref(), request.target, target.as_ref())?;
     }
-    let (mut candidates, dropped) = lock_tables(request.target, caller)?;
+    let (mut candidates, gone) = lock_tables(request.target, caller)?;
     fault::point(Point::ExportTablesLocked);
     if target.as_ref().is_some_and(|target| target.position.is_some()) {
         decide_healing(&mut candidates, &continuation, store, caller)?;
         fault::point(Point::ExportHealed);
     }
-    Ok(Prepared { target, continuation, candidates, dropped })
+    Ok(Prepared { target, continuation, candidates, gone })
 }
 
 /// Writes the files of all planned tables.

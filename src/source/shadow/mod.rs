@@ -106,6 +106,16 @@ pub fn drop_unused(id: i32) -> Result<()> {
     drop_segments(id, "RESTRICT")
 }
 
+/// Returns the segments that exist.
+pub fn segments(id: i32) -> Result<Vec<Oid>> {
+    let sql = "SELECT s.segment::pg_catalog.oid
+                 FROM (SELECT pg_catalog.to_regclass($1) AS segment
+                        UNION ALL SELECT pg_catalog.to_regclass($2)) AS s
+                WHERE s.segment IS NOT NULL";
+    let segment_of = |row: &query::Row| Ok(Oid::from(row.get::<u32>(0)?));
+    query::latest(sql, &[&segment(id, 0), &segment(id, 1)])?.iter().map(segment_of).collect()
+}
+
 /// Drops both segments, and revokes what their reader was granted for them.
 fn drop_segments(id: i32, behavior: &str) -> Result<()> {
     let readers = readers(id)?;

@@ -58,11 +58,14 @@ SELECT tx_untrack(:dropped) = :'dropped' AS untracked;
 \dt table_export.shadow_*
 SELECT * FROM tx_tracked;
 
--- A table that is dropped is not tracked any more.
+-- A table that is dropped is not tracked any more. The next export or tx_prune removes what is left.
 CREATE TABLE seen (id integer PRIMARY KEY);
-SELECT tracked FROM tx_track('seen');
+SELECT tracked FROM tx_track('seen') UNION ALL SELECT tracked FROM tx_track('users');
+SELECT table_name FROM tx_export('untrack');
 DROP TABLE seen;
+SELECT table_name FROM tx_prune();
 \dt table_export.shadow_*
+SELECT tx_untrack('users');
 
 -- Only the owner may, and for a dropped table only the owner of the extension.
 CREATE TABLE dropped (id integer PRIMARY KEY);
