@@ -168,24 +168,22 @@ fn enables_triggers(command: &pg_sys::AlterTableCmd) -> bool {
 
 /// Returns the relations that the command has dropped. To be called by an event trigger ON sql_drop.
 pub fn dropped() -> Vec<Oid> {
-    dropped_objects(|row| {
-        let is_relation = row.oid(1) == pg_sys::RelationRelationId && row.integer(3) == 0;
-        is_relation.then(|| row.oid(2))
-    })
+    dropped_relations(|_, relation| Some(relation))
 }
 
 /// Returns the qualified names of some of them, quoted where they must be. Raises an error for one that has
 /// no equivalent in UTF-8.
 pub fn names_of_dropped(relations: &[Oid]) -> Vec<String> {
-    dropped_objects(|row| {
-        let is_one = row.oid(1) == pg_sys::RelationRelationId && row.integer(3) == 0;
-        (is_one && relations.contains(&row.oid(2))).then(|| row.text(10))
-    })
+    dropped_relations(|row, relation| relations.contains(&relation).then(|| row.text(10)))
 }
 
-fn dropped_objects<T>(look: impl FnMut(&Row) -> Option<T>) -> Vec<T> {
+fn dropped_relations<T>(mut look: impl FnMut(&Row, Oid) -> Option<T>) -> Vec<T> {
     let function = pg_sys::F_PG_EVENT_TRIGGER_DROPPED_OBJECTS.into();
-    rows_of(function, pg_sys::pg_event_trigger_dropped_objects, look).into_iter().flatten().collect()
+    let relation = |row: &Row| {
+        let is_relation = row.oid(1) == pg_sys::RelationRelationId && row.integer(3) == 0;
+        if is_relation { look(row, row.oid(2)) } else { None }
+    };
+    rows_of(function, pg_sys::pg_event_trigger_dropped_objects, relation).into_iter().flatten().collect()
 }
 
 /// Returns the commands that pg_event_trigger_ddl_commands() describes, which is the only way to them. The

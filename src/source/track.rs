@@ -12,7 +12,7 @@ use crate::source::error::{TrackError, UnfitPartition};
 use crate::source::{follow, lost, shadow};
 use crate::table::error::TableError;
 use crate::table::key::{self, Key, KeyColumn};
-use crate::table::own::{lock_own, not_tracked};
+use crate::table::own::{lock_own, not_tracked, owns};
 use crate::table::shape::Shape;
 
 /// What tracking has set up.
@@ -208,11 +208,6 @@ fn lock_members(tracked: &Tracked) -> Result<()> {
     above.chain([tracked.relation]).for_each(|table| drop(Table::open(table, Lock::Exclusive)));
     table::lock_with_descendants(tracked.relation, Lock::Exclusive);
     Ok(())
-}
-
-/// Says whether the caller owns a table, without a lock.
-fn owns(table: Oid, caller: &Caller) -> bool {
-    relatives::facts(table).is_some_and(|facts| caller.has_rights_of(facts.owner))
 }
 
 fn create_triggers(id: i32, relation: Oid, caller: &Caller) -> Result<()> {

@@ -37,11 +37,16 @@ pub fn open_own(relation: Oid, caller: &Caller) -> Result<Option<Table>> {
     if owns { Ok(table) } else { Err(not_owner(relation)?.into()) }
 }
 
+/// Says whether the caller owns a table, without a lock.
+pub fn owns(table: Oid, caller: &Caller) -> bool {
+    relatives::facts(table).is_some_and(|facts| caller.has_rights_of(facts.owner))
+}
+
 /// Locks a table if the caller owns it; `None` if it does not exist. A caller who does not own it gets an
 /// error before the lock is taken, because such a caller must not make writers wait. No other lock is taken
 /// before: it would have to be raised, which others can be in the way of.
 pub fn lock_own(relation: Oid, lock: Lock, caller: &Caller) -> Result<Option<Table>> {
-    if relatives::facts(relation).is_some_and(|facts| !caller.has_rights_of(facts.owner)) {
+    if relatives::facts(relation).is_some() && !owns(relation, caller) {
         return Err(not_owner(relation)?.into());
     }
     let table = Table::open(relation, lock);

@@ -69,6 +69,7 @@ pub fn compact(request: &Request, store: &Arc<dyn Store>) -> Result<(Vec<PartSum
 }
 
 /// Batches each of which follows the one before it, or is full.
+#[derive(Default)]
 struct BatchRun {
     /// The manifest of each batch; if it has been compacted, that of the compacted batch.
     manifests: Vec<Manifest>,
@@ -83,7 +84,7 @@ impl BatchRun {
     fn from_full(store: &dyn Store, target: &str, last: u64) -> Result<BatchRun> {
         let runs = reader::runs(store, target, 0)?;
         let full = runs.into_iter().rev().find(|run| run.is_full() && run.last <= last);
-        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new(), within: Vec::new() };
+        let mut chain = BatchRun::default();
         for number in (1..=last).rev() {
             if let Some(run) = full
                 && run.last == number
@@ -106,7 +107,7 @@ impl BatchRun {
     }
 
     fn between(store: &dyn Store, target: &str, first: u64, last: u64) -> Result<BatchRun> {
-        let mut chain = BatchRun { manifests: Vec::new(), links: Vec::new(), within: Vec::new() };
+        let mut chain = BatchRun::default();
         for number in first..=last.max(first) {
             let manifest = manifest(store, target, number)?;
             let id = manifest.id;

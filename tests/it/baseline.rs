@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
+use postgres::Client;
+
 use crate::cluster::database::{Database, query};
 use crate::cluster::mirror::{self, Mirror};
 use crate::cluster::random::{Random, from_environment};
@@ -427,6 +429,16 @@ fn a_copy_of_the_sources_disk_follows_once_it_has_forgotten_the_target() {
     }
 }
 
+/// Returns what [`adopt`] does, which must wait for a session that loads rows.
+fn adopted_after(mirror: &Mirror, loading: &mut Client) -> String {
+    scope(|threads| {
+        let adopted = threads.spawn(|| adopt(mirror));
+        mirror.copy.wait_until_blocked();
+        loading.batch_execute("COMMIT").unwrap();
+        adopted.join().unwrap()
+    })
+}
+
 #[test]
 fn a_load_that_has_not_ended_is_waited_for() {
     let mirror = begun("baseline_load", TABLE, &["t"]);
@@ -443,12 +455,7 @@ fn a_load_that_has_not_ended_is_waited_for() {
         .batch_execute("BEGIN; INSERT INTO t SELECT i, i, 'note ' || i FROM generate_series(11, 1000) AS i")
         .unwrap();
     mirror.publish("DELETE FROM t WHERE id = 500");
-    scope(|threads| {
-        let adopted = threads.spawn(|| adopt(&mirror));
-        mirror.copy.wait_until_blocked();
-        loading.batch_execute("COMMIT").unwrap();
-        assert_eq!(adopted.join().unwrap(), "1|public.t|baseline|0|0|0\n2|public.t|changes|1|0|0");
-    });
+    assert_eq!(adopted_after(&mirror, &mut loading), "1|public.t|baseline|0|0|0\n2|public.t|changes|1|0|0");
     mirror.assert_same_tables(&["t"]);
 }
 
@@ -465,12 +472,7 @@ fn a_load_into_a_partition_is_waited_for() {
     let mut loading = mirror.copy.client();
     loading.batch_execute("BEGIN; INSERT INTO p2 SELECT generate_series(10, 19)").unwrap();
     mirror.publish("DELETE FROM p WHERE id = 12");
-    scope(|threads| {
-        let adopted = threads.spawn(|| adopt(&mirror));
-        mirror.copy.wait_until_blocked();
-        loading.batch_execute("COMMIT").unwrap();
-        assert_eq!(adopted.join().unwrap(), "1|public.p|baseline|0|0|0\n2|public.p|changes|1|0|0");
-    });
+    assert_eq!(adopted_after(&mirror, &mut loading), "1|public.p|baseline|0|0|0\n2|public.p|changes|1|0|0");
     mirror.assert_same_tables(&["p"]);
     // A partition of what was a copy is none that no import has written.
     mirror.copy.run("SELECT tx_forget('copy')");

@@ -95,7 +95,7 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<(Vec<Candidat
     if tracked.is_empty() {
         return Err(ExportError::NothingTracked.into());
     }
-    let tracked_last = tracked.iter().map(|tracked| tracked.id).max().unwrap_or_default();
+    let last_id = tracked.iter().map(|tracked| tracked.id).max().unwrap_or_default();
     let given = restriction::tables_for(target, tracked)?;
     if given.is_empty() {
         return Err(RestrictError::NothingGiven { target: target.to_owned() }.into());
@@ -107,9 +107,9 @@ pub(super) fn lock_tables(target: &str, caller: &Caller) -> Result<(Vec<Candidat
     if !gone.is_empty() {
         // Whoever has dropped a table may have made and tracked it again. Ids rise, so the order of locks
         // holds.
-        let (now, last) = (snapshot::latest(catalog::tracked)?, tracked_last);
+        let now = snapshot::latest(catalog::tracked)?;
         gone.retain(|one| now.iter().any(|tracked| tracked.id == one.id));
-        let new = now.into_iter().filter(|tracked| tracked.id > last).collect();
+        let new = now.into_iter().filter(|tracked| tracked.id > last_id).collect();
         gone.extend(lock_each(restriction::tables_for(target, new)?, &mut candidates, caller)?);
     }
     if candidates.is_empty() {
